@@ -1,0 +1,217 @@
+"""What is measured: a case, the grids of cases, and a case's inputs."""
+
+import itertools
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from .errors import UserError
+from .implementations import FloatArray, Implementation, registered
+from .implementations.softmax import softmax
+
+T = TypeVar("T")
+
+DTYPES = ("float32", "float64")
+ARTICLE_SHAPE = (32, 512)  # the article measures batch 32, features 512, logits uniform in [0, 1), float64
+
+# Peaked logits are normal with this standard deviation: at 512 features about 20 % (float32) and 6 % (float64) of the
+# probabilities are subnormal.
+PEAKED_STD = {"float32": 30.0, "float64": 240.0}
+MASKED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One grid point: an implementation at a shape, dtype, distribution of the logits and number of threads."""
+
+    operation: str
+    implementation: str
+    batch: int
+    features: int
+    dtype: str
+    logits: str
+    threads: int = 1
+
+    def __str__(self) -> str:
+        threads = "" if self.threads == 1 else f"-T{self.threads}"
+        shape = f"B{self.batch}-N{self.features}"
+        return f"{self.operation}-{self.implementation}-{shape}-{self.dtype}-{self.logits}{threads}"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an item."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def array_bytes(self) -> int:
+        """Bytes of one [B, N] array."""
+        return self.batch * self.features * self.itemsize
+
+    @property
+    def spec(self) -> Implementation:
+        """The registered implementation that this case measures."""
+        return registered()[self.operation, self.implementation]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The axes whose product is a sweep, the article's own case beside them."""
+
+    batch: tuple[int, ...]
+    features: tuple[int, ...]
+    dtype: tuple[str, ...] = ("float64",)
+    logits: tuple[str, ...] = ("normal",)
+
+
+GRIDS = {
+    "quick": Grid(batch=(1, 32, 128), features=(10, 128, 512)),
+    "default": Grid(batch=(1, 8, 32, 128, 512), features=(10, 32, 128, 512, 2048, 8192)),
+    "full": Grid(
+        batch=(1, 8, 32, 128, 512),
+        features=(10, 32, 128, 512, 2048, 8192, 32768, 131072),
+        dtype=("float32", "float64"),
+        logits=("normal", "uniform", "peaked", "masked"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user asked to sweep: a grid, and values that replace whole axes of it (empty: the grid's own)."""
+
+    grid: str = "default"
+    operation: tuple[str, ...] = ()
+    implementation: tuple[str, ...] = ()
+    batch: tuple[int, ...] = ()
+    features: tuple[int, ...] = ()
+    dtype: tuple[str, ...] = ()
+    logits: tuple[str, ...] = ()
+    threads: tuple[int, ...] = (1,)
+
+    def cases(self) -> list[Case]:
+        """The selected cases, small shapes first and all implementations of one shape together.
+
+        Raises:
+            UserError: a name or a number that does not exist or make sense.
+        """
+        if self.grid not in GRIDS:
+            raise UserError(f"--grid {self.grid}: unknown; one of {', '.join(GRIDS)}")
+        grid = GRIDS[self.grid]
+        for axis in ("batch", "features", "threads"):
+            for value in getattr(self, axis):
+                if value < 1:
+                    raise UserError(f"--{axis} {value}: must be at least 1")
+        self._check_names()
+        chosen = [key for key in registered() if self._wants(*key)]
+        if not chosen:
+            raise UserError(
+                f"no implementation of {', '.join(self.operation)} is named {', '.join(self.implementation)}"
+            )
+        axes = itertools.product(
+            self.batch or grid.batch,
+            self.features or grid.features,
+            self.dtype or grid.dtype,
+            self.logits or grid.logits,
+        )
+        inputs = list(axes) + self._article_inputs()
+        inputs.sort(key=lambda shape: (shape[0] * shape[1], shape))
+        return [
+            Case(operation, name, *shape, threads)
+            for shape, threads, (operation, name) in itertools.product(unique(inputs), unique(self.threads), chosen)
+        ]
+
+    def _wants(self, operation: str, implementation: str) -> bool:
+        return (not self.operation or operation in self.operation) and (
+            not self.implementation or implementation in self.implementation
+        )
+
+    def _check_names(self) -> None:
+        known = {
+            "operation": unique(operation for operation, _ in registered()),
+            "implementation": unique(name for _, name in registered()),
+            "dtype": list(DTYPES),
+            "logits": list(DISTRIBUTIONS),
+        }
+        for axis, names in known.items():
+            for value in getattr(self, axis):
+                if value not in names:
+                    raise UserError(f"--{axis} {value}: unknown; one of {', '.join(names)}")
+
+    def _article_inputs(self) -> list[tuple[int, int, str, str]]:
+        """The article's own case, unless an axis was narrowed to values that leave it out."""
+        batch, features = ARTICLE_SHAPE
+        wanted: list[tuple[Sequence[object], object]] = [
+            (self.batch, batch),
+            (self.features, features),
+            (self.dtype, "float64"),
+            (self.logits, "uniform"),
+        ]
+        if all(not chosen or value in chosen for chosen, value in wanted):
+            return [(batch, features, "float64", "uniform")]
+        return []
+
+
+def unique(values: Iterable[T]) -> list[T]:
+    """The values in order, each once."""
+    return list(dict.fromkeys(values))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A case's arrays, each [B, N] in the case's dtype, made from (seed, shape, distribution) alone."""
+
+    logits: FloatArray
+    probs: FloatArray
+    grad_output: FloatArray
+    out: FloatArray = field(repr=False)
+
+
+def make_inputs(case: Case, seed: int) -> Inputs:
+    """The inputs of a case: equal for all implementations of one shape, dtype and distribution.
+
+    ``grad_output`` is standard normal and dense: one of equal numbers, as a ``sum()`` loss gives, has the exact
+    gradient 0 and hides mistakes.
+    """
+    distribution = zlib.crc32(case.logits.encode())
+    rng = np.random.default_rng([seed, case.batch, case.features, distribution])
+    logits = DISTRIBUTIONS[case.logits](rng, case)
+    grad_output = rng.standard_normal((case.batch, case.features), dtype=case.dtype)
+    probs = softmax(logits)
+    return Inputs(logits, probs, grad_output, np.empty_like(probs))
+
+
+def normal_logits(rng: np.random.Generator, case: Case) -> FloatArray:
+    """Standard normal."""
+    return rng.standard_normal((case.batch, case.features), dtype=case.dtype)
+
+
+def uniform_logits(rng: np.random.Generator, case: Case) -> FloatArray:
+    """Uniform in [0, 1), as in the article."""
+    return rng.random((case.batch, case.features), dtype=case.dtype)
+
+
+def peaked_logits(rng: np.random.Generator, case: Case) -> FloatArray:
+    """Normal, so wide that many probabilities are subnormal or underflow to 0."""
+    logits = normal_logits(rng, case)
+    logits *= PEAKED_STD[case.dtype]
+    return logits
+
+
+def masked_logits(rng: np.random.Generator, case: Case) -> FloatArray:
+    """Normal, half of them -inf, never a whole row."""
+    logits = normal_logits(rng, case)
+    masked = rng.random(logits.shape, dtype=np.float32) < MASKED_SHARE
+    masked[:, 0] = False
+    logits[masked] = -np.inf
+    return logits
+
+
+DISTRIBUTIONS = {
+    "normal": normal_logits,
+    "uniform": uniform_logits,
+    "peaked": peaked_logits,
+    "masked": masked_logits,
+}

@@ -1,0 +1,104 @@
+"""The command line: softmax-bench run, plot, list."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from .cases import Selection
+from .errors import UserError
+from .host import ROOT
+from .implementations import registered
+from .options import SWEEP
+from .progress import Display
+from .results import find_run
+from .units import quantity
+
+RESULTS = next(option.default for option in SWEEP if option.name == "results")
+QUICK_MAX_TIME_S = 0.1
+INTERRUPTED = 130
+EXIT_STATUSES = {
+    pytest.ExitCode.OK: 0,
+    pytest.ExitCode.TESTS_FAILED: 1,
+    pytest.ExitCode.INTERRUPTED: INTERRUPTED,
+    pytest.ExitCode.NO_TESTS_COLLECTED: 0,  # a resumed run that misses nothing
+}
+
+
+class Command(click.Group):
+    """The group of commands, where a user's mistake is one line and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"softmax-bench: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure what the backward pass of softmax costs."""
+
+
+def _sweep_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(SWEEP):
+        command = click.option(
+            f"--{option.name}", type=option.kind, multiple=option.repeats, metavar=option.metavar, help=option.help
+        )(command)
+    return command
+
+
+@main.command()
+@_sweep_options
+@click.argument("pytest_arguments", nargs=-1, metavar="[-- PYTEST OPTIONS]")
+def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
+    """Measure every selected case, and store and sum up the run.
+
+    Exit status: 0 all measured or skipped, 1 a case wrong or failed, 2 the run could not start, 130 interrupted.
+    """
+    arguments = ["-qq", "--no-header", "--no-summary", "--benchmark-quiet", "-p", "no:cacheprovider"]
+    if given["grid"] == "quick":
+        arguments.append(f"--benchmark-max-time={QUICK_MAX_TIME_S}")
+    for name, value in given.items():
+        for one in value if isinstance(value, tuple) else [value]:
+            if one is not None:
+                arguments.append(f"--{name.replace('_', '-')}={one}")
+    target = Path(__file__).with_name("bench_backward.py")
+    code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[Display()])
+    sys.exit(EXIT_STATUSES.get(pytest.ExitCode(code), 2))
+
+
+@main.command("list")
+@click.option("--grid", default="default", show_default=True, help="the cases of this grid")
+def list_(grid: str) -> None:
+    """Show the implementations, and a grid's cases with their predicted peak bytes."""
+    cases = Selection(grid=grid).cases()
+    console = Console(highlight=False)
+    table = Table("operation", "implementation", "workspace in bytes", "source", title="implementations")
+    for spec in registered().values():
+        table.add_row(spec.operation, spec.name, str(spec.workspace), spec.source)
+    console.print(table)
+    console.print("B: batch, N: features, s: bytes an item\n")
+    for case in cases:
+        predicted = case.spec.workspace(case.batch, case.features, case.itemsize)
+        console.print(f"{case!s:<60} {quantity(predicted, 'B'):>9}", soft_wrap=True)
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path), help="stored runs")
+@click.option("--plots", default=None, type=click.Path(path_type=Path), help="folder of the charts [plots/RUN]")
+def plot(run_id: str, results: Path, plots: Path | None) -> None:
+    """Draw every chart of a stored run, as PNG and SVG."""
+    from .charts import draw_run  # noqa: PLC0415 - matplotlib is slow to import, and no other command needs it
+
+    folder = find_run(run_id, results)
+    for path in draw_run(folder, plots or results.parent / "plots" / folder.name):
+        click.echo(path)

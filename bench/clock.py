@@ -1,0 +1,66 @@
+"""The instrument for time: pytest-benchmark's numbers, a heap in its steady state, page faults of a call."""
+
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# glibc raises its mmap threshold to the size of the largest mapped block freed so far, up to 32 MiB, its header
+# included. A block just below that brings the heap where a long-running program has it.
+SETTLING_BYTES = (32 << 20) - (64 << 10)
+FAULT_CALLS = 3
+SLOW_CALL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call over the rounds of a benchmark, each round the mean over its iterations."""
+
+    time_min_s: float
+    time_q1_s: float
+    time_median_s: float
+    time_q3_s: float
+    rounds: int
+    iterations: int
+
+
+def settle_heap() -> None:
+    """Bring the allocator's adaptive thresholds to their steady state, whatever ran before."""
+    np.empty(SETTLING_BYTES, dtype=np.uint8)
+
+
+def time_call(benchmark: Any, call: Callable[[], object]) -> Timing | None:
+    """The timing of ``call`` by the ``benchmark`` fixture; None where --benchmark-disable is given."""
+    settle_heap()
+    benchmark(call)
+    if benchmark.stats is None:
+        return None
+    stats = benchmark.stats.stats
+    return Timing(
+        time_min_s=stats.min,
+        time_q1_s=stats.q1,
+        time_median_s=stats.median,
+        time_q3_s=stats.q3,
+        rounds=stats.rounds,
+        iterations=benchmark.stats.iterations,
+    )
+
+
+def minor_faults(call: Callable[[], object]) -> int | None:
+    """Page faults of one call served without disk: the median of three calls (one, if slow); None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource  # noqa: PLC0415 - does not exist on Windows
+
+    faults: list[int] = []
+    started = time.perf_counter()
+    while len(faults) < FAULT_CALLS and (not faults or time.perf_counter() - started < SLOW_CALL_S):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        call()
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return math.floor(statistics.median(faults))

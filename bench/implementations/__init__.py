@@ -1,0 +1,105 @@
+"""The registry of what is measured: one decorator adds a competitor to every grid, table and chart.
+
+Nothing in this package imports the rest of the suite, so a copy of it taken from another revision can be loaded
+under another name and measured beside this one.
+
+A softmax backward has the signature ``vjp(probs, grad_output) -> grad_logits``, all of shape [B, N] and one dtype.
+One that writes into a given array has ``vjp(probs, grad_output, *, out) -> out``; that signature is what registers
+it as such. The docstring states, each on a line of its own, formulas in B (batch), N (features) and s (bytes an
+item):
+
+``Workspace:``
+    peak bytes allocated during one call, the result included, to leading order;
+``Traffic:``
+    bytes read and written in one call, to leading order, from which its time is predicted;
+``Source:``
+    where the method comes from.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Vjp = Callable[..., FloatArray]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A count of bytes as a formula in B (batch), N (features) and s (bytes an item), printable and callable."""
+
+    text: str
+
+    def __call__(self, batch: int, features: int, itemsize: int) -> int:
+        """The formula's value in bytes."""
+        names = {"B": batch, "N": features, "s": itemsize, "min": min, "max": max, "__builtins__": {}}
+        return int(eval(self.text, names))  # noqa: S307 - the text is a docstring of this package, not input
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One competitor: a function and what its docstring states about it."""
+
+    name: str
+    operation: str
+    function: Vjp
+    summary: str
+    workspace: Formula
+    traffic: Formula
+    source: str
+    writes_out: bool
+
+
+_registry: dict[tuple[str, str], Implementation] = {}
+
+
+def implementation(operation: str) -> Callable[[Vjp], Vjp]:
+    """Decorator that registers a function under its own name as an implementation of ``operation``.
+
+    Raises:
+        ValueError: the docstring lacks one of the three stated lines, or the name is taken.
+    """
+
+    def register(function: Vjp) -> Vjp:
+        name = function.__name__
+        if (operation, name) in _registry:
+            raise ValueError(f"{operation} has an implementation named {name} already")
+        doc = inspect.getdoc(function) or ""
+        _registry[operation, name] = Implementation(
+            name=name,
+            operation=operation,
+            function=function,
+            summary=doc.partition("\n")[0],
+            workspace=Formula(_stated(doc, "Workspace", name)),
+            traffic=Formula(_stated(doc, "Traffic", name)),
+            source=_stated(doc, "Source", name),
+            writes_out="out" in inspect.signature(function).parameters,
+        )
+        return function
+
+    return register
+
+
+def _stated(doc: str, heading: str, name: str) -> str:
+    found = re.search(rf"^{heading}: *(.+?)\.?$", doc, flags=re.MULTILINE)
+    if found is None:
+        raise ValueError(f"the docstring of {name} has no line '{heading}: ...'")
+    return found.group(1)
+
+
+def registered() -> Mapping[tuple[str, str], Implementation]:
+    """Every implementation by (operation, name), in the order of the modules' names and then of definition."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return _registry

@@ -1,0 +1,149 @@
+"""Softmax over the last axis and its backward pass in NumPy: the explicit-Jacobian family and the vectorized family.
+
+With probs p = softmax(logits) and the upstream gradient g, row by row,
+
+    J[j, k] = d p[k] / d logits[j] = p[j] * (1[j = k] - p[k])        (symmetric, [N, N])
+    grad_logits[j] = sum_k J[j, k] * g[k] = p[j] * (g[j] - sum_k g[k] * p[k])
+
+The first family builds J; the second never does. "Article" below is 'Backpropagation through softmax layer', whose
+baseline and one-liner are kept step for step.
+
+Where a ufunc broadcasts an operand, NumPy buffers it in pieces of up to 8192 items: the min(8192, ...) of a workspace,
+stated where it shows.
+"""
+
+import functools
+import os
+
+import numpy as np
+
+from . import FloatArray, implementation
+
+DEFAULT_L2_BYTES = 1 << 20
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Softmax over the last axis, the row's maximum subtracted first so that exp cannot overflow; [B, N] -> [B, N].
+
+    A logit of -inf gives probability 0; a row of nothing but -inf has no softmax and gives NaN.
+    """
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))  # [B, N]
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def softmax_unshifted(logits: FloatArray) -> FloatArray:
+    """Softmax over the last axis as the article writes it, nothing subtracted; [B, N] -> [B, N].
+
+    Overflows to inf / inf = NaN, with NumPy's own warning, where a logit is above log(largest float): 88.7 in
+    float32, 709.8 in float64.
+    """
+    exponentials = np.exp(logits)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+@implementation("softmax")
+def explicit_jacobian(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+    """Jacobian as probs times (identity minus probs), broadcast to [B, N, N], then a batched matrix product.
+
+    Workspace: N*N*s + 2*B*N*N*s + min(8192, B*N*N)*s
+    Traffic: N*N*s + 4*B*N*N*s
+    Source: the article's baseline, its exact steps
+    """
+    identity = np.eye(probs.shape[1], dtype=probs.dtype)  # [N, N]
+    jacobian = probs[:, :, None] * (identity[None, :, :] - probs[:, None, :])  # [B, N, N], and the bracket another
+    result: FloatArray = (jacobian @ grad_output[:, :, None]).squeeze(2)  # [B, N, N] @ [B, N, 1] -> [B, N]
+    return result
+
+
+@implementation("softmax")
+def jacobian_einsum(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+    """Jacobian as diagonal minus outer product, built in one [B, N, N] array and contracted with einsum.
+
+    Workspace: B*N*N*s + B*N*s + 2*min(8192, B*N*N)*s
+    Traffic: 2*B*N*N*s
+    Source: the same Jacobian with the identity's and the bracket's arrays saved
+    """
+    jacobian = -probs[:, :, None] * probs[:, None, :]  # -outer(p, p), [B, N, N]
+    np.einsum("bjj->bj", jacobian)[...] += probs  # the diagonal is a writeable view: + diag(p)
+    result: FloatArray = np.einsum("bjk,bk->bj", jacobian, grad_output)
+    return result
+
+
+@implementation("softmax")
+def row_loop(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+    """One [N, N] Jacobian at a time, diagflat minus outer, in a Python loop over the batch.
+
+    Workspace: (3 if B > 1 else 2)*N*N*s + B*N*s + 2*min(8192, N*N)*s
+    Traffic: 6*B*N*N*s
+    Source: the form that most textbooks print
+    """
+    grad_logits = np.empty_like(grad_output)
+    for row in range(len(probs)):
+        jacobian = np.diagflat(probs[row]) - np.outer(probs[row], probs[row])  # diag(p) - p p^T, [N, N]
+        grad_logits[row] = jacobian @ grad_output[row]
+    return grad_logits
+
+
+@implementation("softmax")
+def vectorized(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+    """The one-liner: the row's dot product subtracted from grad_output, the difference scaled by probs.
+
+    Workspace: (2 if B*N*s < 262144 else 1)*B*N*s
+    Traffic: 9*B*N*s
+    Source: the article's second version, exactly
+    """
+    # NumPy reuses a temporary of 256 KiB or more as the result: hence the two cases of the workspace.
+    return (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs  # [B, N] - [B, 1]
+
+
+@implementation("softmax")
+def vectorized_vecdot(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+    """The one-liner with the row dots taken by vecdot, which needs no temporary of the products.
+
+    Workspace: B*N*s
+    Traffic: 7*B*N*s
+    Source: NumPy's vecdot (2.0 and later) in the article's formula
+    """
+    grad_logits = grad_output - np.vecdot(probs, grad_output)[:, None]  # g - sum_k g[k] p[k], [B, N]
+    grad_logits *= probs
+    return grad_logits
+
+
+@implementation("softmax")
+def vectorized_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> FloatArray:
+    """The one-liner into a given array, which also holds the products before the result.
+
+    Workspace: B*s + min(8192, B*N)*s
+    Traffic: 9*B*N*s
+    Source: the article's formula with NumPy's out argument
+    """
+    np.multiply(grad_output, probs, out=out)
+    np.subtract(grad_output, out.sum(axis=1, keepdims=True), out=out)  # [B, N] - [B, 1]
+    return np.multiply(out, probs, out=out)
+
+
+@implementation("softmax")
+def row_blocks(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> FloatArray:
+    """Into a given array, in blocks of as many rows as the L2 cache holds: later passes read from cache.
+
+    Workspace: B*s + min(8192, B*N)*s
+    Traffic: 3*B*N*s
+    Source: loop blocking (cache tiling) of the article's formula
+    """
+    rows = max(1, l2_bytes() // (3 * probs.itemsize * max(1, probs.shape[1])))  # three arrays share the cache
+    for start in range(0, len(probs), rows):
+        block = slice(start, start + rows)
+        dots = np.vecdot(probs[block], grad_output[block])[:, None]  # [rows, 1]
+        np.subtract(grad_output[block], dots, out=out[block])
+        np.multiply(out[block], probs[block], out=out[block])
+    return out
+
+
+@functools.cache
+def l2_bytes() -> int:
+    """Bytes of the second-level cache as the system states them, else 1 MiB."""
+    try:
+        stated = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        stated = 0
+    return stated if stated > 0 else DEFAULT_L2_BYTES

@@ -1,0 +1,97 @@
+"""The instrument for memory: the peak of what one call allocates, above what was allocated when it began."""
+
+import contextlib
+import gc
+import importlib.util
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+READINGS = 3
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory for memray's file, never a fixed name in it
+SMALL_BUFFER_BYTES = 1024  # NumPy serves data buffers below this from a cache that no memory profiler sees
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The smallest of the readings in bytes, and a note where they differ or a substitute took them."""
+
+    peak_bytes: int
+    note: str = ""
+
+
+def read_peak(call: Callable[[], object]) -> Peak:
+    """The peak of three calls, each read by memray (by tracemalloc where memray has no build).
+
+    Call once before: first calls allocate what stays (BLAS buffers, compiled code). Never time inside a reading.
+
+    Raises:
+        RuntimeError: memray already watches this process.
+    """
+    memray_exists = importlib.util.find_spec("memray") is not None
+    read = _memray_peak if memray_exists else _tracemalloc_peak
+    notes = [] if memray_exists else ["peak read by tracemalloc, which sees NumPy's arrays only"]
+    with _collector_at_rest():
+        readings = [read(call) for _ in range(READINGS)]
+    if min(readings) != max(readings):
+        notes.append(f"peak readings differ: {', '.join(map(str, readings))} bytes")
+    return Peak(min(readings), "; ".join(notes))
+
+
+@contextlib.contextmanager
+def memory_limit(extra_bytes: int) -> Iterator[None]:
+    """Let the process allocate at most ``extra_bytes`` more inside the block: beyond that, MemoryError.
+
+    Without it an overrun of the prediction ends in the kernel's out-of-memory killer and takes the run with it.
+    Only private data is limited (RLIMIT_DATA); systems that do not count it leave the block unlimited.
+    """
+    used = getattr(psutil.Process().memory_info(), "data", None)
+    if sys.platform == "win32" or used is None:
+        yield
+        return
+    import resource  # noqa: PLC0415 - does not exist on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceilings = [limit for limit in (soft, hard, used + extra_bytes) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(ceilings), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _memray_peak(call: Callable[[], object]) -> int:
+    import memray  # noqa: PLC0415 - has no build for Windows
+
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
+        path = Path(folder) / "allocations"
+        with memray.Tracker(path, file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
+            call()
+        return memray.FileReader(path).metadata.peak_memory
+
+
+def _tracemalloc_peak(call: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,62 @@
+"""What a run says at the terminal when it ends: a small table per shape, and a sentence on the article's case."""
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+from .cases import ARTICLE_SHAPE
+from .results import BASELINE
+from .units import factor, quantity
+
+SHAPE = ["operation", "batch", "features", "dtype", "logits", "threads"]
+
+
+def summary_table(frame: pd.DataFrame) -> Table:
+    """Median, peak, speed-up and memory ratio of each measured implementation, grouped by shape."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("batch ×\nfeatures", no_wrap=True)
+    table.add_column("\nimplementation", no_wrap=True)
+    for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    measured = frame[frame["status"] == "measured"]
+    for _, group in measured.groupby(SHAPE, sort=False):
+        label = shape_label(group.iloc[0])
+        for _, row in group.iterrows():
+            table.add_row(
+                label,
+                row["implementation"],
+                quantity(row["time_median_s"], "s"),
+                quantity(row["peak_bytes"], "B"),
+                factor(row["speedup"]),
+                factor(row["memory_ratio"]),
+            )
+            label = ""
+        table.add_section()
+    return table
+
+
+def shape_label(row: "pd.Series[object]") -> str:
+    """A shape in words, what is usual left out: '32 × 512', '32 × 512 float32 peaked'."""
+    unusual = [str(row[axis]) for axis, usual in (("dtype", "float64"), ("logits", "normal")) if row[axis] != usual]
+    threads = [f"{row['threads']} threads"] if row["threads"] != 1 else []
+    return " ".join([f"{row['batch']} × {row['features']}", *unusual, *threads])
+
+
+def article_sentence(frame: pd.DataFrame) -> str:
+    """The article's case as measured, beside the article's own figures; what is missing is said."""
+    batch, features = ARTICLE_SHAPE
+    article = frame.query(
+        "operation == 'softmax' and batch == @batch and features == @features and dtype == 'float64' "
+        "and logits == 'uniform' and threads == 1 and status == 'measured'"
+    ).set_index("implementation")
+    case = f"The article's case ({batch} × {features}, uniform, float64)"
+    missing = [name for name in (BASELINE, "vectorized") if name not in article.index]
+    if missing:
+        return f"{case} is not complete in this run: no {' and no '.join(missing)}."
+    jacobian, vectorized = article.loc[BASELINE], article.loc["vectorized"]
+    return (
+        f"{case}: {BASELINE} {quantity(jacobian['time_median_s'], 's')}, vectorized "
+        f"{quantity(vectorized['time_median_s'], 's')}, {factor(vectorized['speedup'])} faster with "
+        f"{factor(vectorized['memory_ratio'])} less memory at the peak "
+        "(the article: 65.1 ms, 31.9 µs, 2000×, memory not measured)."
+    )

@@ -1,0 +1,197 @@
+"""One run of the sweep: which run is written, and how one case becomes one row."""
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from . import host
+from .budget import MEMORY_SHARE, implausible, predict, reason_to_skip
+from .cases import Case, Inputs, Selection, make_inputs
+from .clock import minor_faults, time_call
+from .errors import UserError
+from .implementations import registered
+from .memory import memory_limit, read_peak
+from .oracle import Reference, judge, make_reference
+from .results import RUN_ID, Row, Run, Table, find_run, load_rows, load_run, write_run
+
+# Calls of a case beside those within --benchmark-max-time: check, calibration, faults, three peak readings, the last
+# call that pytest-benchmark makes for its result.
+CALLS_BESIDE_TIMING = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a user may set about a sweep beside its cases."""
+
+    results: Path
+    seed: int
+    max_call_s: float
+    max_bytes: int | None
+    benchmark: dict[str, float]  # pytest-benchmark's options that shape a timing
+
+    def stored(self) -> dict[str, Any]:
+        """The settings as run.json keeps them."""
+        return {"max_call_s": self.max_call_s, "max_bytes": self.max_bytes, "benchmark": self.benchmark}
+
+
+class Sweep:
+    """A run being written: its folder, its table, and what is shared between cases."""
+
+    def __init__(self, run: Run, folder: Path, settings: Settings) -> None:
+        self.run = run
+        self.folder = folder
+        self.settings = settings
+        self.rows = {row.case: row for row in load_rows(folder)} if (folder / "cases.csv").exists() else {}
+        write_run(run, folder)
+        self.table = Table(folder)
+        self.measuring_s = 0.0
+        self.missing = 0  # cases of this sitting still to be recorded
+        self._open = True
+        self._started = time.perf_counter()
+        self._threads = ThreadpoolController()
+        self._stream_bytes_per_s = float(run.options["stream_bytes_per_s"])
+        self._shared: tuple[object, Inputs, Reference] | None = None
+
+    def record(self, case: Case, benchmark: Any) -> Row:
+        """Measure a case and store its row; whatever the case raises becomes a row ``failed``."""
+        prediction = predict(case, self._stream_bytes_per_s)
+        budget = self._memory_budget_bytes()
+        row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=prediction.peak_bytes)
+        reason = reason_to_skip(case, prediction, budget, self.settings.max_call_s)
+        if reason:
+            return self._store(case, row(status="skipped", reason=reason))
+        try:
+            with memory_limit(budget), self._threads.limit(limits=case.threads):
+                return self._store(case, self._measure(case, benchmark, row))
+        except Exception as error:  # noqa: BLE001 - an implementation may raise anything; the sweep goes on
+            return self._store(case, row(status="failed", reason=f"{type(error).__name__}: {error}"))
+
+    def expected_s(self, case: Case) -> float:
+        """About how long the case will take, for the estimate of the time left."""
+        prediction = predict(case, self._stream_bytes_per_s)
+        if reason_to_skip(case, prediction, self._memory_budget_bytes(), self.settings.max_call_s):
+            return 0.0
+        options = self.settings.benchmark
+        timing_s = max(options["max_time"], options["min_rounds"] * prediction.call_s)
+        return timing_s + CALLS_BESIDE_TIMING * prediction.call_s
+
+    def _memory_budget_bytes(self) -> int:
+        return self.settings.max_bytes or int(host.available_bytes() * MEMORY_SHARE)
+
+    def _measure(self, case: Case, benchmark: Any, row: Callable[..., Row]) -> Row:
+        inputs, reference = self._inputs(case)
+        call = partial(case.spec.function, inputs.probs, inputs.grad_output)
+        if case.spec.writes_out:
+            call = partial(call, out=inputs.out)
+        verdict = judge(call(), reference)
+        if not verdict.right:
+            return row(status="wrong", reason=verdict.reason, max_error_ulp=verdict.max_error_ulp)
+        started = time.perf_counter()
+        timing = time_call(benchmark, call)
+        timing_wall_s = time.perf_counter() - started
+        faults = minor_faults(call)
+        peak = read_peak(call)
+        self.measuring_s += time.perf_counter() - started
+        measured = row(
+            status="measured",
+            reason="; ".join(filter(None, [peak.note, "" if timing else "not timed: --benchmark-disable"])),
+            peak_bytes=peak.peak_bytes,
+            minor_faults=faults,
+            max_error_ulp=verdict.max_error_ulp,
+            **(dataclasses.asdict(timing) if timing else {}),
+        )
+        impossible = implausible(measured, case, timing_wall_s, self.run.machine["memory_bytes"])
+        return dataclasses.replace(measured, status="failed", reason=impossible) if impossible else measured
+
+    def _inputs(self, case: Case) -> tuple[Inputs, Reference]:
+        """The inputs and their reference, kept while consecutive cases share them."""
+        key = (case.operation, case.batch, case.features, case.dtype, case.logits)
+        if self._shared is None or self._shared[0] != key:
+            self._shared = None  # the old arrays go before the new ones come
+            inputs = make_inputs(case, self.run.seed)
+            self._shared = (key, inputs, make_reference(inputs, self.run.seed))
+        return self._shared[1:]
+
+    def _store(self, case: Case, row: Row) -> Row:
+        self.table.append(row)
+        self.rows[case] = row
+        self.missing -= 1
+        return row
+
+    def close(self) -> None:
+        """Store how long this sitting took, of which measuring, and let go of the table; once is enough."""
+        if not self._open:
+            return
+        self._open = False
+        sitting = {"wall_s": round(time.perf_counter() - self._started, 3), "measuring_s": round(self.measuring_s, 3)}
+        self.run = dataclasses.replace(self.run, sessions=[*self.run.sessions, sitting])
+        write_run(self.run, self.folder)
+        self.table.close()
+
+
+CURRENT = pytest.StashKey[Sweep]()  # where a pytest session keeps its run
+
+
+def begin(selection: Selection, settings: Settings, run_id: str | None) -> Sweep:
+    """A new run in its own folder.
+
+    Raises:
+        UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
+    """
+    run = describe(selection, settings, run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
+    folder = settings.results / run.run_id
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
+    return Sweep(run, folder, settings)
+
+
+def resume(name: str, settings: Settings) -> Sweep:
+    """A stored run, to be completed.
+
+    Raises:
+        UserError: there is no such run, or it was made on another machine, with other versions or other code.
+    """
+    folder = find_run(name, settings.results)
+    stored = load_run(folder)
+    differences = stored.differences(describe(Selection(), settings, stored.run_id))
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise UserError(f"{folder} cannot be resumed: {differences[0]}{more}; start a new run")
+    return Sweep(stored, folder, settings)
+
+
+def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
+    """The description of a run that starts now, here.
+
+    Raises:
+        UserError: the run's name cannot be a folder's.
+    """
+    if not RUN_ID.fullmatch(run_id):
+        raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")
+    return Run(
+        run_id=run_id,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seed=settings.seed,
+        selection=dataclasses.asdict(selection),
+        options={**settings.stored(), "stream_bytes_per_s": round(host.fresh_stream_bytes_per_s())},
+        machine=host.machine(),
+        versions=host.versions(),
+        code=host.code_hashes(),
+        implementations=[
+            {
+                "operation": spec.operation,
+                "name": spec.name,
+                "summary": spec.summary,
+                "workspace": str(spec.workspace),
+                "source": spec.source,
+            }
+            for spec in registered().values()
+        ],
+    )

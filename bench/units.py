@@ -1,0 +1,31 @@
+"""Quantities as text: three significant digits and a decimal prefix."""
+
+import math
+
+PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value with its unit, as in '53.1 µs' or '131 kB'; '–' where it is missing."""
+    if math.isnan(value):
+        return "–"
+    if value == 0:
+        return f"0 {unit}"
+    # Rounded first: 999.9 has three digits too many for its own prefix.
+    rounded = float(f"{value:.3g}")
+    power = math.floor(math.log10(abs(rounded)) / 3 + 1e-12)
+    power = min(max(power, min(PREFIXES)), max(PREFIXES))
+    return f"{significant(rounded / 1000.0**power)} {PREFIXES[power]}{unit}"
+
+
+def factor(value: float) -> str:
+    """A ratio, as in '1150×'; '–' where it is missing."""
+    return "–" if math.isnan(value) else f"{significant(value)}×"
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent: '0.0123', '5.25', '53.1', '1150'."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12))
+    return f"{value:.{digits}f}"

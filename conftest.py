@@ -1,0 +1,114 @@
+"""pytest's options and fixtures for the sweep: which cases, which run, and the instruments' session."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import sweep
+from bench.cases import Case, Selection
+from bench.errors import UserError
+from bench.options import AXES, SWEEP
+from bench.results import find_run, load_run
+
+BENCHMARK_OPTIONS = ("max_time", "min_time", "min_rounds")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the sweep's options."""
+    group = parser.getgroup("sweep", "the sweep over softmax backwards")
+    for option in SWEEP:
+        action: dict[str, Any] = {"action": "append", "default": []} if option.repeats else {"default": option.default}
+        group.addoption(
+            f"--{option.name}",
+            dest=option.destination,
+            type=option.kind,
+            metavar=option.metavar,
+            help=option.help,
+            **action,
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Take a resumed run's own timing options before pytest-benchmark reads them."""
+    name = config.getoption("sweep_resume")
+    if name is None:
+        return
+    try:
+        stored = load_run(find_run(name, Path(config.getoption("sweep_results"))))
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    for option, value in stored.options["benchmark"].items():
+        setattr(config.option, f"benchmark_{option}", value)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize what asks for a ``case`` with the selected ones."""
+    if "case" in metafunc.fixturenames:
+        try:
+            metafunc.parametrize("case", _selection(metafunc.config).cases(), ids=str)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin the run, or resume it and leave out what it has, once it is known that there is something to measure."""
+    cases = [item for item in items if "sweep_session" in getattr(item, "fixturenames", ())]
+    if not cases or config.option.collectonly:
+        return
+    try:
+        config.stash[sweep.CURRENT] = current = _open_sweep(config)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    done = [item for item in cases if _case_of(item) in current.rows]
+    current.missing = len(cases) - len(done)
+    if done:
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if item not in done]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close the run, however the session ended."""
+    if sweep.CURRENT in config.stash:
+        config.stash[sweep.CURRENT].close()
+
+
+@pytest.fixture(scope="session")
+def sweep_session(request: pytest.FixtureRequest) -> sweep.Sweep:
+    """The run being written."""
+    return request.config.stash[sweep.CURRENT]
+
+
+def _case_of(item: pytest.Item) -> Case:
+    case = item.callspec.params["case"]  # type: ignore[attr-defined]  # items of parametrized functions have it
+    assert isinstance(case, Case)
+    return case
+
+
+def _selection(config: pytest.Config) -> Selection:
+    chosen = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
+    name = config.getoption("sweep_resume")
+    if name is None:
+        return Selection(grid=config.getoption("sweep_grid"), **{**chosen, "threads": chosen["threads"] or (1,)})
+    given = [axis for axis, values in chosen.items() if values]
+    if given:
+        raise UserError(f"--{given[0]} beside --resume: a resumed run has its own cases")
+    stored = load_run(find_run(name, Path(config.getoption("sweep_results"))))
+    return Selection(
+        **{axis: tuple(value) if isinstance(value, list) else value for axis, value in stored.selection.items()}
+    )
+
+
+def _open_sweep(config: pytest.Config) -> sweep.Sweep:
+    settings = sweep.Settings(
+        results=Path(config.getoption("sweep_results")),
+        seed=config.getoption("sweep_seed"),
+        max_call_s=config.getoption("sweep_max_call_s"),
+        max_bytes=config.getoption("sweep_max_bytes"),
+        benchmark={name: float(config.getoption(f"benchmark_{name}")) for name in BENCHMARK_OPTIONS},
+    )
+    name = config.getoption("sweep_resume")
+    if name is not None:
+        return sweep.resume(name, settings)
+    return sweep.begin(_selection(config), settings, config.getoption("sweep_run_id"))
