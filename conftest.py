@@ -87,17 +87,14 @@ def _case_of(item: pytest.Item) -> Case:
 
 
 def _selection(config: pytest.Config) -> Selection:
-    chosen = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
+    chosen: dict[str, Any] = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
     name = config.getoption("sweep_resume")
     if name is None:
-        return Selection(grid=config.getoption("sweep_grid"), **{**chosen, "threads": chosen["threads"] or (1,)})
+        return Selection(**{**chosen, "grid": config.getoption("sweep_grid"), "threads": chosen["threads"] or (1,)})
     given = [axis for axis, values in chosen.items() if values]
     if given:
         raise UserError(f"--{given[0]} beside --resume: a resumed run has its own cases")
-    stored = load_run(find_run(name, Path(config.getoption("sweep_results"))))
-    return Selection(
-        **{axis: tuple(value) if isinstance(value, list) else value for axis, value in stored.selection.items()}
-    )
+    return Selection.restored(load_run(find_run(name, Path(config.getoption("sweep_results")))).selection)
 
 
 def _open_sweep(config: pytest.Config) -> sweep.Sweep:

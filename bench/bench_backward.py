@@ -1,9 +1,9 @@
 """The benchmark: every selected case checked, timed, its peak memory read and its row stored."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.cases import Case
 from bench.sweep import Sweep
@@ -11,7 +11,7 @@ from bench.sweep import Sweep
 
 @pytest.mark.filterwarnings("default")  # a competitor may warn; the suite's own tests may not
 def bench_backward(
-    case: Case, sweep_session: Sweep, benchmark: Any, record_property: Callable[[str, object], None]
+    case: Case, sweep_session: Sweep, benchmark: BenchmarkFixture, record_property: Callable[[str, object], None]
 ) -> None:
     """One case: its row says what was measured, or why not."""
     row = sweep_session.record(case, benchmark)

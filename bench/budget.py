@@ -12,7 +12,7 @@ from .units import quantity
 # reference (expected, remainder, unit, and a result being judged with two temporaries).
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
-DEFAULT_CALL_BUDGET_S = 2.5
+DEFAULT_CALL_BUDGET_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,12 @@ def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -
         if must_allocate >= SMALL_BUFFER_BYTES and row.peak_bytes < must_allocate:
             return f"implausible: peak of {row.peak_bytes} bytes, and the result alone has {must_allocate}"
         if row.peak_bytes > memory_bytes:
-            return f"implausible: peak of {quantity(row.peak_bytes, 'B')}, and the machine has {quantity(memory_bytes, 'B')}"
+            peak, memory = quantity(row.peak_bytes, "B"), quantity(memory_bytes, "B")
+            return f"implausible: peak of {peak}, and the machine has {memory}"
     floor_s = 3 * case.array_bytes / FASTEST_CACHE_BYTES_PER_S
     if row.time_median_s < floor_s:
-        return f"implausible: {quantity(row.time_median_s, 's')}, and moving the arrays takes {quantity(floor_s, 's')} at the least"
+        median, floor = quantity(row.time_median_s, "s"), quantity(floor_s, "s")
+        return f"implausible: a median of {median}, and moving the arrays takes {floor} at the least"
     # Half of the rounds took the median or longer.
     if row.rounds and row.iterations and row.time_median_s * row.iterations * (row.rounds // 2) > timing_wall_s:
         return (

@@ -4,7 +4,7 @@ import itertools
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,11 @@ class Case:
         threads = "" if self.threads == 1 else f"-T{self.threads}"
         shape = f"B{self.batch}-N{self.features}"
         return f"{self.operation}-{self.implementation}-{shape}-{self.dtype}-{self.logits}{threads}"
+
+    @property
+    def float_type(self) -> type[np.float32] | type[np.float64]:
+        """The dtype as NumPy's type."""
+        return np.float32 if self.dtype == "float32" else np.float64
 
     @property
     def itemsize(self) -> int:
@@ -91,11 +96,18 @@ class Selection:
     logits: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1,)
 
+    @classmethod
+    def restored(cls, stored: dict[str, Any]) -> Self:
+        """The selection that run.json keeps, its lists as tuples again."""
+        axes: dict[str, Any] = {axis: tuple(value) for axis, value in stored.items() if axis != "grid"}
+        return cls(stored["grid"], **axes)
+
     def cases(self) -> list[Case]:
         """The selected cases, small shapes first and all implementations of one shape together.
 
         Raises:
             UserError: a name or a number that does not exist or make sense.
+
         """
         if self.grid not in GRIDS:
             raise UserError(f"--grid {self.grid}: unknown; one of {', '.join(GRIDS)}")
@@ -178,19 +190,19 @@ def make_inputs(case: Case, seed: int) -> Inputs:
     distribution = zlib.crc32(case.logits.encode())
     rng = np.random.default_rng([seed, case.batch, case.features, distribution])
     logits = DISTRIBUTIONS[case.logits](rng, case)
-    grad_output = rng.standard_normal((case.batch, case.features), dtype=case.dtype)
+    grad_output = normal_logits(rng, case)
     probs = softmax(logits)
     return Inputs(logits, probs, grad_output, np.empty_like(probs))
 
 
 def normal_logits(rng: np.random.Generator, case: Case) -> FloatArray:
     """Standard normal."""
-    return rng.standard_normal((case.batch, case.features), dtype=case.dtype)
+    return rng.standard_normal((case.batch, case.features), dtype=case.float_type)
 
 
 def uniform_logits(rng: np.random.Generator, case: Case) -> FloatArray:
     """Uniform in [0, 1), as in the article."""
-    return rng.random((case.batch, case.features), dtype=case.dtype)
+    return rng.random((case.batch, case.features), dtype=case.float_type)
 
 
 def peaked_logits(rng: np.random.Generator, case: Case) -> FloatArray:

@@ -13,7 +13,7 @@ from rich.table import Table
 from .cases import Selection
 from .errors import UserError
 from .host import ROOT
-from .implementations import registered
+from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
 from .progress import Display
 from .results import find_run
@@ -67,12 +67,15 @@ def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
     if given["grid"] == "quick":
         arguments.append(f"--benchmark-max-time={QUICK_MAX_TIME_S}")
     for name, value in given.items():
-        for one in value if isinstance(value, tuple) else [value]:
-            if one is not None:
-                arguments.append(f"--{name.replace('_', '-')}={one}")
+        values = value if isinstance(value, tuple) else (value,)
+        arguments += [f"--{name.replace('_', '-')}={one}" for one in values if one is not None]
     target = Path(__file__).with_name("bench_backward.py")
-    code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[Display()])
-    sys.exit(EXIT_STATUSES.get(pytest.ExitCode(code), 2))
+    display = Display()
+    code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
+    status = EXIT_STATUSES.get(pytest.ExitCode(code), 2)
+    if display.folder is not None and status in (0, 1):
+        _draw(display.folder, None)
+    sys.exit(status)
 
 
 @main.command("list")
@@ -85,7 +88,9 @@ def list_(grid: str) -> None:
     for spec in registered().values():
         table.add_row(spec.operation, spec.name, str(spec.workspace), spec.source)
     console.print(table)
-    console.print("B: batch, N: features, s: bytes an item\n")
+    for letter, meaning in FORMULA_NAMES.items():
+        console.print(f"{letter}: {meaning}", soft_wrap=True)
+    console.print()
     for case in cases:
         predicted = case.spec.workspace(case.batch, case.features, case.itemsize)
         console.print(f"{case!s:<60} {quantity(predicted, 'B'):>9}", soft_wrap=True)
@@ -94,11 +99,15 @@ def list_(grid: str) -> None:
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path), help="stored runs")
-@click.option("--plots", default=None, type=click.Path(path_type=Path), help="folder of the charts [plots/RUN]")
+@click.option("--plots", type=click.Path(path_type=Path), help="folder of the charts [default: plots/RUN]")
 def plot(run_id: str, results: Path, plots: Path | None) -> None:
     """Draw every chart of a stored run, as PNG and SVG."""
-    from .charts import draw_run  # noqa: PLC0415 - matplotlib is slow to import, and no other command needs it
+    _draw(find_run(run_id, results), plots)
 
-    folder = find_run(run_id, results)
-    for path in draw_run(folder, plots or results.parent / "plots" / folder.name):
-        click.echo(path)
+
+def _draw(folder: Path, plots: Path | None) -> None:
+    from .charts import draw_run  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+
+    plots = plots or folder.parent.parent / "plots" / folder.name
+    count = sum(1 for _ in draw_run(folder, plots))
+    click.echo(f"{count} files of charts in {plots}")

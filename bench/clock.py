@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from pytest_benchmark.fixture import BenchmarkFixture
 
 # glibc raises its mmap threshold to the size of the largest mapped block freed so far, up to 32 MiB, its header
 # included. A block just below that brings the heap where a long-running program has it.
@@ -34,7 +34,7 @@ def settle_heap() -> None:
     np.empty(SETTLING_BYTES, dtype=np.uint8)
 
 
-def time_call(benchmark: Any, call: Callable[[], object]) -> Timing | None:
+def time_call(benchmark: BenchmarkFixture, call: Callable[[], object]) -> Timing | None:
     """The timing of ``call`` by the ``benchmark`` fixture; None where --benchmark-disable is given."""
     settle_heap()
     benchmark(call)

@@ -150,10 +150,11 @@ def high_precision_vjp(
     Returns:
         ``expected``, the gradient rounded to the inputs' dtype; ``remainder``, what the rounding left; and ``unit``,
         one ulp of the terms, no smaller than the smallest subnormal number. Each [B, N] in the inputs' dtype.
+
     """
     info = np.finfo(probs.dtype)
     expected, remainder, unit = np.empty_like(probs), np.empty_like(probs), np.empty_like(probs)
-    convert = np.frompyfunc(Fraction, 1, 1) if wide is Fraction else lambda array: array.astype(wide)
+    convert: Any = np.frompyfunc(Fraction, 1, 1) if wide is Fraction else lambda array: array.astype(wide)
     step = max(1, CHUNK_ITEMS // max(1, probs.shape[1]))
     for start in range(0, len(probs), step):
         chunk = slice(start, start + step)

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -37,6 +38,7 @@ class Display:
         )
         self._expected_s: dict[str, float] = {}
         self._done_s = 0.0
+        self.folder: Path | None = None  # of the run, once it has begun
         self._started = 0.0
 
     @pytest.hookimpl(tryfirst=True)
@@ -49,6 +51,7 @@ class Display:
         current = session.config.stash.get(sweep.CURRENT, None)
         if current is None:
             return
+        self.folder = current.folder
         self._expected_s = {
             item.nodeid: current.expected_s(item.callspec.params["case"])  # type: ignore[attr-defined]
             for item in session.items

@@ -104,6 +104,7 @@ class Table:
 
     Raises:
         UserError: the file cannot be opened, or another process holds it.
+
     """
 
     def __init__(self, folder: Path) -> None:
@@ -161,6 +162,7 @@ def write_run(run: Run, folder: Path) -> None:
 
     Raises:
         UserError: the folder cannot be written.
+
     """
     beside = folder / ".run.json.partial"
     try:
@@ -180,6 +182,7 @@ def find_run(name: str, results: Path) -> Path:
 
     Raises:
         UserError: there is no such run.
+
     """
     for folder in (results / name, Path(name)):
         if name and (folder / "run.json").is_file():
@@ -193,6 +196,7 @@ def load_run(folder: Path) -> Run:
 
     Raises:
         UserError: the file is missing or is not one.
+
     """
     path = folder / "run.json"
     try:
@@ -214,6 +218,7 @@ def load_rows(folder: Path) -> list[Row]:
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
+
     """
     path = folder / "cases.csv"
     try:
@@ -249,19 +254,16 @@ def load_rows(folder: Path) -> list[Row]:
 
 def _parse(where: str, column: str, value: str) -> Any:
     kind = COLUMNS[column]
-    if kind == str:
+    if kind is str:
         if column == "status" and value not in STATUSES:
             raise UserError(f"{where}: column 'status': {value!r} is not one of {', '.join(STATUSES)}")
         return value
-    if kind == float:
-        expected, missing, convert = "a number", math.nan, float
-    else:
-        expected, missing, convert = "a whole number, 0 or more", None, _natural
-    if value == "" and kind != int:
-        return missing
+    if value == "" and kind is not int:
+        return math.nan if kind is float else None
     try:
-        return convert(value)
+        return float(value) if kind is float else _natural(value)
     except ValueError:
+        expected = "a number" if kind is float else "a whole number, 0 or more"
         raise UserError(f"{where}: column {column!r}: {value!r} is not {expected}") from None
 
 
@@ -272,18 +274,20 @@ def _natural(text: str) -> int:
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows as a data frame, missing as NaN, with the derived columns ``speedup`` and ``memory_ratio``.
+    """The rows as a data frame, missing as NaN, with three derived columns, NaN where either part is missing.
 
     ``speedup``: the median time of explicit_jacobian at the same shape, dtype, logits and threads over this row's;
-    ``memory_ratio``: likewise of peak bytes. NaN where either is missing.
+    ``memory_ratio``: likewise of peak bytes; ``predicted_memory_ratio``: likewise of its predicted peak over this
+    row's measured one, for shapes at which it does not fit.
     """
     frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
     numeric = [column for column, kind in COLUMNS.items() if kind is not str]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
     shape = ["operation", "batch", "features", "dtype", "logits", "threads"]
     measured = frame.where(frame["status"] == "measured")[["time_median_s", "peak_bytes"]]
-    baseline = frame[shape].join(measured)[frame["implementation"] == BASELINE]
+    baseline = frame[[*shape, "predicted_peak_bytes"]].join(measured)[frame["implementation"] == BASELINE]
     against = frame[shape].merge(baseline, on=shape, how="left").set_index(frame.index)
     frame["speedup"] = against["time_median_s"] / measured["time_median_s"]
     frame["memory_ratio"] = against["peak_bytes"] / measured["peak_bytes"]
+    frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / measured["peak_bytes"]
     return frame

@@ -1,5 +1,7 @@
 """What a run says at the terminal when it ends: a small table per shape, and a sentence on the article's case."""
 
+from typing import Any
+
 import pandas as pd
 from rich import box
 from rich.table import Table
@@ -35,7 +37,7 @@ def summary_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def shape_label(row: "pd.Series[object]") -> str:
+def shape_label(row: "pd.Series[Any]") -> str:
     """A shape in words, what is usual left out: '32 × 512', '32 × 512 float32 peaked'."""
     unusual = [str(row[axis]) for axis, usual in (("dtype", "float64"), ("logits", "normal")) if row[axis] != usual]
     threads = [f"{row['threads']} threads"] if row["threads"] != 1 else []
@@ -53,7 +55,7 @@ def article_sentence(frame: pd.DataFrame) -> str:
     missing = [name for name in (BASELINE, "vectorized") if name not in article.index]
     if missing:
         return f"{case} is not complete in this run: no {' and no '.join(missing)}."
-    jacobian, vectorized = article.loc[BASELINE], article.loc["vectorized"]
+    jacobian, vectorized = (article.loc[name].to_dict() for name in (BASELINE, "vectorized"))
     return (
         f"{case}: {BASELINE} {quantity(jacobian['time_median_s'], 's')}, vectorized "
         f"{quantity(vectorized['time_median_s'], 's')}, {factor(vectorized['speedup'])} faster with "

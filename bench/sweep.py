@@ -1,14 +1,16 @@
 """One run of the sweep: which run is written, and how one case becomes one row."""
 
+import contextlib
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 from threadpoolctl import ThreadpoolController
 
 from . import host
@@ -59,7 +61,7 @@ class Sweep:
         self._stream_bytes_per_s = float(run.options["stream_bytes_per_s"])
         self._shared: tuple[object, Inputs, Reference] | None = None
 
-    def record(self, case: Case, benchmark: Any) -> Row:
+    def record(self, case: Case, benchmark: BenchmarkFixture) -> Row:
         """Measure a case and store its row; whatever the case raises becomes a row ``failed``."""
         prediction = predict(case, self._stream_bytes_per_s)
         budget = self._memory_budget_bytes()
@@ -70,7 +72,7 @@ class Sweep:
         try:
             with memory_limit(budget), self._threads.limit(limits=case.threads):
                 return self._store(case, self._measure(case, benchmark, row))
-        except Exception as error:  # noqa: BLE001 - an implementation may raise anything; the sweep goes on
+        except Exception as error:
             return self._store(case, row(status="failed", reason=f"{type(error).__name__}: {error}"))
 
     def expected_s(self, case: Case) -> float:
@@ -85,20 +87,23 @@ class Sweep:
     def _memory_budget_bytes(self) -> int:
         return self.settings.max_bytes or int(host.available_bytes() * MEMORY_SHARE)
 
-    def _measure(self, case: Case, benchmark: Any, row: Callable[..., Row]) -> Row:
+    def _measure(self, case: Case, benchmark: BenchmarkFixture, row: Callable[..., Row]) -> Row:
         inputs, reference = self._inputs(case)
         call = partial(case.spec.function, inputs.probs, inputs.grad_output)
         if case.spec.writes_out:
             call = partial(call, out=inputs.out)
-        verdict = judge(call(), reference)
+        with self._measuring():
+            grad_logits = call()  # warms up, too: buffers that stay are allocated, new memory is touched
+        verdict = judge(grad_logits, reference)
+        del grad_logits
         if not verdict.right:
             return row(status="wrong", reason=verdict.reason, max_error_ulp=verdict.max_error_ulp)
-        started = time.perf_counter()
-        timing = time_call(benchmark, call)
-        timing_wall_s = time.perf_counter() - started
-        faults = minor_faults(call)
-        peak = read_peak(call)
-        self.measuring_s += time.perf_counter() - started
+        with self._measuring():
+            started = time.perf_counter()
+            timing = time_call(benchmark, call)
+            timing_wall_s = time.perf_counter() - started
+            faults = minor_faults(call)
+            peak = read_peak(call)
         measured = row(
             status="measured",
             reason="; ".join(filter(None, [peak.note, "" if timing else "not timed: --benchmark-disable"])),
@@ -109,6 +114,15 @@ class Sweep:
         )
         impossible = implausible(measured, case, timing_wall_s, self.run.machine["memory_bytes"])
         return dataclasses.replace(measured, status="failed", reason=impossible) if impossible else measured
+
+    @contextlib.contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Count the block's time as time spent calling what is measured."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.measuring_s += time.perf_counter() - started
 
     def _inputs(self, case: Case) -> tuple[Inputs, Reference]:
         """The inputs and their reference, kept while consecutive cases share them."""
@@ -144,6 +158,7 @@ def begin(selection: Selection, settings: Settings, run_id: str | None) -> Sweep
 
     Raises:
         UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
+
     """
     run = describe(selection, settings, run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
     folder = settings.results / run.run_id
@@ -157,6 +172,7 @@ def resume(name: str, settings: Settings) -> Sweep:
 
     Raises:
         UserError: there is no such run, or it was made on another machine, with other versions or other code.
+
     """
     folder = find_run(name, settings.results)
     stored = load_run(folder)
@@ -172,6 +188,7 @@ def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
 
     Raises:
         UserError: the run's name cannot be a folder's.
+
     """
     if not RUN_ID.fullmatch(run_id):
         raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")

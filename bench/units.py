@@ -19,13 +19,17 @@ def quantity(value: float, unit: str) -> str:
 
 
 def factor(value: float) -> str:
-    """A ratio, as in '1150×'; '–' where it is missing."""
-    return "–" if math.isnan(value) else f"{significant(value)}×"
+    """A ratio, as in '1150×' or '16.4k×' from ten thousand on; '–' where it is missing."""
+    if math.isnan(value):
+        return "–"
+    text = significant(value) if value < 1e4 else quantity(value, "").replace(" ", "")
+    return f"{text}×"
 
 
 def significant(value: float) -> str:
     """Three significant digits without an exponent: '0.0123', '5.25', '53.1', '1150'."""
     if value == 0:
         return "0"
+    value = float(f"{value:.3g}")
     digits = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12))
     return f"{value:.{digits}f}"

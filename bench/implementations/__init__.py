@@ -5,8 +5,7 @@ under another name and measured beside this one.
 
 A softmax backward has the signature ``vjp(probs, grad_output) -> grad_logits``, all of shape [B, N] and one dtype.
 One that writes into a given array has ``vjp(probs, grad_output, *, out) -> out``; that signature is what registers
-it as such. The docstring states, each on a line of its own, formulas in B (batch), N (features) and s (bytes an
-item):
+it as such. The docstring states, each on a line of its own, in the letters of ``FORMULA_NAMES``:
 
 ``Workspace:``
     peak bytes allocated during one call, the result included, to leading order;
@@ -27,21 +26,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-
 FloatArray = npt.NDArray[np.floating[Any]]
 Vjp = Callable[..., FloatArray]
+
+UFUNC_BUFFER_ITEMS = 8192
+FORMULA_NAMES = {
+    "B": "batch",
+    "N": "features",
+    "s": "bytes an item",
+    "U": f"NumPy's buffer for a [B, 1] operand that is broadcast over rows shorter than {UFUNC_BUFFER_ITEMS} items",
+}
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A count of bytes as a formula in B (batch), N (features) and s (bytes an item), printable and callable."""
+    """A count of bytes as a formula, printable and callable; ``FORMULA_NAMES`` says what its letters mean."""
 
     text: str
 
     def __call__(self, batch: int, features: int, itemsize: int) -> int:
         """The formula's value in bytes."""
-        names = {"B": batch, "N": features, "s": itemsize, "min": min, "max": max, "__builtins__": {}}
-        return int(eval(self.text, names))  # noqa: S307 - the text is a docstring of this package, not input
+        buffered = 0 if batch == 1 or features >= UFUNC_BUFFER_ITEMS else min(UFUNC_BUFFER_ITEMS, batch * features)
+        names = {"B": batch, "N": features, "s": itemsize, "U": buffered * itemsize, "min": min, "max": max}
+        return int(eval(self.text, {"__builtins__": {}}, names))  # noqa: S307 - the text is a docstring of this package, not input
 
     def __str__(self) -> str:
         return self.text
@@ -69,6 +76,7 @@ def implementation(operation: str) -> Callable[[Vjp], Vjp]:
 
     Raises:
         ValueError: the docstring lacks one of the three stated lines, or the name is taken.
+
     """
 
     def register(function: Vjp) -> Vjp:

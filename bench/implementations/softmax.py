@@ -8,8 +8,8 @@ With probs p = softmax(logits) and the upstream gradient g, row by row,
 The first family builds J; the second never does. "Article" below is 'Backpropagation through softmax layer', whose
 baseline and one-liner are kept step for step.
 
-Where a ufunc broadcasts an operand, NumPy buffers it in pieces of up to 8192 items: the min(8192, ...) of a workspace,
-stated where it shows.
+NumPy adds to a workspace what its ufuncs need: a buffer of up to 8192 items for a broadcast operand (U in [B, N]
+arrays), and about 1100 bytes of iterator.
 """
 
 import functools
@@ -28,7 +28,8 @@ def softmax(logits: FloatArray) -> FloatArray:
     A logit of -inf gives probability 0; a row of nothing but -inf has no softmax and gives NaN.
     """
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))  # [B, N]
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    probs: FloatArray = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probs
 
 
 def softmax_unshifted(logits: FloatArray) -> FloatArray:
@@ -38,7 +39,8 @@ def softmax_unshifted(logits: FloatArray) -> FloatArray:
     float32, 709.8 in float64.
     """
     exponentials = np.exp(logits)
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    probs: FloatArray = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probs
 
 
 @implementation("softmax")
@@ -51,8 +53,8 @@ def explicit_jacobian(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
     """
     identity = np.eye(probs.shape[1], dtype=probs.dtype)  # [N, N]
     jacobian = probs[:, :, None] * (identity[None, :, :] - probs[:, None, :])  # [B, N, N], and the bracket another
-    result: FloatArray = (jacobian @ grad_output[:, :, None]).squeeze(2)  # [B, N, N] @ [B, N, 1] -> [B, N]
-    return result
+    grad_logits: FloatArray = (jacobian @ grad_output[:, :, None]).squeeze(2)  # [B, N, N] @ [B, N, 1] -> [B, N]
+    return grad_logits
 
 
 @implementation("softmax")
@@ -65,8 +67,8 @@ def jacobian_einsum(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
     """
     jacobian = -probs[:, :, None] * probs[:, None, :]  # -outer(p, p), [B, N, N]
     np.einsum("bjj->bj", jacobian)[...] += probs  # the diagonal is a writeable view: + diag(p)
-    result: FloatArray = np.einsum("bjk,bk->bj", jacobian, grad_output)
-    return result
+    grad_logits: FloatArray = np.einsum("bjk,bk->bj", jacobian, grad_output)
+    return grad_logits
 
 
 @implementation("softmax")
@@ -88,23 +90,24 @@ def row_loop(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
 def vectorized(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
     """The one-liner: the row's dot product subtracted from grad_output, the difference scaled by probs.
 
-    Workspace: (2 if B*N*s < 262144 else 1)*B*N*s
+    Workspace: max(2*B*N*s if B*N*s < 262144 else 0, B*N*s + B*s + U) + 1100
     Traffic: 9*B*N*s
     Source: the article's second version, exactly
     """
     # NumPy reuses a temporary of 256 KiB or more as the result: hence the two cases of the workspace.
-    return (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs  # [B, N] - [B, 1]
+    grad_logits: FloatArray = (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs  # [B, N]
+    return grad_logits
 
 
 @implementation("softmax")
 def vectorized_vecdot(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
     """The one-liner with the row dots taken by vecdot, which needs no temporary of the products.
 
-    Workspace: B*N*s
+    Workspace: B*N*s + B*s + U + 1100
     Traffic: 7*B*N*s
     Source: NumPy's vecdot (2.0 and later) in the article's formula
     """
-    grad_logits = grad_output - np.vecdot(probs, grad_output)[:, None]  # g - sum_k g[k] p[k], [B, N]
+    grad_logits: FloatArray = grad_output - np.vecdot(probs, grad_output)[:, None]  # g - sum_k g[k] p[k], [B, N]
     grad_logits *= probs
     return grad_logits
 
@@ -113,20 +116,21 @@ def vectorized_vecdot(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
 def vectorized_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> FloatArray:
     """The one-liner into a given array, which also holds the products before the result.
 
-    Workspace: B*s + min(8192, B*N)*s
+    Workspace: B*s + U + 1100
     Traffic: 9*B*N*s
     Source: the article's formula with NumPy's out argument
     """
     np.multiply(grad_output, probs, out=out)
     np.subtract(grad_output, out.sum(axis=1, keepdims=True), out=out)  # [B, N] - [B, 1]
-    return np.multiply(out, probs, out=out)
+    np.multiply(out, probs, out=out)
+    return out
 
 
 @implementation("softmax")
 def row_blocks(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> FloatArray:
     """Into a given array, in blocks of as many rows as the L2 cache holds: later passes read from cache.
 
-    Workspace: B*s + min(8192, B*N)*s
+    Workspace: U + 1100
     Traffic: 3*B*N*s
     Source: loop blocking (cache tiling) of the article's formula
     """

@@ -1,0 +1,59 @@
+# Two commands do everything: `make bench` and `make test`. Each installs what it needs into .venv first.
+
+PYTHON ?= python3
+EXTRAS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+comma := ,
+extras := $(if $(strip $(EXTRAS)),[$(strip $(EXTRAS))])
+# One stamp a set of extras: asking for more of them installs, asking again does not.
+STAMP := $(VENV)/.installed$(subst $(comma),-,$(addprefix -,$(strip $(EXTRAS))))
+
+# make bench BATCH="8 32" FEATURES=512 IMPLEMENTATION=vectorized THREADS="1 2" ...
+AXES := OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS
+lower = $(shell echo $(1) | tr A-Z a-z)
+SELECTION = $(foreach axis,$(AXES),$(foreach value,$($(axis)),--$(call lower,$(axis))=$(value)))
+RESUMED = $(if $(RESUME),--resume=$(RESUME))
+RUN ?= reference
+
+.DEFAULT_GOAL := help
+.PHONY: help bench bench-quick bench-full plots test lint clean
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS (several values in'
+	@echo 'quotes), RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run> (reference unless given).'
+
+bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
+	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)
+
+bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds)
+	$(BIN)/softmax-bench run --grid=quick $(SELECTION) $(RESUMED)
+
+bench-full: $(STAMP) ## the same with float32, more features, more distributions of logits (an hour or more)
+	$(BIN)/softmax-bench run --grid=full $(SELECTION) $(RESUMED)
+
+plots: $(STAMP) ## draw the charts of a stored run: make plots RUN=<run>
+	$(BIN)/softmax-bench plot $(RUN)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: ## check style and types
+	@$(MAKE) --no-print-directory EXTRAS=dev .lint
+
+.PHONY: .lint
+.lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove what was installed and cached; stored runs and charts stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(extras)'
+	touch $@
