@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .cases import Selection
-from .errors import UserError
+from .errors import NothingToDrawError, UserError
 from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
@@ -57,8 +57,9 @@ def _sweep_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_sweep_options
+@click.option("--charts/--no-charts", default=True, help="draw the charts when the run is complete")
 @click.argument("pytest_arguments", nargs=-1, metavar="[-- PYTEST OPTIONS]")
-def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
+def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> None:
     """Measure every selected case, and store and sum up the run.
 
     Exit status: 0 all measured or skipped, 1 a case wrong or failed, 2 the run could not start, 130 interrupted.
@@ -73,8 +74,11 @@ def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
     display = Display()
     code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
     status = EXIT_STATUSES.get(pytest.ExitCode(code), 2)
-    if display.folder is not None and status in (0, 1):
-        _draw(display.folder, None)
+    if charts and display.folder is not None and status in (0, 1):
+        try:
+            _draw(display.folder, None)
+        except NothingToDrawError as error:
+            click.echo(f"no charts: {error}")
     sys.exit(status)
 
 
