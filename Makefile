@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed$(subst $(comma),-,$(addprefix -,$(strip $(EXTRAS))))
 AXES := OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS
 lower = $(shell echo $(1) | tr A-Z a-z)
 SELECTION = $(foreach axis,$(AXES),$(foreach value,$($(axis)),--$(call lower,$(axis))=$(value)))
-RESUMED = $(if $(RESUME),--resume=$(RESUME))
+RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
@@ -23,7 +23,8 @@ help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS (several values in'
-	@echo 'quotes), RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run> (reference unless given).'
+	@echo 'quotes), RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
+	@echo '(reference unless given). EXTRAS=torch,dev installs more: with torch, results are checked against autograd, too.'
 
 bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)
