@@ -1,4 +1,4 @@
-"""The command line: softmax-bench run, plot, list."""
+"""The command line: softmax-bench run, plot, list, gate, compare."""
 
 import sys
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from .cases import Selection
 from .errors import NothingToDrawError, UserError
+from .gate_command import compare, gate
 from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
@@ -115,3 +116,10 @@ def _draw(folder: Path, plots: Path | None) -> None:
     plots = plots or folder.parent.parent / "plots" / folder.name
     count = sum(1 for _ in draw_run(folder, plots))
     click.echo(f"{count} files of charts in {plots}")
+
+
+main.add_command(gate)
+main.add_command(compare)
+
+if __name__ == "__main__":
+    main()
