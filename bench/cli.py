@@ -41,6 +41,8 @@ class Command(click.Group):
         except UserError as error:
             click.echo(f"softmax-bench: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})

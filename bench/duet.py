@@ -25,11 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .cases import Case, Inputs, make_inputs
 from .clock import settle_heap
 from .errors import UserError
+from .implementations import FloatArray
 from .memory import read_peak
 from .oracle import Reference, judge, make_reference
 
@@ -41,6 +43,7 @@ LEAST_SLOTS = 4
 LEAST_CALLS = 16
 SLOTS_A_SIDE = 80
 SEED = 42
+PAGE_BYTES, ALIGNMENT_BYTES = 4096, 16
 WORKER_LIMIT_S = 300.0
 ERROR_MARK = "duet-error: "
 
@@ -229,33 +232,50 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
     return call
 
 
-def _timed(duel: Duel, base_player: Player, work_player: Player, order: random.Random) -> Value:
+def _timed(duel: Duel, base: Player, work: Player, order: random.Random) -> Value:
     inputs = make_inputs(duel.case, SEED)
-    base, work = partial(base_player, inputs), partial(work_player, inputs)
     try:
-        base(), work()  # first calls allocate what stays
+        base(inputs), work(inputs)  # first calls allocate what stays
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
-    repeats = max(1, round(SLOT_S / min(_slot(base, 1) for _ in range(3))))
+    repeats = max(1, round(SLOT_S / min(_slot(base, inputs, 1) for _ in range(3))))
     slots = max(LEAST_SLOTS, math.ceil(LEAST_CALLS / repeats))
     work_first = order.random() < 0.5
     ratios, shortest = [], math.inf
     for _ in range(SLOTS_A_SIDE // slots):
-        base(), work()  # neither meets a cache that the last case or the other side left cold
+        inputs = _relocated(inputs, order)
+        base(inputs), work(inputs)  # neither meets a cache that the last case or the other side left cold
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(slots):
             for is_work in (work_first, not work_first):
-                seconds[is_work].append(_slot(work if is_work else base, repeats))
+                seconds[is_work].append(_slot(work if is_work else base, inputs, repeats))
             work_first = not work_first
         ratios.append(math.log(min(seconds[True]) / min(seconds[False])))
         shortest = min(shortest, min(seconds[False]) / repeats)
     return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest)
 
 
-def _slot(call: Callable[[], Any], repeats: int) -> float:
+def _relocated(inputs: Inputs, order: random.Random) -> Inputs:
+    """The inputs copied to new places in memory, each at a random offset within a page.
+
+    The time of one function can differ by half with the low bits of its arrays' addresses (a load that follows a store
+    4096 bytes apart waits for it). Both sides meet each layout, and the median over blocks meets many.
+    """
+
+    def moved(array: FloatArray) -> FloatArray:
+        room = np.empty(array.nbytes + PAGE_BYTES, dtype=np.uint8)
+        offset = order.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
+        place: FloatArray = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+        place[...] = array
+        return place
+
+    return Inputs(*(moved(getattr(inputs, part.name)) for part in dataclasses.fields(Inputs)))
+
+
+def _slot(player: Player, inputs: Inputs, repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
-        call()
+        player(inputs)
     return time.perf_counter() - start
 
 
