@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .cases import Selection
 from .errors import NothingToDrawError, UserError
-from .gate_command import compare, gate
+from .gate_command import compare, gate, gate_quality
 from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
@@ -122,6 +122,7 @@ def _draw(folder: Path, plots: Path | None) -> None:
 
 main.add_command(gate)
 main.add_command(compare)
+main.add_command(gate_quality)
 
 if __name__ == "__main__":
     main()

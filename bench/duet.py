@@ -132,7 +132,7 @@ def run_worker(task: Task) -> list[Value]:
 
 def perform(task: Task) -> list[Value]:
     """The task done in this process."""
-    load = _Loader()
+    load = SideLoader()
     players = [(duel, load(duel.base, "base"), load(duel.work, "work")) for duel in task.duels]
     order = random.Random(task.seed)  # noqa: S311 - an order, not a secret
     order.shuffle(players)
@@ -145,13 +145,14 @@ def perform(task: Task) -> list[Value]:
 Player = Callable[[Inputs], Any]
 
 
-class _Loader:
+class SideLoader:
     """Loads sides; a copy of the package once for each role, so that no two sides share code objects."""
 
     def __init__(self) -> None:
         self._packages: dict[tuple[str, str], Any] = {}
 
     def __call__(self, side: Side, role: str) -> Player:
+        """The side's function as one of a case's inputs."""
         if side.is_package:
             spec = self._implementations(side.place, role)[side.operation, side.name]
             function, writes_out = spec.function, spec.writes_out
