@@ -123,6 +123,3 @@ def _draw(folder: Path, plots: Path | None) -> None:
 main.add_command(gate)
 main.add_command(compare)
 main.add_command(gate_quality)
-
-if __name__ == "__main__":
-    main()

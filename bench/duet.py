@@ -171,8 +171,10 @@ class SideLoader:
         return self._packages[key]
 
 
-def load_implementations(folder: Path, name: str) -> Any:
+def load_implementations(folder: Path, name: str, known_as: str = "") -> Any:
     """The registry of a copy of the implementations package, imported under another name.
+
+    A message names the copy by ``known_as``, or else by its folder.
 
     Raises:
         UserError: the folder holds no such package, or it does not import.
@@ -182,14 +184,16 @@ def load_implementations(folder: Path, name: str) -> Any:
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if not (folder / "__init__.py").is_file() or spec is None or spec.loader is None:
-        raise UserError(f"{folder}: no implementations there")
+        raise UserError(f"{known_as or folder}: no implementations there")
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     try:
         spec.loader.exec_module(package)
         return package.registered()
     except Exception as error:
-        raise UserError(f"{folder}: the implementations do not import ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{known_as or folder}: the implementations do not import ({type(error).__name__}: {error})"
+        ) from error
 
 
 def load_target(place: str, name: str) -> Callable[..., Any]:

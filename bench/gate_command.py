@@ -54,8 +54,8 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
 
 def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
     with two_versions(ROOT, base) as versions:
-        of_base = load_implementations(versions.base, "implementations_of_base")
-        of_work = load_implementations(versions.work, "implementations_of_work")
+        of_base = load_implementations(versions.base, "implementations_of_base", f"revision {versions.base_name}")
+        of_work = load_implementations(versions.work, "implementations_of_work", "the working tree")
         presence = presence_findings(of_base, of_work, allow_removed=allow_removed)
         duels = duels_of(versions.base, versions.work, of_base, of_work)
         if versions.identical:

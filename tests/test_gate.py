@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -321,6 +322,18 @@ def test_bad_input_is_one_clear_line(softmax_bench: SoftmaxBench, arguments: tup
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_suite_that_does_not_import_ends_with_2_and_not_as_a_regression(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    change(tmp_path / "bench" / "implementations", "import numpy as np", "import numpie as np")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.entry", "gate"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "does not import: ModuleNotFoundError: No module named 'numpie'" in done.stderr
+    assert "softmax.py:" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_target_that_is_not_callable_is_told() -> None:
