@@ -6,6 +6,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.cases import Case
+from bench.errors import UserError
 from bench.sweep import Sweep
 
 
@@ -14,7 +15,10 @@ def bench_backward(
     case: Case, sweep_session: Sweep, benchmark: BenchmarkFixture, record_property: Callable[[str, object], None]
 ) -> None:
     """One case: its row says what was measured, or why not."""
-    row = sweep_session.record(case, benchmark)
+    try:
+        row = sweep_session.record(case, benchmark)
+    except UserError as error:  # a full disk, say: what is not stored need not be measured
+        pytest.exit(f"{error}; resume the run with RESUME={sweep_session.run.run_id}", returncode=2)
     record_property("row", row)
     if row.status == "skipped":
         pytest.skip(row.reason)

@@ -62,7 +62,11 @@ class Sweep:
         self._shared: tuple[object, Inputs, Reference] | None = None
 
     def record(self, case: Case, benchmark: BenchmarkFixture) -> Row:
-        """Measure a case and store its row; whatever the case raises becomes a row ``failed``."""
+        """Measure a case and store its row; whatever the case raises becomes a row ``failed``.
+
+        Raises:
+            UserError: the row cannot be stored.
+        """
         prediction = predict(case, self._stream_bytes_per_s)
         budget = self._memory_budget_bytes()
         row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=prediction.peak_bytes)
@@ -71,9 +75,10 @@ class Sweep:
             return self._store(case, row(status="skipped", reason=reason))
         try:
             with self._threads.limit(limits=case.threads):
-                return self._store(case, self._measure(case, benchmark, row, budget))
+                measured = self._measure(case, benchmark, row, budget)
         except Exception as error:
-            return self._store(case, row(status="failed", reason=f"{type(error).__name__}: {error}"))
+            measured = row(status="failed", reason=f"{type(error).__name__}: {error}")
+        return self._store(case, measured)
 
     def expected_s(self, case: Case) -> float:
         """About how long the case will take, for the estimate of the time left."""

@@ -41,7 +41,11 @@ class Table(Generic[RowType]):
             self._write(_csv_line(columns_of(row_type)))
 
     def append(self, row: RowType) -> None:
-        """Append a row; it is on the disk when this returns."""
+        """Append a row; it is on the disk when this returns.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         values = (getattr(row, column) for column in columns_of(type(row)))
         self._write(_csv_line(map(_stored, values)))
 
@@ -59,9 +63,13 @@ class Table(Generic[RowType]):
 
     def _write(self, line: str) -> None:
         data = line.encode()
-        if os.write(self._file, data) != len(data):
-            raise OSError(f"{self.path}: the disk is full")
-        os.fsync(self._file)
+        try:
+            written = os.write(self._file, data)
+            os.fsync(self._file)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        if written != len(data):
+            raise UserError(f"{self.path}: cannot be written (the disk is full)")
 
     def _drop_torn_tail(self) -> None:
         data = self.path.read_bytes()
