@@ -1,4 +1,4 @@
-"""The command line: softmax-bench run, plot, list."""
+"""The command line: softmax-bench run, plot, verify, list."""
 
 import sys
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from .options import SWEEP
 from .progress import Display
 from .results import find_run
 from .units import quantity
+from .verify_command import verify
 
 RESULTS = next(option.default for option in SWEEP if option.name == "results")
 QUICK_MAX_TIME_S = 0.1
@@ -76,6 +77,9 @@ def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
     if display.folder is not None and status in (0, 1):
         _draw(display.folder, None)
     sys.exit(status)
+
+
+main.add_command(verify)
 
 
 @main.command("list")

@@ -89,9 +89,9 @@ def implementation(operation: str) -> Callable[[Vjp], Vjp]:
             operation=operation,
             function=function,
             summary=doc.partition("\n")[0],
-            workspace=Formula(_stated(doc, "Workspace", name)),
-            traffic=Formula(_stated(doc, "Traffic", name)),
-            source=_stated(doc, "Source", name),
+            workspace=Formula(stated(doc, "Workspace", name)),
+            traffic=Formula(stated(doc, "Traffic", name)),
+            source=stated(doc, "Source", name),
             writes_out="out" in inspect.signature(function).parameters,
         )
         return function
@@ -99,7 +99,13 @@ def implementation(operation: str) -> Callable[[Vjp], Vjp]:
     return register
 
 
-def _stated(doc: str, heading: str, name: str) -> str:
+def stated(doc: str, heading: str, name: str) -> str:
+    """What a docstring states on its line ``heading: ...``.
+
+    Raises:
+        ValueError: the docstring, of the function called ``name``, has no such line.
+
+    """
     found = re.search(rf"^{heading}: *(.+?)\.?$", doc, flags=re.MULTILINE)
     if found is None:
         raise ValueError(f"the docstring of {name} has no line '{heading}: ...'")
