@@ -265,6 +265,8 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
         array = np.asarray(_bare(result))
     except (TypeError, ValueError) as error:
         raise NoResultError(f"returned {type(result).__name__}, not an array of numbers ({error})") from None
+    if result is None:
+        raise NoResultError("returned None")
     if array.dtype.kind not in "fiu":
         shown = f"an array of {array.dtype}" if isinstance(result, np.ndarray) else type(result).__name__
         raise NoResultError(f"returned {shown}, not an array of real numbers")

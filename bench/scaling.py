@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 LARGEST = 3  # sizes that count: at small ones a constant cost hides the growth
 
@@ -25,6 +24,8 @@ class Growth:
 
 def growth(sizes: Sequence[float], values: Sequence[float]) -> Growth | None:
     """The power law through the largest sizes, fitted on logarithms; None with fewer than two usable points."""
+    from scipy import stats  # noqa: PLC0415 - slow to import, and most commands fit nothing
+
     usable = sorted((size, value) for size, value in zip(sizes, values, strict=True) if size > 0 and value > 0)
     usable = usable[-LARGEST:]
     if len({size for size, _ in usable}) < 2:

@@ -287,12 +287,18 @@ def failure_at(kind: str, summary: str, stack: str) -> Failure:
     """A failure of a process that could not say so itself, from the stack that faulthandler left, innermost first."""
     frames = [
         traceback.FrameSummary(path, int(line), name, line=linecache.getline(path, int(line)).strip())
-        for path, line, name in _FRAME.findall(stack.partition("\n\n")[0])
+        for path, line, name in _FRAME.findall(_main_thread(stack))
     ][::-1]
     frames = [frame for frame in frames if not _is_ours(frame.filename) and not frame.filename.startswith("<")]
     own = [frame for frame in frames if not is_library(frame.filename)]
     culprit = f"{own[-1].filename}:{own[-1].lineno}" if own else ""
     return Failure(kind, summary, tuple(_shown(frames[-SHOWN_FRAMES:])), culprit)
+
+
+def _main_thread(stack: str) -> str:
+    """The part of faulthandler's text that shows the thread in which the worker, and so the target, runs."""
+    threads = [part for part in re.split(r"\n(?=\n|Thread |Current thread )", stack) if "worker.py" in part]
+    return threads[-1] if threads else ""
 
 
 def _is_ours(path: str) -> bool:

@@ -21,6 +21,7 @@ from .verification import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, 
 from .worked import fused_explanation
 
 SHOWN_PROBLEMS = 4
+SHOWN_CHARACTERS = 100  # of what a target printed last
 
 
 @click.command()
@@ -120,7 +121,7 @@ def _show(report: Report, console: Console) -> None:
     if report.right and report.operation == "softmax_cross_entropy":
         console.print("\n" + escape("\n".join(fused_explanation())))
     if report.printed:
-        console.print(f"it printed: {escape(report.printed.splitlines()[-1])}")
+        console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
 
 
 def _show_failure(report: Report, console: Console) -> None:

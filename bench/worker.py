@@ -17,7 +17,7 @@ from typing import Any
 from .errors import UserError
 from .subject import Local, failure_of
 
-MAX_FORKS = 6  # nested or repeated: a bomb ends itself at 2**6 processes, and the time limit ends these
+MAX_FORKS = 6  # in one request, nested or not: a bomb ends itself at 2**6 processes
 MAX_FILE_BYTES = 64 << 20  # of what a target may print or write
 
 
@@ -52,7 +52,8 @@ class Worker:
         self._max_bytes = max_bytes
         self._last_words = last_words
         self._subject: Local | None = None
-        self._forks = 0
+        self._forks = 0  # during this request, counted on in every process that is forked
+        self._all_forks = 0
         os.register_at_fork(before=self._count_fork)
 
     def serve(self) -> None:
@@ -68,6 +69,7 @@ class Worker:
             self._connection.send(answer)
 
     def _answer(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> tuple[str, Any]:
+        self._forks = 0
         # The stack is noted just before the parent would end this process, so that it is known where it hung.
         faulthandler.dump_traceback_later(limit_s, file=self._last_words.file)
         try:
@@ -75,7 +77,7 @@ class Worker:
                 self._subject = Local.load(self._target, self._max_bytes)
                 return "answer", None
             if method == "forks":
-                return "answer", self._forks
+                return "answer", self._all_forks
             return "answer", getattr(self._subject, method)(*arguments)
         except UserError as error:
             return "user", str(error)
@@ -86,6 +88,7 @@ class Worker:
 
     def _count_fork(self) -> None:
         self._forks += 1
+        self._all_forks += 1
         if self._forks > MAX_FORKS:
             self._last_words.die("starts processes without end")
 
