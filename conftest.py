@@ -7,6 +7,7 @@ import pytest
 
 from bench import sweep
 from bench.cases import Case, Selection
+from bench.competitor import add_competitor, is_target
 from bench.errors import UserError
 from bench.options import AXES, SWEEP
 from bench.results import find_run, load_run
@@ -89,6 +90,13 @@ def _case_of(item: pytest.Item) -> Case:
 def _selection(config: pytest.Config) -> Selection:
     chosen: dict[str, Any] = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
     name = config.getoption("sweep_resume")
+    selection = _selected(config, chosen, name)
+    for target in filter(is_target, selection.implementation):
+        add_competitor(target)
+    return selection
+
+
+def _selected(config: pytest.Config, chosen: dict[str, Any], name: str | None) -> Selection:
     if name is None:
         return Selection(**{**chosen, "grid": config.getoption("sweep_grid"), "threads": chosen["threads"] or (1,)})
     given = [axis for axis, values in chosen.items() if values]

@@ -65,15 +65,15 @@ class Call:
         return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
 
     def prepare(self, inputs: Inputs) -> Callable[[], Any]:
-        """The backward of the given arrays as a function of nothing, which returns the gradient laid out as rows."""
-        batch = len(inputs["logits"])
+        """The backward of the given arrays as a function of nothing; what it returns is for ``laid_back``."""
         self._passed = []
         if not self.convention.is_single:
-            backward = self._prepared(self._laid_out(inputs))
-            return lambda: self._as_rows(backward(), inputs["logits"].shape)
-        rows = [self._laid_out(_row(inputs, row)) for row in range(batch)]
-        # An object keeps one forward at a time, so each row's forward comes right before its backward.
-        return lambda: _stacked([self._prepared(row)() for row in rows], inputs["logits"])
+            return self._prepared(self._laid_out(inputs))
+        rows = [self._laid_out(_row(inputs, row)) for row in range(len(inputs["logits"]))]
+        # An object keeps one forward at a time, so each row's forward comes right before its backward; and it may
+        # write each result over the last one.
+        features = inputs["logits"].shape[1]
+        return lambda: _stacked([as_array(self._prepared(row)(), features).copy() for row in rows], inputs["logits"])
 
     def _laid_out(self, inputs: Inputs) -> dict[str, Any]:
         """The arguments by role, each a copy in the convention's layout and container."""
@@ -245,7 +245,13 @@ class Call:
         self.found_in = names[0]
         return getattr(owner, self.found_in)
 
-    def _as_rows(self, result: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def laid_back(self, result: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """A backward's result as an array [B, N], as far as its shape allows; it may be the target's own array.
+
+        Raises:
+            NoResultError: the result is nothing that an array of numbers can be made of.
+
+        """
         array = as_array(result, shape[0] * shape[1])
         return array.T if self.convention.layout == "columns" and array.ndim == 2 else array
 
@@ -270,7 +276,7 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
     if array.dtype.kind not in "fiu":
         shown = f"an array of {array.dtype}" if isinstance(result, np.ndarray) else type(result).__name__
         raise NoResultError(f"returned {shown}, not an array of real numbers")
-    return np.array(array)
+    return array
 
 
 def _is_tensor(value: Any) -> bool:
@@ -300,11 +306,10 @@ def _row(inputs: Inputs, row: int) -> dict[str, Any]:
     return {name: value[row : row + 1] if name in arrays else value for name, value in inputs.items()}
 
 
-def _stacked(results: list[Any], logits: FloatArray) -> npt.NDArray[Any]:
+def _stacked(arrays: list[npt.NDArray[Any]], logits: FloatArray) -> npt.NDArray[Any]:
     """The single rows' gradients as one [B, N] array; stacked as they are where their size is another."""
-    if not results:
+    if not arrays:
         return np.empty_like(logits)
-    arrays = [as_array(one, logits.shape[1]) for one in results]
     if all(one.size == logits.shape[1] for one in arrays):
         # [N], [N, 1] and [1, N] are a single row's usual shapes; a [N, N] result stays what it is.
         arrays = [one.reshape(-1) for one in arrays]

@@ -13,7 +13,7 @@ from .trials import Trial, make_trial
 BATCH, FEATURES = 16, 128  # where the two lines of the grid cross
 BATCHES = (4, 16, 64, 256)
 FEATURE_COUNTS = (32, 128, 512, 2048)
-SLOWEST_S = 0.25  # a size above this is the last of its line
+SLOWEST_S = 0.25  # a size that would take longer, were its growth quadratic, is left out
 LARGEST_BYTES = 1 << 29  # a size that would need more, were its growth quadratic, is left out
 QUADRATIC = 1.5  # exponents from here on are called quadratic
 LINEAR = 0.5  # and from here on linear
@@ -45,10 +45,10 @@ class CostReport:
 
 def measure_cost(subject: Subject, name: str, convention: Convention) -> CostReport:
     """The cost of a target called in the given convention, beside the suite's where it computes the same."""
-    rows, stopped = _measured(subject, name, convention)
+    rows, stopped = measure_target(subject, name, convention)
     if convention.operation == "softmax":
         for beside, function in BESIDE.items():
-            rows += _measured(Local(function), beside, BESIDE_CONVENTION)[0]
+            rows += measure_target(Local(function), beside, BESIDE_CONVENTION)[0]
     mine = [row for row in rows if row.implementation == name]
     by_batch = [row for row in mine if row.features == FEATURES]
     by_features = [row for row in mine if row.batch == BATCH]
@@ -62,8 +62,8 @@ def measure_cost(subject: Subject, name: str, convention: Convention) -> CostRep
     return CostReport(tuple(rows), found, tuple(_advice(subject, convention, mine, found)), stopped)
 
 
-def _measured(subject: Subject, name: str, convention: Convention) -> tuple[list[CostRow], str]:
-    """The rows of both lines of the grid, small sizes first, each line up to what is too slow or too large."""
+def measure_target(subject: Subject, name: str, convention: Convention) -> tuple[list[CostRow], str]:
+    """The rows of both lines of the grid, each up to what is too slow or too large, and why measuring stopped."""
     rows: dict[tuple[int, int], CostRow] = {}
     stopped = ""
     for line in ([(BATCH, count) for count in FEATURE_COUNTS], [(batch, FEATURES) for batch in BATCHES]):
@@ -84,7 +84,7 @@ def _measured(subject: Subject, name: str, convention: Convention) -> tuple[list
 def _too_much(last: CostRow, shape: tuple[int, int]) -> bool:
     """Whether the next shape of a line would need too much, were the growth quadratic in features."""
     ratio = (shape[0] / last.batch) * (shape[1] / last.features) ** 2
-    return last.time_s * ratio > 4 * SLOWEST_S or last.peak_bytes * ratio > LARGEST_BYTES
+    return last.time_s * ratio > SLOWEST_S or last.peak_bytes * ratio > LARGEST_BYTES
 
 
 def _trial(convention: Convention, batch: int, features: int) -> Trial:

@@ -219,6 +219,17 @@ def examine(
     return report
 
 
+def find_convention(subject: Subject, options: Options) -> Convention:
+    """The convention in which a subject is best called.
+
+    Raises:
+        UserError: there is no such target.
+        TargetFailedError: it cannot be loaded.
+
+    """
+    return _search(subject, options).convention
+
+
 def _search(subject: Subject, options: Options) -> Answers:
     """The convention that fits best, with its answers to the probing trials.
 
