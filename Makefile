@@ -13,17 +13,18 @@ STAMP := $(VENV)/.installed$(subst $(comma),-,$(addprefix -,$(strip $(EXTRAS))))
 AXES := OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS
 lower = $(shell echo $(1) | tr A-Z a-z)
 SELECTION = $(foreach axis,$(AXES),$(foreach value,$($(axis)),--$(call lower,$(axis))=$(value)))
-RESUMED = $(if $(RESUME),--resume=$(RESUME))
+RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots test lint clean
+.PHONY: help bench bench-quick bench-full plots check baseline test lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS (several values in'
-	@echo 'quotes), RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run> (reference unless given).'
+	@echo 'quotes), RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
+	@echo '(reference unless given). EXTRAS=torch,dev installs more: with torch, results are checked against autograd, too.'
 
 bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)
@@ -36,6 +37,17 @@ bench-full: $(STAMP) ## the same with float32, more features, more distributions
 
 plots: $(STAMP) ## draw the charts of a stored run: make plots RUN=<run>
 	$(BIN)/softmax-bench plot $(RUN)
+
+check: $(STAMP) ## find what got slower, larger or wrong: against HEAD, or BASE=<revision or stored run>
+	$(BIN)/softmax-bench gate $(if $(BASE),--base=$(BASE))
+
+# The old baseline comes back where the new one is not completed.
+baseline: $(STAMP) ## measure results/reference and plots/reference anew; nothing else moves them
+	rm -rf results/.old plots/.old
+	mv results/reference results/.old && mv plots/reference plots/.old
+	$(BIN)/softmax-bench run --run-id=reference || \
+	{ rm -rf results/reference plots/reference; mv results/.old results/reference; mv plots/.old plots/reference; exit 1; }
+	rm -rf results/.old plots/.old
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest $(PYTEST)

@@ -10,8 +10,9 @@ from bench.cases import Case, Selection
 from bench.competitor import add_competitor, is_target
 from bench.errors import UserError
 from bench.options import AXES, SWEEP
-from bench.results import find_run, load_run
+from bench.results import Run, find_run, load_run
 
+CASES = pytest.StashKey[list[Case]]()
 BENCHMARK_OPTIONS = ("max_time", "min_time", "min_rounds")
 
 
@@ -32,25 +33,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Take a resumed run's own timing options before pytest-benchmark reads them."""
-    name = config.getoption("sweep_resume")
-    if name is None:
-        return
+    """Select the cases, and take a resumed run's own timing options before pytest-benchmark reads them."""
     try:
-        stored = load_run(find_run(name, Path(config.getoption("sweep_results"))))
+        stored = _stored_run(config)
+        selection = _selection(config, stored)
+        for target in filter(is_target, selection.implementation):
+            add_competitor(target)
+        config.stash[CASES] = selection.cases()
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
-    for option, value in stored.options["benchmark"].items():
+    for option, value in (stored.options["benchmark"] if stored else {}).items():
         setattr(config.option, f"benchmark_{option}", value)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize what asks for a ``case`` with the selected ones."""
-    if "case" in metafunc.fixturenames:
-        try:
-            metafunc.parametrize("case", _selection(metafunc.config).cases(), ids=str)
-        except UserError as error:
-            raise pytest.UsageError(str(error)) from None
+    """Parametrize what takes part in a sweep with the selected cases."""
+    if "sweep_session" in metafunc.fixturenames:
+        cases = metafunc.config.stash[CASES]
+        metafunc.parametrize("case", cases, ids=list(map(str, cases)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -87,22 +87,19 @@ def _case_of(item: pytest.Item) -> Case:
     return case
 
 
-def _selection(config: pytest.Config) -> Selection:
-    chosen: dict[str, Any] = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
+def _stored_run(config: pytest.Config) -> Run | None:
     name = config.getoption("sweep_resume")
-    selection = _selected(config, chosen, name)
-    for target in filter(is_target, selection.implementation):
-        add_competitor(target)
-    return selection
+    return None if name is None else load_run(find_run(name, Path(config.getoption("sweep_results"))))
 
 
-def _selected(config: pytest.Config, chosen: dict[str, Any], name: str | None) -> Selection:
-    if name is None:
+def _selection(config: pytest.Config, stored: Run | None) -> Selection:
+    chosen: dict[str, Any] = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
+    if stored is None:
         return Selection(**{**chosen, "grid": config.getoption("sweep_grid"), "threads": chosen["threads"] or (1,)})
-    given = [axis for axis, values in chosen.items() if values]
-    if given:
-        raise UserError(f"--{given[0]} beside --resume: a resumed run has its own cases")
-    return Selection.restored(load_run(find_run(name, Path(config.getoption("sweep_results")))).selection)
+    for axis, values in chosen.items():
+        if values:
+            raise UserError(f"--{axis} beside --resume: a resumed run has its own cases")
+    return Selection.restored(stored.selection)
 
 
 def _open_sweep(config: pytest.Config) -> sweep.Sweep:
@@ -116,4 +113,4 @@ def _open_sweep(config: pytest.Config) -> sweep.Sweep:
     name = config.getoption("sweep_resume")
     if name is not None:
         return sweep.resume(name, settings)
-    return sweep.begin(_selection(config), settings, config.getoption("sweep_run_id"))
+    return sweep.begin(_selection(config, None), settings, config.getoption("sweep_run_id"))

@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from .errors import UserError
+from .errors import NothingToDrawError, UserError
 from .results import BASELINE, Run, load_rows, load_run, to_frame
 from .units import factor, quantity
 
@@ -46,10 +46,6 @@ PEAKS = "(solid: measured, dotted: predicted, hollow: skipped)"
 PANEL_COLUMNS = 3
 LABEL_ROOM = 0.62  # of a panel's width, added at its right for the lines' names
 LABEL_GAP = 0.055  # of a panel's height, between the middles of two names
-
-
-class NothingToDrawError(Exception):
-    """The slice lacks what a chart shows; the message says what."""
 
 
 class Style(NamedTuple):
@@ -148,7 +144,8 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
     The slice with the most measured cases gives the files named as their chart; other slices add their own name.
 
     Raises:
-        UserError: the run cannot be read, holds nothing to draw, or the folder cannot be written.
+        UserError: the run cannot be read, or the folder cannot be written.
+        NothingToDrawError: no chart can be drawn from the run.
 
     """
     run = load_run(folder)
@@ -166,7 +163,7 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
             except NothingToDrawError:
                 continue
     if not drawn:
-        raise UserError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
+        raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
 
 
 def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:

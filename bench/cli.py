@@ -1,4 +1,4 @@
-"""The command line: softmax-bench run, plot, verify, list."""
+"""The command line: softmax-bench run, plot, list, verify, gate, compare."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .cases import Selection
-from .errors import UserError
+from .errors import NothingToDrawError, UserError
+from .gate_command import compare, gate
 from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
@@ -58,8 +59,9 @@ def _sweep_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_sweep_options
+@click.option("--charts/--no-charts", default=True, help="draw the charts when the run is complete")
 @click.argument("pytest_arguments", nargs=-1, metavar="[-- PYTEST OPTIONS]")
-def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
+def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> None:
     """Measure every selected case, and store and sum up the run.
 
     Exit status: 0 all measured or skipped, 1 a case wrong or failed, 2 the run could not start, 130 interrupted.
@@ -74,8 +76,11 @@ def run(pytest_arguments: tuple[str, ...], **given: Any) -> None:
     display = Display()
     code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
     status = EXIT_STATUSES.get(pytest.ExitCode(code), 2)
-    if display.folder is not None and status in (0, 1):
-        _draw(display.folder, None)
+    if charts and display.folder is not None and status in (0, 1):
+        try:
+            _draw(display.folder, None)
+        except NothingToDrawError as error:
+            click.echo(f"no charts: {error}")
     sys.exit(status)
 
 
@@ -115,3 +120,10 @@ def _draw(folder: Path, plots: Path | None) -> None:
     plots = plots or folder.parent.parent / "plots" / folder.name
     count = sum(1 for _ in draw_run(folder, plots))
     click.echo(f"{count} files of charts in {plots}")
+
+
+main.add_command(gate)
+main.add_command(compare)
+
+if __name__ == "__main__":
+    main()

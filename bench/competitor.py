@@ -6,7 +6,6 @@ guessed from there: the guess decides what is skipped and is never stored as a p
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from .errors import UserError
 from .implementations import FloatArray, Formula, Implementation, enlist, registered
 from .isolation import Isolated, TargetFailedError
 from .scaling import growth
-from .subject import load
+from .subject import import_folder, load
 from .verification import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine, find_convention
 
 SAFETY = 2.0  # on every guessed coefficient
@@ -104,8 +103,7 @@ def as_vjp(target: str, convention: Convention) -> Callable[[FloatArray, FloatAr
     A function of just these two is called as it is. Anything else is prepared when it is given arrays for the first
     time (its forward gets the logarithm of probs, whose softmax is probs), so that its backward alone is measured.
     """
-    # As if the target were started as a script: what lies beside it can be imported.
-    folder = str((Path(target.rpartition(":")[0]).parent if ".py:" in target else Path()).resolve())
+    folder = str(import_folder(target))
     sys.path.insert(0, folder)
     try:
         function, namespace = load(target)

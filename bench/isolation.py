@@ -19,7 +19,7 @@ import psutil
 from .calling import Inputs
 from .conventions import Convention, Options
 from .errors import UserError
-from .subject import Cost, Failure, Outcome, failure_at
+from .subject import Cost, Failure, Outcome, failure_at, import_folder
 
 GRACE_S = 0.5  # after the time limit, in which the process notes where it stands
 MARK = "SOFTMAX_BENCH_TARGET"  # in the environment of the process and so of all that it starts
@@ -141,10 +141,9 @@ class Isolated:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        folder = Path(self._target.rpartition(":")[0]).parent if ".py:" in self._target else Path()
-        arguments = [str(self._last_words), self._target, str(self._max_bytes), str(folder.resolve())]
+        arguments = [str(self._last_words), self._target, str(self._max_bytes), str(import_folder(self._target))]
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - starts this very Python with this package's module
+            self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"{__package__}.worker", str(theirs.fileno()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

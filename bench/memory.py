@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 READINGS = 3
+SLACK_BYTES = 256 << 20  # for what libraries and instruments take beside the call's own arrays
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory for memray's file, never a fixed name in it
 SMALL_BUFFER_BYTES = 1024  # NumPy serves data buffers below this from a cache that no memory profiler sees
 
@@ -46,7 +47,7 @@ def read_peak(call: Callable[[], object]) -> Peak:
 
 @contextlib.contextmanager
 def memory_limit(extra_bytes: int) -> Iterator[None]:
-    """Let the process allocate at most ``extra_bytes`` more inside the block: beyond that, MemoryError.
+    """Let the process allocate ``extra_bytes`` and ``SLACK_BYTES`` more inside the block: beyond that, MemoryError.
 
     Without it an overrun of the prediction ends in the kernel's out-of-memory killer and takes the run with it.
     Only private data is limited (RLIMIT_DATA); systems that do not count it leave the block unlimited.
@@ -58,7 +59,7 @@ def memory_limit(extra_bytes: int) -> Iterator[None]:
     import resource  # noqa: PLC0415 - does not exist on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    ceilings = [limit for limit in (soft, hard, used + extra_bytes) if limit != resource.RLIM_INFINITY]
+    ceilings = [limit for limit in (soft, hard, used + extra_bytes + SLACK_BYTES) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(ceilings), hard))
     try:
         yield

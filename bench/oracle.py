@@ -72,7 +72,7 @@ class Verdict:
     reason: str = ""
 
 
-def make_reference(inputs: Inputs, seed: int) -> Reference:
+def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Reference:
     """The reference for ``inputs``, its direction drawn from ``seed``; one serves all implementations."""
     logits, probs, grad_output = inputs.logits, inputs.probs, inputs.grad_output
     rows: slice | npt.NDArray[np.intp] = slice(None)
@@ -92,7 +92,7 @@ def make_reference(inputs: Inputs, seed: int) -> Reference:
         unit=unit,
         direction=direction,
         slope=_central_difference(logits, grad_output, direction),
-        autograd=_autograd(logits, grad_output) if importlib.util.find_spec("torch") else None,
+        autograd=_autograd(logits, grad_output) if ask_pytorch and importlib.util.find_spec("torch") else None,
         grad_scale=np.abs(grad_output).max(axis=1, initial=0.0),
     )
 

@@ -189,9 +189,25 @@ def load(target: str) -> tuple[Any, dict[str, Any]]:
     return found, vars(module)
 
 
+def import_folder(target: str) -> Path:
+    """The folder from which a target may import, as if it were started as a script: its own, or its package's."""
+    if ".py:" not in target:
+        return Path.cwd()
+    return _package_folder(Path(target.rpartition(":")[0]).resolve())
+
+
+def _package_folder(path: Path) -> Path:
+    """The folder that holds the outermost package in which a file is."""
+    return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
+
+
 def _module_at(path: Path) -> types.ModuleType:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if (path.parent / "__init__.py").exists():
+        # Inside a package, relative imports work under its full name only.
+        inside = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
+        return importlib.import_module(".".join(inside.parts))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file")

@@ -71,8 +71,8 @@ class Sweep:
         if reason:
             return self._store(case, row(status="skipped", reason=reason))
         try:
-            with memory_limit(budget), self._threads.limit(limits=case.threads):
-                return self._store(case, self._measure(case, benchmark, row))
+            with self._threads.limit(limits=case.threads):
+                return self._store(case, self._measure(case, benchmark, row, budget))
         except Exception as error:
             return self._store(case, row(status="failed", reason=f"{type(error).__name__}: {error}"))
 
@@ -88,18 +88,18 @@ class Sweep:
     def _memory_budget_bytes(self) -> int:
         return self.settings.max_bytes or int(host.available_bytes() * MEMORY_SHARE)
 
-    def _measure(self, case: Case, benchmark: BenchmarkFixture, row: Callable[..., Row]) -> Row:
+    def _measure(self, case: Case, benchmark: BenchmarkFixture, row: Callable[..., Row], budget_bytes: int) -> Row:
         inputs, reference = self._inputs(case)
         call = partial(case.spec.function, inputs.probs, inputs.grad_output)
         if case.spec.writes_out:
             call = partial(call, out=inputs.out)
-        with self._measuring():
+        with self._measuring(budget_bytes):
             grad_logits = call()  # warms up, too: buffers that stay are allocated, new memory is touched
         verdict = judge(grad_logits, reference)
         del grad_logits
         if not verdict.right:
             return row(status="wrong", reason=verdict.reason, max_error_ulp=verdict.max_error_ulp)
-        with self._measuring():
+        with self._measuring(budget_bytes):
             started = time.perf_counter()
             timing = time_call(benchmark, call)
             timing_wall_s = time.perf_counter() - started
@@ -117,11 +117,12 @@ class Sweep:
         return dataclasses.replace(measured, status="failed", reason=impossible) if impossible else measured
 
     @contextlib.contextmanager
-    def _measuring(self) -> Iterator[None]:
-        """Count the block's time as time spent calling what is measured."""
+    def _measuring(self, budget_bytes: int) -> Iterator[None]:
+        """A block that calls what is measured: its time is counted, its memory limited."""
         started = time.perf_counter()
         try:
-            yield
+            with memory_limit(budget_bytes):
+                yield
         finally:
             self.measuring_s += time.perf_counter() - started
 

@@ -22,7 +22,7 @@ def factor(value: float) -> str:
     """A ratio, as in '1150×' or '16.4k×' from ten thousand on; '–' where it is missing."""
     if math.isnan(value):
         return "–"
-    text = significant(value) if value < 1e4 else quantity(value, "").replace(" ", "")
+    text = significant(value) if float(f"{value:.3g}") < 1e4 else quantity(value, "").replace(" ", "")
     return f"{text}×"
 
 

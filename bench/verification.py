@@ -133,7 +133,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def verify(  # noqa: PLR0913 - what may have to be said about somebody's function
+def verify(
     target: Any,
     *,
     operation: str = "",

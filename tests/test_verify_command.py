@@ -131,7 +131,7 @@ def test_a_right_function_is_told_its_cost_growth_and_advice(tmp_path: Path) -> 
     assert "It builds arrays of shape [features, features]" in done.stdout
     assert "It loops in Python over the batch" in done.stdout
     cost = json.loads(path.read_text(encoding="utf-8"))["cost"]
-    assert cost["growth"]["peak by features"]["exponent"] == pytest.approx(2, abs=0.2)
+    assert cost["growth"]["peak by features"]["exponent"] == pytest.approx(2, abs=0.3)
     assert {row["implementation"] for row in cost["rows"]} >= {"explicit_jacobian", "vectorized"}
 
 

@@ -1,0 +1,300 @@
+"""Two versions of one function timed against each other: interleaved in one process, replicated over fresh ones.
+
+Noise that lasts longer than a block (another process, a changed clock rate) meets both versions alike and leaves their
+ratio alone; noise that is shorter leaves the smallest of several slots alone. What differs between processes (the
+layout of code and data in memory) does not average out inside one, so the process is the unit of replication: a case
+has one value a process, the median over blocks of the logarithm of the ratio of minima.
+
+The parent sends a fresh interpreter a `Task` as JSON and gets a list of `Value`s back; this module is both ends.
+"""
+
+import dataclasses
+import gc
+import importlib.util
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from .cases import Case, Inputs, make_inputs
+from .clock import settle_heap
+from .errors import UserError
+from .memory import read_peak
+from .oracle import Reference, judge, make_reference
+
+# A slot is half a millisecond of calls, or one longer call. A block's minimum is taken over at least four slots and at
+# least 16 calls a side, for single calls spread by tens of percent where arrays fill the L2 cache; the slots of a
+# case are 80 a side whatever their number in a block.
+SLOT_S = 0.0005
+LEAST_SLOTS = 4
+LEAST_CALLS = 16
+SLOTS_A_SIDE = 80
+SEED = 42
+WORKER_LIMIT_S = 300.0
+ERROR_MARK = "duet-error: "
+
+
+@dataclass(frozen=True)
+class Side:
+    """One version: a function of a copy of the implementations package, or of a user's module or file.
+
+    ``place`` is the folder of the package, or the module or file; ``name`` the implementation or the attribute.
+    ``padding`` is the share of each call that is spun away after it; None leaves the function as it is.
+    """
+
+    place: str
+    name: str
+    operation: str = "softmax"
+    is_package: bool = True
+    padding: float | None = None
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two sides at one case; ``label`` is unique in its task."""
+
+    label: str
+    case: Case
+    base: Side
+    work: Side
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does: time every duel in an order drawn from ``seed``, or examine each instead."""
+
+    duels: list[Duel]
+    seed: int
+    examine: bool = False
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one process has to say of a duel, or an error that names the side (``base`` or ``work``).
+
+    Timed: ``log_ratio``, ln(work / base), and ``base_s``, the shortest call of the base. Examined: peaks in bytes and
+    what is wrong with each side's result (empty: nothing).
+    """
+
+    label: str
+    log_ratio: float = math.nan
+    base_s: float = math.nan
+    base_peak_bytes: int | None = None
+    work_peak_bytes: int | None = None
+    base_wrong: str = ""
+    work_wrong: str = ""
+    failed: str = ""
+
+
+def run_worker(task: Task) -> list[Value]:
+    """The values of a task from a fresh process, which is gone when this returns or raises.
+
+    Raises:
+        UserError: a side could not be loaded; the message says which and why.
+        RuntimeError: the worker ended without an answer.
+
+    """
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as worker:
+        try:
+            answer, complaint = worker.communicate(json.dumps(dataclasses.asdict(task)), timeout=WORKER_LIMIT_S)
+        except BaseException:
+            worker.kill()
+            raise
+    last = complaint.strip().splitlines()[-1:] or [f"exit status {worker.returncode}"]
+    if worker.returncode != 0:
+        if last[0].startswith(ERROR_MARK):
+            raise UserError(last[0].removeprefix(ERROR_MARK))
+        raise RuntimeError(f"a worker process ended without an answer: {last[0]}")
+    return [Value(**value) for value in json.loads(answer.splitlines()[-1])]
+
+
+def perform(task: Task) -> list[Value]:
+    """The task done in this process."""
+    load = _Loader()
+    players = [(duel, load(duel.base, "base"), load(duel.work, "work")) for duel in task.duels]
+    order = random.Random(task.seed)  # noqa: S311 - an order, not a secret
+    order.shuffle(players)
+    settle_heap()
+    gc.disable()
+    with threadpool_limits(limits=1):
+        return [_examined(*player) for player in players] if task.examine else [_timed(*one, order) for one in players]
+
+
+Player = Callable[[Inputs], Any]
+
+
+class _Loader:
+    """Loads sides; a copy of the package once for each role, so that no two sides share code objects."""
+
+    def __init__(self) -> None:
+        self._packages: dict[tuple[str, str], Any] = {}
+
+    def __call__(self, side: Side, role: str) -> Player:
+        if side.is_package:
+            spec = self._implementations(side.place, role)[side.operation, side.name]
+            function, writes_out = spec.function, spec.writes_out
+        else:
+            function, writes_out = load_target(side.place, side.name), False
+        if side.padding is not None:
+            function = padded(function, side.padding)
+        if writes_out:
+            return lambda inputs: function(inputs.probs, inputs.grad_output, out=inputs.out)
+        return lambda inputs: function(inputs.probs, inputs.grad_output)
+
+    def _implementations(self, place: str, role: str) -> Any:
+        key = (place, role)
+        if key not in self._packages:
+            self._packages[key] = load_implementations(Path(place), f"implementations_{role}_{len(self._packages)}")
+        return self._packages[key]
+
+
+def load_implementations(folder: Path, name: str) -> Any:
+    """The registry of a copy of the implementations package, imported under another name.
+
+    Raises:
+        UserError: the folder holds no such package, or it does not import.
+
+    """
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if not (folder / "__init__.py").is_file() or spec is None or spec.loader is None:
+        raise UserError(f"{folder}: no implementations there")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
+    try:
+        spec.loader.exec_module(package)
+        return package.registered()
+    except Exception as error:
+        raise UserError(f"{folder}: the implementations do not import ({type(error).__name__}: {error})") from error
+
+
+def load_target(place: str, name: str) -> Callable[..., Any]:
+    """The function ``name`` of a module or of a file that ends in .py.
+
+    Raises:
+        UserError: there is no such module, file or function, or it does not import.
+
+    """
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            if spec is None or spec.loader is None or not Path(place).is_file():
+                raise UserError(f"{place}: no such file")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{place}: does not import ({type(error).__name__}: {error})") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"{place}: no function {name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
+    """The function, each call followed by spinning for ``share`` of the time that it took."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        result = function(*arguments, **options)
+        now = time.perf_counter()
+        end = now + share * (now - start)
+        while now < end:
+            now = time.perf_counter()
+        return result
+
+    return call
+
+
+def _timed(duel: Duel, base_player: Player, work_player: Player, order: random.Random) -> Value:
+    inputs = make_inputs(duel.case, SEED)
+    base, work = partial(base_player, inputs), partial(work_player, inputs)
+    try:
+        base(), work()  # first calls allocate what stays
+    except Exception as error:
+        return Value(duel.label, failed=f"{type(error).__name__}: {error}")
+    repeats = max(1, round(SLOT_S / min(_slot(base, 1) for _ in range(3))))
+    slots = max(LEAST_SLOTS, math.ceil(LEAST_CALLS / repeats))
+    work_first = order.random() < 0.5
+    ratios, shortest = [], math.inf
+    for _ in range(SLOTS_A_SIDE // slots):
+        base(), work()  # neither meets a cache that the last case or the other side left cold
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(slots):
+            for is_work in (work_first, not work_first):
+                seconds[is_work].append(_slot(work if is_work else base, repeats))
+            work_first = not work_first
+        ratios.append(math.log(min(seconds[True]) / min(seconds[False])))
+        shortest = min(shortest, min(seconds[False]) / repeats)
+    return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest)
+
+
+def _slot(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return time.perf_counter() - start
+
+
+def _examined(duel: Duel, base_player: Player, work_player: Player) -> Value:
+    inputs = make_inputs(duel.case, SEED)
+    # PyTorch is not asked: with it in the process, each of memray's readings takes twice as long.
+    reference = make_reference(inputs, SEED, ask_pytorch=False)
+    base_wrong, base_peak = _examine_side(partial(base_player, inputs), reference)
+    work_wrong, work_peak = _examine_side(partial(work_player, inputs), reference)
+    return Value(
+        duel.label,
+        base_wrong=base_wrong,
+        base_peak_bytes=base_peak,
+        work_wrong=work_wrong,
+        work_peak_bytes=work_peak,
+    )
+
+
+def _examine_side(call: Callable[[], Any], reference: Reference) -> tuple[str, int | None]:
+    """What is wrong with a side's result (empty: nothing) and its peak bytes (None if it raises)."""
+    try:
+        reason = judge(call(), reference).reason
+        return reason, read_peak(call).peak_bytes
+    except Exception as error:
+        return f"raises {type(error).__name__}: {error}", None
+
+
+def main() -> None:
+    """Read a task from standard input, do it, and write its values to standard output."""
+    content = json.load(sys.stdin)
+    duels = [
+        Duel(one["label"], Case(**one["case"]), Side(**one["base"]), Side(**one["work"])) for one in content["duels"]
+    ]
+    try:
+        values = perform(Task(duels, content["seed"], content["examine"]))
+    except UserError as error:
+        sys.exit(f"{ERROR_MARK}{' '.join(str(error).split())}")
+    print(json.dumps([dataclasses.asdict(value) for value in values]))
+
+
+if __name__ == "__main__":
+    main()

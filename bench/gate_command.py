@@ -1,0 +1,146 @@
+"""The commands gate and compare."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.status import Status
+
+from .baseline import check_against_run
+from .cases import Case, Selection
+from .duet import Duel, Side, load_implementations
+from .errors import UserError
+from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
+from .gate_output import comparison_sentence, to_json, to_junit, to_markdown, to_table, write_text
+from .host import PACKAGE, ROOT
+from .implementations import registered
+from .revisions import two_versions
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _output_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option("--junit", type=FILE, help="write the outcome as JUnit XML")(command)
+    return click.option("--json", "json_file", type=FILE, help="write the outcome as JSON")(command)
+
+
+@click.command()
+@click.option(
+    "--base",
+    metavar="BASE",
+    help="a revision, or the folder of a stored run [default: HEAD, or HEAD~1 where the tree does not differ from it]",
+)
+@click.option("--allow-removed", is_flag=True, help="an implementation that is gone does not fail the check")
+@_output_options
+def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit: Path | None) -> None:
+    """Check the implementations in the working tree against those at a base revision, or against a stored run.
+
+    Exit status: 0 no regression, 1 regression, 2 inconclusive (unfit machine, a control failed, nothing to compare).
+    """
+    _end_on_sigterm()
+    if base is not None and (Path(base) / "run.json").is_file():
+        check = check_against_run(Path(base), allow_removed=allow_removed)
+    else:
+        check = _check_revision(base, allow_removed=allow_removed)
+    _tell(check, json_file, junit)
+
+
+def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
+    with two_versions(ROOT, base) as versions:
+        of_base = load_implementations(versions.base, "implementations_of_base")
+        of_work = load_implementations(versions.work, "implementations_of_work")
+        presence = presence_findings(of_base, of_work, allow_removed=allow_removed)
+        duels = duels_of(versions.base, versions.work, of_base, of_work)
+        if versions.identical:
+            click.echo(f"The implementations are the same files as at {versions.base_name}.")
+        with Status("", console=Console(stderr=True)) as status:
+            controls = controls_of(str(versions.base))
+            check = judge_duels(duels, controls, Rule(), versions.base_name, status.update)
+    return Check(check.base_name, [*presence, *check.findings], check.inconclusive)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option("--features", default=512, show_default=True, type=click.IntRange(min=1))
+@click.option("--dtype", default="float64", show_default=True)
+@click.option("--logits", default="normal", show_default=True)
+@click.option("--fail-above", metavar="SHARE", help="exit with 1 where B is slower than A by more, as in 3%")
+@_output_options
+def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, junit: Path | None, **case: Any) -> None:
+    """Time B against A: implementations by name, or functions as module:function or path.py:function.
+
+    Exit status: 0, or with --fail-above 1 where B is slower by more than that or wrong, 2 inconclusive.
+    """
+    _end_on_sigterm()
+    margin = 0.0 if fail_above is None else _share(fail_above)
+    sides = [_side(text) for text in (a, b)]
+    duel = Duel(f"{b} against {a}", _case_of(a, b, **case), *sides)
+    with Status("", console=Console(stderr=True)) as status:
+        controls = controls_of(str(PACKAGE / "implementations"))
+        rule = Rule(margin=margin, suspicion=-1.0, screening=1)  # one duel: no screening, always confirmed
+        check = judge_duels([duel], controls, rule, a, status.update)
+    _write_files(check, json_file, junit)
+    place = f"{case['batch']} × {case['features']} {case['dtype']} {case['logits']}"
+    for finding in check.findings:
+        click.echo(comparison_sentence(finding, place))
+    if check.inconclusive:
+        click.echo(f"Inconclusive: {check.inconclusive}.")
+    sys.exit(int(check.exit) if fail_above is not None or check.exit is Exit.INCONCLUSIVE else 0)
+
+
+def _tell(check: Check, json_file: Path | None, junit: Path | None) -> None:
+    Console().print(to_table(check))
+    click.echo(check.sentence)
+    _write_files(check, json_file, junit)
+    sys.exit(int(check.exit))
+
+
+def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> None:
+    for path, text in ((json_file, to_json), (junit, to_junit)):
+        if path is not None:
+            write_text(path, text(check))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(to_markdown(check))
+
+
+def _side(text: str) -> Side:
+    place, colon, name = text.rpartition(":")
+    if colon:
+        if place.endswith(".py"):
+            place = str(Path(place).resolve())
+        return Side(place, name, is_package=False)
+    if text not in {name for _, name in registered()}:
+        known = ", ".join(name for _, name in registered())
+        raise UserError(f"{text!r}: no such implementation (one of {known}), nor module:function, nor path.py:function")
+    return Side(str(PACKAGE / "implementations"), text)
+
+
+def _case_of(a: str, b: str, **axes: Any) -> Case:
+    """The case at which two functions are compared."""
+    chosen: dict[str, Any] = {axis: (value,) for axis, value in axes.items()}
+    operation = Selection(**chosen).cases()[0].operation  # refuses what does not exist
+    return Case(operation, f"{b}-against-{a}", **axes)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < 10.0:
+        raise UserError(f"--fail-above {text}: a share such as 3% or 0.03")
+    return share
+
+
+def _end_on_sigterm() -> None:
+    """Turn a termination into an ordinary exit, so that workers and temporary folders go first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

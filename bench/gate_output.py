@@ -1,0 +1,128 @@
+"""A check told: at the terminal, as Markdown, as JSON and as JUnit."""
+
+import dataclasses
+import json
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from .errors import UserError
+from .gate import Check, Exit, Finding
+from .units import quantity
+
+HEADINGS = ("case", "work / base", "99 % interval", "finds", "verdict")
+ORDER = ("wrong", "removed", "larger", "slower")
+STYLES = {"slower": "red", "larger": "red", "wrong": "bold red", "removed": "red", "faster": "green"}
+
+
+def worst_first(check: Check) -> list[Finding]:
+    """The findings, regressions first, then by how much slower they read."""
+
+    def badness(finding: Finding) -> tuple[int, float]:
+        rank = ORDER.index(finding.verdict) if finding.verdict in ORDER else len(ORDER)
+        return rank, -(0.0 if math.isnan(finding.ratio) else finding.ratio)
+
+    return sorted(check.findings, key=badness)
+
+
+def to_table(check: Check) -> Table:
+    """The findings as a table for the terminal, without columns that nothing stands in."""
+    findings = worst_first(check)
+    rows = [_cells(finding) for finding in findings]
+    used = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for place in used:
+        last = place == len(HEADINGS) - 1
+        table.add_column(HEADINGS[place], justify="left" if place == 0 or last else "right", no_wrap=not last)
+    for finding, row in zip(findings, rows, strict=True):
+        table.add_row(*(row[place] for place in used), style=STYLES.get(finding.verdict))
+    return table
+
+
+def comparison_sentence(finding: Finding, case: str) -> str:
+    """Two functions compared, in plain words: ratio, interval, memory of both."""
+    if math.isnan(finding.ratio):
+        return f"{finding.label} at {case}: {finding.verdict}, {finding.note}."
+    peaks = [quantity(peak or 0, "B") for peak in (finding.work_peak_bytes, finding.base_peak_bytes)]
+    return (
+        f"{finding.label} at {case}: {finding.ratio:.3f} of its time (99 % interval {finding.low:.3f} to "
+        f"{finding.high:.3f}), {finding.verdict}; peak memory {peaks[0]} against {peaks[1]}."
+    )
+
+
+def to_markdown(check: Check) -> str:
+    """The findings as Markdown, the last line first."""
+    lines = [
+        f"### softmax-bench: {check.sentence}",
+        "",
+        f"| {' | '.join(HEADINGS)} |",
+        f"|{'---|' * len(HEADINGS)}",
+        *(f"| {' | '.join(_cells(finding))} |" for finding in worst_first(check)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(check: Check) -> str:
+    """The whole check as JSON; missing numbers are null."""
+    content: dict[str, Any] = {
+        "base": check.base_name,
+        "exit": int(check.exit),
+        "sentence": check.sentence,
+        "inconclusive": check.inconclusive,
+        "findings": [
+            {key: _plain(value) for key, value in dataclasses.asdict(finding).items()} for finding in worst_first(check)
+        ],
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def to_junit(check: Check) -> str:
+    """A test suite with a test case for each finding, and one for the check itself."""
+    findings = worst_first(check)
+    failures = sum(finding.is_regression for finding in findings)
+    suite = ET.Element(
+        "testsuite", name="softmax-bench gate", tests=str(len(findings) + 1), failures=str(failures), errors="0"
+    )
+    for finding in findings:
+        case = ET.SubElement(suite, "testcase", classname="gate", name=f"{finding.label} ({finding.verdict})")
+        if finding.is_regression:
+            ET.SubElement(case, "failure", message=" · ".join(filter(None, _cells(finding))))
+    whole = ET.SubElement(suite, "testcase", classname="gate", name="check")
+    if check.exit is Exit.INCONCLUSIVE:
+        ET.SubElement(whole, "skipped", message=check.sentence)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Store a text whole, or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    """
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _cells(finding: Finding) -> list[str]:
+    verdict = f"{finding.verdict}: {finding.note}" if finding.note else finding.verdict
+    timed = not math.isnan(finding.ratio)
+    return [
+        finding.label,
+        f"{finding.ratio - 1:+.2%}" if timed else "",
+        f"{finding.low - 1:+.2%} to {finding.high - 1:+.2%}" if timed else "",
+        f"{finding.detectable:.2%}" if timed else "",
+        verdict,
+    ]
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value

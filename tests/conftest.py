@@ -1,0 +1,51 @@
+"""What the tests share: the command line in a real process, and runs made with it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.host import ROOT
+
+SoftmaxBench = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMAND = [str(Path(sys.executable).with_name("softmax-bench"))]
+SMALL = ("--no-charts", "--batch=4", "--features=16", "--features=32", "--dtype=float64", "--logits=normal")
+FAST = ("--", "--benchmark-max-time=0.002", "--benchmark-min-rounds=2")
+
+
+@pytest.fixture
+def softmax_bench(tmp_path: Path) -> SoftmaxBench:
+    """Runs the command line to its end, in an empty folder from which extra modules can be imported."""
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"},
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def sweep_small(softmax_bench: SoftmaxBench, tmp_path: Path) -> SoftmaxBench:
+    """Sweeps two small shapes into the run `small` of the folder `results`; more options may be given."""
+
+    def run(*options: str) -> "subprocess.CompletedProcess[str]":
+        results = f"--results={tmp_path / 'results'}"
+        return softmax_bench("run", results, "--run-id=small", *SMALL, *options, *(() if "--" in options else FAST))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def reference_run() -> Path:
+    """The folder of the run that is kept with the code."""
+    return ROOT / "results" / "reference"

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from bench.cases import ARTICLE_SHAPE, GRIDS, PEAKED_STD, Case, Selection, make_inputs
+from bench.errors import UserError
+
+
+def case_of(logits: str, dtype: str = "float64", batch: int = 64, features: int = 512) -> Case:
+    return Case("softmax", "vectorized", batch, features, dtype, logits)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_grid_holds_the_articles_case(grid: str) -> None:
+    batch, features = ARTICLE_SHAPE
+    cases = Selection(grid=grid).cases()
+    for name in ("explicit_jacobian", "vectorized"):
+        assert Case("softmax", name, batch, features, "float64", "uniform") in cases
+    assert len(set(map(str, cases))) == len(cases)
+
+
+def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None:
+    names = len({case.implementation for case in Selection().cases()})
+    assert len(Selection().cases()) == (5 * 6 + 1) * names
+
+
+def test_case_id() -> None:
+    case = Case("softmax", "explicit_jacobian", 32, 512, "float64", "normal")
+    assert str(case) == "softmax-explicit_jacobian-B32-N512-float64-normal"
+    assert str(Case("softmax", "vectorized", 1, 2, "float32", "peaked", 2)).endswith("-float32-peaked-T2")
+
+
+def test_options_replace_whole_axes() -> None:
+    cases = Selection(implementation=("row_loop",), batch=(3, 5), features=(7,), dtype=("float32",)).cases()
+    assert [(case.batch, case.features, case.dtype) for case in cases] == [(3, 7, "float32"), (5, 7, "float32")]
+    assert {case.implementation for case in cases} == {"row_loop"}
+
+
+def test_threads_multiply_the_cases() -> None:
+    cases = Selection(implementation=("vectorized",), batch=(3,), features=(7,), threads=(1, 2)).cases()
+    assert [case.threads for case in cases] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        (Selection(implementation=("fast",)), "--implementation fast: unknown; one of explicit_jacobian,"),
+        (Selection(batch=(-3,)), "--batch -3: must be at least 1"),
+        (Selection(features=(0,)), "--features 0: must be at least 1"),
+        (Selection(threads=(0,)), "--threads 0: must be at least 1"),
+        (Selection(dtype=("float16",)), "--dtype float16: unknown; one of float32, float64"),
+        (Selection(logits=("spiky",)), "--logits spiky: unknown"),
+        (Selection(operation=("relu",)), "--operation relu: unknown"),
+        (Selection(grid="huge"), "--grid huge: unknown; one of quick, default, full"),
+    ],
+)
+def test_bad_selection_is_told_in_one_line(selection: Selection, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        selection.cases()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_inputs_come_from_seed_shape_and_distribution_alone() -> None:
+    first, again = make_inputs(case_of("normal"), 1), make_inputs(case_of("normal"), 1)
+    np.testing.assert_array_equal(first.logits, again.logits)
+    np.testing.assert_array_equal(first.grad_output, again.grad_output)
+    assert not np.array_equal(first.logits, make_inputs(case_of("normal"), 2).logits)
+    assert not np.array_equal(first.logits, make_inputs(case_of("uniform"), 1).logits)
+
+
+@pytest.mark.parametrize("logits", ["normal", "uniform", "peaked", "masked"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_are_of_the_asked_dtype_and_sum_to_one(logits: str, dtype: str) -> None:
+    inputs = make_inputs(case_of(logits, dtype), 3)
+    for array in (inputs.logits, inputs.probs, inputs.grad_output, inputs.out):
+        assert array.dtype == dtype
+        assert array.shape == (64, 512)
+    np.testing.assert_allclose(inputs.probs.sum(axis=1), 1.0, rtol=1e-5)
+    assert len(np.unique(inputs.grad_output)) > 0.99 * inputs.grad_output.size
+
+
+@pytest.mark.parametrize("dtype", PEAKED_STD)
+def test_peaked_logits_give_subnormal_probabilities(dtype: str) -> None:
+    probs = make_inputs(case_of("peaked", dtype), 3).probs
+    subnormal = (probs > 0) & (probs < np.finfo(dtype).tiny)
+    assert 0.03 < subnormal.mean() < 0.3
+
+
+def test_masked_logits_give_zeros_but_no_empty_row() -> None:
+    probs = make_inputs(case_of("masked"), 3).probs
+    assert 0.4 < (probs == 0).mean() < 0.6
+    assert np.isfinite(probs).all()

@@ -1,0 +1,90 @@
+import ast
+import itertools
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import implementations
+from bench.cases import DISTRIBUTIONS, DTYPES, Case, make_inputs
+from bench.implementations import Implementation, implementation, registered
+from bench.implementations.softmax import softmax, softmax_unshifted
+from bench.memory import read_peak
+from bench.oracle import judge, make_reference
+
+NUMPY_IMPLEMENTATIONS = [spec for spec in registered().values() if spec.function.__module__.endswith(".softmax")]
+MOST_TESTED_BYTES = 200 << 20
+SHAPES = [(1, 1), (1, 10), (3, 3), (5, 2), (2, 700), (32, 512)]
+
+
+@pytest.mark.parametrize("spec", NUMPY_IMPLEMENTATIONS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(("dtype", "logits"), list(itertools.product(DTYPES, DISTRIBUTIONS)))
+def test_every_implementation_is_right(spec: Implementation, dtype: str, logits: str) -> None:
+    for batch, features in SHAPES:
+        case = Case(spec.operation, spec.name, batch, features, dtype, logits)
+        inputs = make_inputs(case, seed=7)
+        before = inputs.probs.copy(), inputs.grad_output.copy()
+        call = partial(spec.function, inputs.probs, inputs.grad_output)
+        result = call(out=inputs.out) if spec.writes_out else call()
+        verdict = judge(result, make_reference(inputs, seed=7))
+        assert verdict.right, f"{case}: {verdict.reason}"
+        np.testing.assert_array_equal(before[0], inputs.probs)
+        np.testing.assert_array_equal(before[1], inputs.grad_output)
+        assert (result is inputs.out) == spec.writes_out
+
+
+WORKSPACE_CASES = [
+    Case(spec.operation, spec.name, batch, features, dtype, "normal")
+    for spec in NUMPY_IMPLEMENTATIONS
+    for batch, features in [(1, 512), (8, 1024), (32, 512), (256, 128), (512, 64), (64, 8192)]
+    for dtype in DTYPES
+    if spec.workspace(batch, features, 8) < MOST_TESTED_BYTES
+]
+
+
+@pytest.mark.parametrize("case", WORKSPACE_CASES, ids=str)
+def test_stated_workspace_is_what_memray_reads(case: Case) -> None:
+    inputs = make_inputs(case, seed=7)
+    call = partial(case.spec.function, inputs.probs, inputs.grad_output)
+    if case.spec.writes_out:
+        call = partial(call, out=inputs.out)
+    call()
+    predicted = case.spec.workspace(case.batch, case.features, case.itemsize)
+    assert abs(read_peak(call).peak_bytes - predicted) <= max(0.02 * predicted, 128 << 10)
+
+
+def test_softmax_of_large_logits_is_finite_and_the_articles_overflows() -> None:
+    logits = np.array([[1000.0, 999.0, -1000.0]])
+    np.testing.assert_allclose(softmax(logits), [[0.7310585786, 0.2689414214, 0.0]], rtol=1e-9)
+    with pytest.warns(RuntimeWarning, match="overflow|invalid"):
+        assert np.isnan(softmax_unshifted(logits)[0, 0])
+
+
+def test_both_forwards_agree_on_the_articles_logits() -> None:
+    logits = np.random.default_rng(42).random((32, 512))
+    np.testing.assert_allclose(softmax(logits), softmax_unshifted(logits), rtol=1e-14)
+
+
+def test_an_implementation_without_stated_workspace_is_refused() -> None:
+    def unstated(probs: object, grad_output: object) -> object:
+        """Nothing stated here."""
+
+    with pytest.raises(ValueError, match="docstring of unstated has no line 'Workspace: ...'"):
+        implementation("softmax")(unstated)  # type: ignore[arg-type]
+
+
+def test_a_name_is_given_once() -> None:
+    function = registered()["softmax", "vectorized"].function
+    with pytest.raises(ValueError, match="softmax has an implementation named vectorized already"):
+        implementation("softmax")(function)
+
+
+def test_implementations_import_nothing_of_the_suite() -> None:
+    for path in Path(implementations.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, f"{path.name} imports from above its package"
+                assert not (node.module or "").startswith("bench"), path.name
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("bench") for alias in node.names), path.name

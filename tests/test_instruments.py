@@ -1,0 +1,80 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bench import host
+from bench.clock import minor_faults
+from bench.memory import memory_limit, read_peak
+
+MIB = 1 << 20
+
+
+def test_peak_is_the_bytes_of_what_lives_at_once() -> None:
+    def two_at_once() -> None:
+        first = np.ones(MIB)
+        second = np.ones(MIB // 2)
+        del first, second
+        np.ones(MIB)
+
+    assert read_peak(two_at_once).peak_bytes == pytest.approx(12 * MIB, abs=2048)
+
+
+def test_what_was_there_before_does_not_count() -> None:
+    kept = np.ones(4 * MIB)
+    assert read_peak(lambda: None).peak_bytes == 0
+    assert kept.size
+
+
+def test_a_difference_between_readings_is_flagged() -> None:
+    sizes = iter([3 * MIB, 2 * MIB, MIB])
+    peak = read_peak(lambda: np.ones(next(sizes), dtype=np.uint8))
+    assert peak.peak_bytes == pytest.approx(MIB, abs=1024)
+    assert peak.note.startswith("peak readings differ: 3")
+
+
+def test_without_memray_tracemalloc_reads_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    peak = read_peak(lambda: np.ones(MIB))
+    assert peak.peak_bytes == pytest.approx(8 * MIB, abs=4096)
+    assert "tracemalloc" in peak.note
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts mapped memory on Linux only")
+def test_an_overrun_is_a_memory_error_and_the_limit_goes_away() -> None:
+    with memory_limit(64 * MIB):
+        np.ones(4 * MIB)
+        with pytest.raises(MemoryError):
+            np.ones(64 * MIB)  # 512 MiB
+    np.ones(16 * MIB)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the heap in question is glibc's")
+def test_a_settled_heap_serves_large_arrays_without_page_faults() -> None:
+    # In a process of its own: the state of this one's heap depends on the tests before.
+    code = (
+        "import numpy as np\n"
+        "from bench.clock import minor_faults, settle_heap\n"
+        "call = lambda: np.ones(3 << 17)\n"
+        "fresh = minor_faults(call)\n"
+        "settle_heap(); call()\n"
+        "print(fresh, minor_faults(call))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    fresh, settled = map(int, done.stdout.split())
+    assert settled == 0
+    assert fresh > 0
+
+
+def test_page_faults_of_a_call_that_touches_fresh_memory() -> None:
+    faults = minor_faults(lambda: np.ones(16 * MIB))
+    assert faults is None or faults > 0
+
+
+def test_available_memory_is_within_the_machines() -> None:
+    assert 0 < host.available_bytes() <= int(host.machine()["memory_bytes"])
+
+
+def test_code_hashes_name_every_source_file() -> None:
+    assert {"bench/sweep.py", "bench/implementations/softmax.py", "conftest.py"} <= set(host.code_hashes())

@@ -1,0 +1,36 @@
+import math
+
+import pytest
+
+from bench.units import factor, quantity, significant
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.31e-5, "53.1 µs"),
+        (0.0651, "65.1 ms"),
+        (0.0, "0 s"),
+        (999.96, "1.00 ks"),
+        (2.5e-9, "2.50 ns"),
+        (1.0, "1.00 s"),
+    ],
+)
+def test_quantity_has_three_digits_and_a_prefix(value: float, text: str) -> None:
+    assert quantity(value, "s") == text
+
+
+def test_missing_is_a_dash_and_never_zero() -> None:
+    assert quantity(math.nan, "B") == "–"
+    assert factor(math.nan) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1154.3, "1150×"), (16384.0, "16.4k×"), (0.0595, "0.0595×"), (2.0, "2.00×")]
+)
+def test_factor(value: float, text: str) -> None:
+    assert factor(value) == text
+
+
+def test_significant_of_zero() -> None:
+    assert significant(0.0) == "0"
