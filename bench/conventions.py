@@ -34,6 +34,7 @@ LAYOUTS = {
     "row": "one row [1, features] at a time",
 }
 MAX_CANDIDATES = 60
+SHOWN_METHODS = 8
 
 # What a parameter's name says of its role, likeliest first; several are all tried.
 _AXIS = r"axis|dim|axes"
@@ -157,17 +158,33 @@ def candidates(target: object, namespace: dict[str, Any], options: Options) -> l
     options.check()
     for name in filter(None, (options.forward, options.backward)):
         if not callable(getattr(target, name, namespace.get(name))):
-            raise UserError(f"the target has no method {name!r}; it has {', '.join(_methods(target)) or 'none'}")
+            raise UserError(f"the target has no method {name!r}{_has(target)}")
     found = itertools.chain.from_iterable(
         _of_operation(target, namespace, options, operation) for operation in _operations(target, options)
     )
     chosen = list(dict.fromkeys(dataclasses.replace(one, result=options.result) for one in found))[:MAX_CANDIDATES]
     if not chosen:
-        raise UserError(
-            f"nothing to call: {type(target).__name__} with the methods {', '.join(_methods(target)) or '(none)'}; "
-            "name them with --forward and --backward"
-        )
+        raise UserError(_nothing_to_call(target, options))
     return chosen
+
+
+def _nothing_to_call(target: object, options: Options) -> str:
+    """Why no convention fits the target, and what to do."""
+    if inspect.isfunction(target):
+        names = ", ".join(required_names(target)) or "none"
+        return (
+            f"its parameters ({names}) fit no {options.operation or 'backward of softmax'}; say them with --signature"
+        )
+    kind = f"the class {target.__name__}" if inspect.isclass(target) else f"a {type(target).__name__}"
+    return f"{kind} has no forward and backward that are known; name them with --forward and --backward{_has(target)}"
+
+
+def _has(target: object) -> str:
+    """The target's first methods, as the end of a message; empty where there are none."""
+    names = _methods(target)
+    return (
+        f" (it has {', '.join(names[:SHOWN_METHODS])}{', ...' if len(names) > SHOWN_METHODS else ''})" if names else ""
+    )
 
 
 def _operations(target: object, options: Options) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from .memory import memory_limit, read_peak
 
 SUITE = Path(__file__).parent
 SHOWN_FRAMES = 4
+SHOWN_NAMES = 8
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 TIMING_S = 0.02  # of one repeat, of which the fastest counts
@@ -229,9 +230,12 @@ def _module_named(name: str) -> types.ModuleType:
 
 
 def _suggestion(name: str, owner: object) -> str:
-    known = [one for one, value in vars(owner).items() if callable(value) and not one.startswith("__")]
+    known = [one for one in dir(owner) if not one.startswith("_") and callable(getattr(owner, one, None))]
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'nothing to call'}"
+    more = ", ..." if len(known) > SHOWN_NAMES else ""
+    return (
+        f"did you mean {close[0]}?" if close else f"it has {', '.join(known[:SHOWN_NAMES]) or 'nothing to call'}{more}"
+    )
 
 
 def _module_of(target: Any) -> dict[str, Any]:

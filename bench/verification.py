@@ -94,6 +94,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     diagnosis: Diagnosis | None = None
     right_only: str = ""
+    broken: list[str] = field(default_factory=list)  # what every right gradient keeps and this one does not
     worked: list[str] = field(default_factory=list)
     max_error_ulp: float = np.nan
     failure: Failure | None = None
@@ -118,7 +119,7 @@ class Report:
             lines += [self.diagnosis.explanation, f"computes   {self.diagnosis.computes}"]
             lines += [f"should be  {self.diagnosis.should}"]
         lines += [f"right only {self.right_only}"] if self.right_only else []
-        lines += [*self.problems, *self.worked]
+        lines += [*self.problems, *self.broken, *self.worked]
         if self.failure is not None:
             lines += [self.failure.summary, *filter(None, [self.failure.culprit]), *self.failure.lines]
         return "\n".join(lines)
@@ -323,8 +324,18 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
     problem = ""
     if worst > trial.allowed_ulp:
         row, column = (int(place) for place in np.argwhere(errors > trial.allowed_ulp)[0])
-        problem = f"element [{row}, {column}] is {value[row, column]:.6g}, expected {trial.expected[row, column]:.6g}"
+        got, expected = _told_apart(float(value[row, column]), float(trial.expected[row, column]))
+        problem = f"element [{row}, {column}] is {got}, expected {expected}"
     return Answer(trial, outcome, value, worst, problem)
+
+
+def _told_apart(left: float, right: float) -> tuple[str, str]:
+    """Two numbers with as many digits, six at least, as show that they differ."""
+    for digits in (6, 9, 12):
+        texts = f"{left:.{digits}g}", f"{right:.{digits}g}"
+        if texts[0] != texts[1]:
+            return texts
+    return f"{left:.17g}", f"{right:.17g}"
 
 
 def _takes_upstream(convention: Convention) -> bool:
@@ -345,7 +356,7 @@ def _report(subject: Subject, name: str, found: Answers, options: Options) -> Re
         report.problems = _problems(answers)
         report.right_only = _right_only(answers)
         if report.diagnosis is None:
-            report.problems += broken_invariants(subject, convention)
+            report.broken = broken_invariants(subject, convention)
         report.worked = worked_row(subject, convention, answers.reduction)
     _side_effects(report, answers)
     report.notes += _notes(answers, options)
@@ -410,7 +421,7 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     if any(one.outcome.value.dtype == np.float64 for one in upcast if one.outcome.value is not None):
         notes.append("it upcasts: float32 comes in and float64 goes out, twice the memory")
     if convention.layout == "columns" and not options.layout:
-        notes.append("it fits features-first arrays, [features, batch] (axis 0), not [batch, features]")
+        notes.append("it fits features-first arrays, [features, batch] (axis 0); for [batch, features] it is wrong")
     if convention.is_single and not options.layout:
         notes.append("it takes a single row at a time, not a batch; it was called once a row")
     found_in = {one.outcome.found_in for one in valued} - {""}

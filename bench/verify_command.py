@@ -15,6 +15,7 @@ from .conventions import LAYOUTS, ROLES, Options
 from .costing import CostReport
 from .errors import UserError
 from .isolation import Isolated
+from .subject import Failure
 from .trials import OPERATIONS
 from .units import quantity
 from .verification import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis
@@ -66,6 +67,8 @@ def verify(
     Exit status: 0 right, 1 wrong, 2 it could not be called.
     """
     options = _options(given)
+    if json_path is not None and not json_path.parent.is_dir():
+        raise UserError(f"--json {json_path}: there is no folder {json_path.parent}")
     console = Console(highlight=False, soft_wrap=True)
     with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
         report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
@@ -98,10 +101,21 @@ def _show(report: Report, console: Console) -> None:
     console.print(f"{escape(report.target)}  {verdict}{named}")
     if report.called_as:
         console.print(f"called as  {escape(report.called_as)} ({report.operation})")
-    if report.status == RIGHT:
+    if report.right:
         console.print(f"accuracy   within {report.max_error_ulp:.2g} ulp of its terms")
     if report.failure is not None:
-        _show_failure(report, console)
+        _show_failure(report.failure, console)
+    _show_mistake(report, console)
+    for note in report.notes:
+        console.print(f"note: {escape(note)}")
+    if report.right and report.operation == "softmax_cross_entropy":
+        console.print("\n" + escape("\n".join(fused_explanation())))
+    if report.printed:
+        console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
+
+
+def _show_mistake(report: Report, console: Console) -> None:
+    """What a wrong gradient computes, in words, formulas and numbers, and where it is wrong."""
     if report.diagnosis is not None:
         console.print(f"\n{escape(report.diagnosis.explanation)}")
         console.print(f"computes   {escape(report.diagnosis.computes)}")
@@ -116,22 +130,17 @@ def _show(report: Report, console: Console) -> None:
         console.print(f"- {escape(problem)}")
     if len(report.problems) > SHOWN_PROBLEMS:
         console.print(f"- and {len(report.problems) - SHOWN_PROBLEMS} more like these")
-    for note in report.notes:
-        console.print(f"note: {escape(note)}")
-    if report.right and report.operation == "softmax_cross_entropy":
-        console.print("\n" + escape("\n".join(fused_explanation())))
-    if report.printed:
-        console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
+    for sentence in report.broken:
+        console.print(f"* {escape(sentence)}")
 
 
-def _show_failure(report: Report, console: Console) -> None:
-    failure = report.failure
-    if failure is not None:
-        console.print(f"it {escape(failure.summary)}" if failure.kind != "raised" else escape(failure.summary))
-        if failure.culprit:
-            console.print(f"at         {escape(failure.culprit)}")
-        for line in failure.lines:
-            console.print(f"  {escape(line)}")
+def _show_failure(failure: Failure, console: Console) -> None:
+    """How the target ended, where, and its own last lines."""
+    console.print(f"it {escape(failure.summary)}" if failure.kind != "raised" else escape(failure.summary))
+    if failure.culprit:
+        console.print(f"at         {escape(failure.culprit)}")
+    for line in failure.lines:
+        console.print(f"  {escape(line)}")
 
 
 def _show_cost(cost: CostReport, target: str, console: Console) -> None:

@@ -53,8 +53,8 @@ def test_an_unknown_mistake_is_told_by_what_it_breaks() -> None:
     report = bench.verify(lambda probs, grad_output: probs**2 * np.tanh(grad_output))
     assert report.status == 1
     assert report.diagnosis is None
-    told = "\n".join(report.problems)
-    assert "element [0, 0] is" in told
+    assert any("element [0, 0] is" in problem for problem in report.problems)
+    told = "\n".join(report.broken)
     assert "each row of grad_logits sums to 0" in told
     assert "does not double when grad_output does" in told
 
@@ -65,7 +65,7 @@ def test_rows_that_influence_each_other_are_told() -> None:
         signature=("probs", "grad_output"),
         axis=1,
     )
-    assert any("rows are independent" in problem for problem in report.problems)
+    assert any("rows are independent" in problem for problem in report.broken)
 
 
 def test_the_worked_row_shows_expected_and_given_numbers() -> None:

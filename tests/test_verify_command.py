@@ -144,6 +144,7 @@ def test_a_right_function_is_told_its_cost_growth_and_advice(tmp_path: Path) -> 
         (["bench.implementations.softmax:vectorized", "--signature", "probs,probs"], "stands twice"),
         (["bench.implementations.softmax:vectorized", "--axis", "0", "--layout", "rows"], "--axis beside --layout"),
         (["bench.implementations.softmax:vectorized", "--no-cost", "--json", "/"], "--json"),
+        (["bench.implementations.softmax:vectorized", "--json", "/no/such/folder/r.json"], "there is no folder"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], told: str) -> None:

@@ -85,7 +85,9 @@ def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_when_
         (f"{HOBBY}:StaticSoftmx", {}, "did you mean StaticSoftmax"),
         (f"{HOBBY}:StaticSoftmax", {"backward": "backwards"}, "no method 'backwards'"),
         (f"{HOBBY}:loops", {"signature": ("probs", "grad")}, "unknown role 'grad'"),
-        (f"{HOBBY}:math", {}, "nothing to call"),
+        (f"{HOBBY}:math", {}, "a module has no forward and backward"),
+        (f"{HOBBY}:OddNames", {}, "name them with --forward and --backward .it has squash, unsquash"),
+        (f"{HOBBY}:loops", {"operation": "softmax_cross_entropy"}, "its parameters .probs, grad. fit no"),
     ],
 )
 def test_what_does_not_exist_is_a_users_mistake(target: str, options: dict[str, Any], told: str) -> None:
