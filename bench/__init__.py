@@ -16,8 +16,9 @@ Where things are, each importing only from above itself:
     results budget    the stored run; what a case may cost
     sweep             how one case becomes one row
     trials diagnosis  what is asked of somebody's own backward; which known mistake it makes
-    conventions calling subject isolation worker      how it is called, and where it runs
-    verification invariants worked costing scaling    the verdict on it, how that is told, what it costs
+    roles conventions loading calling     how that wants to be called
+    failures subject isolation worker     where it is called, and how that may end
+    asking invariants worked scaling costing verification   the verdict on it, how it is told, what it costs
     competitor        it beside the others in the sweep
     summary charts    what is read from a stored table
     progress options cli verify_command bench_backward   the terminal and pytest

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .conventions import GRADS, Convention, has_signature, required_names
+from .conventions import GRADS, Convention
 from .implementations import FloatArray
+from .roles import has_signature, required_names
 
 RESULTS = ("dinputs", "dinput", "grad_input", "input_grad", "dx", "dX", "dlogits", "grad_logits", "dz", "dZ", *GRADS)
 MATRICES = ("logits", "probs", "grad_output", "targets")  # the roles that are [B, N]

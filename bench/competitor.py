@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import host
+from .asking import find_convention
 from .calling import Call
 from .cases import known_as
 from .conventions import Convention, Options
@@ -17,9 +18,9 @@ from .costing import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
 from .errors import UserError
 from .implementations import FloatArray, Formula, Implementation, enlist, registered
 from .isolation import Isolated, TargetFailedError
+from .loading import import_folder, load
 from .scaling import growth
-from .subject import import_folder, load
-from .verification import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine, find_convention
+from .verification import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine
 
 SAFETY = 2.0  # on every guessed coefficient
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import UserError
+from .roles import backward_choices, backward_roles, distinct, forward_roles, has_signature, required_names, roles_of
 
 FORWARDS = (
     "forward", "__call__", "call", "fprop", "forward_pass", "forward_propagation", "feedforward", "forwards", "fp",
@@ -36,37 +37,7 @@ LAYOUTS = {
 MAX_CANDIDATES = 60
 SHOWN_METHODS = 8
 
-# What a parameter's name says of its role, likeliest first; several are all tried.
-_AXIS = r"axis|dim|axes"
-_RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
-_CONTEXT = r"ctx|context"
-_CACHE = r"cache|caches|saved|memo(ry)?|tape"
-_LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
-_TARGETS = (
-    r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired"
-)  # fmt: skip
-_GRAD = (
-    r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
-    r"|g|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed"
-)
-_PROBS = (
-    r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|y_?(hat|pred)\w*|preds?|predict\w*|activations?"
-)  # fmt: skip
-_ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
-_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_AXIS, ("axis",)),
-    (_RATE, ("learning_rate",)),
-    (_CONTEXT, ("context",)),
-    (_CACHE, ("cache",)),
-    (_LOGITS, ("logits",)),
-    (_TARGETS, ("targets",)),
-    (_GRAD, ("grad_output",)),
-    (_PROBS, ("probs",)),
-    (_ANYTHING, ("logits", "probs", "grad_output")),
-)
-_UNKNOWN = ("probs", "logits", "grad_output")
 _LOSS = re.compile(r"loss|entropy|criterion|nll|(?<![a-z])ce(?![a-z])", flags=re.IGNORECASE)
-_PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
 @dataclass(frozen=True)
@@ -198,7 +169,7 @@ def _operations(target: object, options: Options) -> tuple[str, ...]:
     names = {name for one in callables if callable(one) for name in required_names(one)}
     names |= set(_constructor_parameters(target)) if inspect.isclass(target) else set()
     called = getattr(target, "__name__", type(target).__name__)
-    if any(_match(name) == ("targets",) for name in names) or _LOSS.search(called):
+    if any(roles_of(name) == ("targets",) for name in names) or _LOSS.search(called):
         return ("softmax_cross_entropy", "cross_entropy")
     return ("softmax",)
 
@@ -245,8 +216,8 @@ def _pair_conventions(
     if construct is None:
         return
     back = bound_parameters(target, backward)
-    forwards = list(_forward_roles(bound_parameters(target, forward), operation))
-    for arguments, given in itertools.product(_backward_roles(back, operation, options.signature), forwards):
+    forwards = list(forward_roles(bound_parameters(target, forward), operation))
+    for arguments, given in itertools.product(backward_roles(back, operation, options.signature), forwards):
         if operation == "softmax" or {"targets", "labels", "packed"} & {*arguments, *given}:
             yield Convention(operation, "pair", arguments, tuple(back), forward, given, backward, construct)
 
@@ -258,7 +229,7 @@ def _construction(target: object, methods: tuple[str, ...]) -> tuple[str, ...] |
     sizes = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes")
     roles = []
     for name in _constructor_parameters(target):
-        known = _match(name)
+        known = roles_of(name)
         if known == ("axis",):
             roles.append("axis")
         elif "batch" in name:
@@ -270,36 +241,13 @@ def _construction(target: object, methods: tuple[str, ...]) -> tuple[str, ...] |
     return tuple(roles)
 
 
-def _forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
-    """What the forward may be given: logits (a loss of probabilities: those), and a loss its targets."""
-    first = "probs" if operation == "cross_entropy" else "logits"
-    if len(parameters) == 1 and operation != "softmax" and _PACKED.fullmatch(parameters[0]):
-        yield ("packed",)
-    choices = []
-    for name in parameters:
-        known = _match(name)
-        if known[0] in ("axis", "context", "learning_rate"):
-            choices.append(known)
-        elif operation == "softmax":
-            choices.append((first,))
-        else:
-            choices.append(("targets", "labels") if known == ("targets",) else (first, "targets", "labels"))
-    yield from _distinct(choices)
-
-
-def _backward_roles(parameters: list[str], operation: str, signature: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    if signature:
-        yield signature
-        return
-    yield from _distinct([_choices(name, operation, backward=True) for name in parameters])
-
-
 def _function_conventions(
     target: Callable[..., Any], namespace: dict[str, Any], options: Options, operation: str
 ) -> Iterator[Convention]:
     parameters = required_names(target) if has_signature(target) else ["", ""]
     forward = options.forward or _forward_beside(target, namespace)
-    roles = [options.signature] if options.signature else _distinct([_choices(name, operation) for name in parameters])
+    choices = [backward_choices(name, operation) for name in parameters]
+    roles = [options.signature] if options.signature else distinct(choices)
     name = getattr(target, "__name__", "")
     for arguments in roles:
         if operation != "softmax" and len(arguments) > 1 and not {"targets", "labels", "packed"} & set(arguments):
@@ -330,7 +278,7 @@ def _node_conventions(target: type, operation: str, options: Options) -> Iterato
     if not backward or len(parents) != (1 if operation == "softmax" else 2):
         return
     given = bound_parameters(target, backward)
-    for construct in _forward_roles(parents, operation):
+    for construct in forward_roles(parents, operation):
         incoming = "grad_output" if operation == "softmax" else "upstream"
         own = ("parents",) if len(given) == len(parents) else (incoming,) if len(given) == 1 else ()
         if len(given) in (0, 1, len(parents)):
@@ -338,47 +286,6 @@ def _node_conventions(target: type, operation: str, options: Options) -> Iterato
             yield Convention(operation, "node", own, tuple(given), "", (), backward, construct)
             if own == ("parents",) and len(given) == 1:
                 yield Convention(operation, "node", (incoming,), tuple(given), "", (), backward, construct)
-
-
-def _choices(name: str, operation: str, *, backward: bool = False) -> tuple[str, ...]:
-    """The roles that a parameter of a backward may have, likeliest first."""
-    known = _match(name)
-    if known[0] in ("axis", "learning_rate", "context", "cache"):
-        return known
-    if operation == "softmax":
-        known = ("grad_output",) if known == ("targets",) else known
-        # A method that follows a forward gets the incoming gradient, whatever it is called.
-        return tuple(sorted(known, key=lambda role: role != "grad_output")) if backward else known
-    first = ("probs", "logits") if operation == "softmax_cross_entropy" else ("probs",)
-    named: dict[tuple[str, ...], tuple[str, ...]] = {
-        ("targets",): ("targets", "labels"),
-        ("grad_output",): ("upstream", "probs"),
-        ("logits",): ("logits",),
-        ("probs",): first,
-    }
-    packed = ("packed",) if _PACKED.fullmatch(name) else ()
-    return named.get(known, (*packed, *first, "targets", "labels"))
-
-
-def _match(name: str) -> tuple[str, ...]:
-    """The roles that a name stands for; all that are usual where it says nothing."""
-    bare = name.strip("_")
-    for pattern, roles in _NAMES:
-        if re.fullmatch(pattern, bare) or re.fullmatch(pattern, bare.lower()):
-            return roles
-    return _UNKNOWN
-
-
-def _distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """One role a parameter, no role twice, the first choices first."""
-    ranked = sorted(
-        itertools.product(*(range(len(roles)) for roles in choices)),
-        key=lambda places: (sum(places), places),
-    )
-    for places in ranked:
-        roles = tuple(choice[place] for choice, place in zip(choices, places, strict=True))
-        if len(set(roles)) == len(roles) and not {"targets", "labels"} <= set(roles):
-            yield roles
 
 
 def bound_parameters(target: object, method: str) -> list[str]:
@@ -394,30 +301,6 @@ def _is_static(target: type, method: str) -> bool:
 def _constructor_parameters(target: type) -> list[str]:
     """The names of what must be given to make an instance."""
     return required_names(inspect.getattr_static(target, "__init__"))[1:]
-
-
-def has_signature(function: Callable[..., Any]) -> bool:
-    """Whether Python can tell what a function takes."""
-    try:
-        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-    except (TypeError, ValueError):
-        return False
-    return inspect.Parameter.VAR_POSITIONAL not in kinds
-
-
-def required_names(function: Callable[..., Any]) -> list[str]:
-    """The names of the parameters without a default, in order; an array to write into is not asked for but given."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [
-        one.name
-        for one in parameters
-        if one.default is one.empty
-        and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-        and not (one.kind is one.KEYWORD_ONLY and one.name == "out")
-    ]
 
 
 def _methods(target: object) -> list[str]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from .cases import Case
 from .conventions import Convention
+from .failures import Failure
 from .implementations.softmax import explicit_jacobian, vectorized
 from .scaling import Growth, growth
-from .subject import Failure, Local, Subject
+from .subject import Local, Subject
 from .trials import Trial, make_trial
 
 BATCH, FEATURES = 16, 128  # where the two lines of the grid cross

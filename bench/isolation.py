@@ -19,7 +19,9 @@ import psutil
 from .calling import Inputs
 from .conventions import Convention, Options
 from .errors import UserError
-from .subject import Cost, Failure, Outcome, failure_at, import_folder
+from .failures import Failure, failure_at
+from .loading import import_folder
+from .subject import Cost, Outcome
 
 GRACE_S = 0.5  # after the time limit, in which the process notes where it stands
 MARK = "SOFTMAX_BENCH_TARGET"  # in the environment of the process and so of all that it starts

@@ -1,53 +1,25 @@
 """A target that answers: loaded, called, measured, its failures told with its own file and line."""
 
 import contextlib
-import difflib
-import importlib
-import importlib.util
-import inspect
-import linecache
-import re
 import sys
-import sysconfig
 import time
-import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .calling import Call, Inputs, NoResultError
+from .calling import Call, Inputs
 from .conventions import Convention, Options, candidates
-from .errors import UserError
+from .failures import Failure, failure_of
+from .loading import load, module_of
 from .memory import memory_limit, read_peak
 
-SUITE = Path(__file__).parent
-SHOWN_FRAMES = 4
-SHOWN_NAMES = 8
-_FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 TIMING_S = 0.02  # of one repeat, of which the fastest counts
 REPEATS = 3
-
-
-@dataclass(frozen=True)
-class Failure:
-    """How a call ended that gave no result: in a phrase, with the target's own last lines and ``path:line``."""
-
-    kind: str  # raised, asked, exited, memory, nothing, hung, died
-    summary: str
-    lines: tuple[str, ...] = ()
-    culprit: str = ""
-
-    @property
-    def ends_the_search(self) -> bool:
-        """Whether calling it in another way would only end the same way."""
-        return self.kind in ("hung", "died", "exited", "asked", "memory")
 
 
 @dataclass(frozen=True)
@@ -94,7 +66,7 @@ class Local:
 
     def __init__(self, target: Any, namespace: dict[str, Any] | None = None, max_bytes: int | None = None) -> None:
         self._target = target
-        self._namespace = namespace if namespace is not None else _module_of(target)
+        self._namespace = namespace if namespace is not None else module_of(target)
         self._max_bytes = max_bytes
 
     @classmethod
@@ -165,85 +137,6 @@ class Local:
         return memory_limit(self._max_bytes) if self._max_bytes is not None else contextlib.nullcontext()
 
 
-def load(target: str) -> tuple[Any, dict[str, Any]]:
-    """What ``module:attribute`` or ``path/to/file.py:attribute`` names, and the namespace of its module.
-
-    A method of a class, ``file.py:Class.method``, stands for the class.
-
-    Raises:
-        UserError: the text is no such name, or there is no such file, module or attribute.
-
-    """
-    place, colon, attribute = target.rpartition(":")
-    if not colon or not place or not attribute:
-        raise UserError(f"{target!r}: expected module:attribute or path/to/file.py:attribute")
-    module = _module_at(Path(place)) if place.endswith(".py") else _module_named(place)
-    found: Any = module
-    for name in attribute.split("."):
-        owner = found
-        try:
-            found = getattr(owner, name)
-        except AttributeError:
-            raise UserError(f"{place}: has no {attribute!r}; {_suggestion(name, owner)}") from None
-    if inspect.isclass(owner) and inspect.isfunction(inspect.getattr_static(owner, name)):
-        found = owner
-    return found, vars(module)
-
-
-def import_folder(target: str) -> Path:
-    """The folder from which a target may import, as if it were started as a script: its own, or its package's."""
-    if ".py:" not in target:
-        return Path.cwd()
-    return _package_folder(Path(target.rpartition(":")[0]).resolve())
-
-
-def _package_folder(path: Path) -> Path:
-    """The folder that holds the outermost package in which a file is."""
-    return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
-
-
-def _module_at(path: Path) -> types.ModuleType:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if (path.parent / "__init__.py").exists():
-        # Inside a package, relative imports work under its full name only.
-        inside = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
-        return importlib.import_module(".".join(inside.parts))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _module_named(name: str) -> types.ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UserError(
-                f"{name}: no such module; a file is named with its path, as in path/to/file.py:name"
-            ) from None
-        raise
-
-
-def _suggestion(name: str, owner: object) -> str:
-    known = [one for one in dir(owner) if not one.startswith("_") and callable(getattr(owner, one, None))]
-    close = difflib.get_close_matches(name, known, n=1)
-    more = ", ..." if len(known) > SHOWN_NAMES else ""
-    return (
-        f"did you mean {close[0]}?" if close else f"it has {', '.join(known[:SHOWN_NAMES]) or 'nothing to call'}{more}"
-    )
-
-
-def _module_of(target: Any) -> dict[str, Any]:
-    """The namespace of the module in which a function, a class or an object's class was made."""
-    name = getattr(target, "__module__", None) or type(target).__module__
-    return dict(vars(sys.modules[name])) if name in sys.modules else {}
-
-
 def _numbers(value: Any) -> npt.NDArray[Any] | None:
     """A forward's result as an array of float64, None where it is none."""
     try:
@@ -279,57 +172,3 @@ def _fastest_s(call: Callable[[], object]) -> float:
             call()
         seconds.append((time.perf_counter() - started) / count)
     return min(seconds)
-
-
-def failure_of(error: BaseException) -> Failure:
-    """An exception of the target as a failure: its last lines outside the suite, and the line that is to blame."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    own = [frame for frame in frames if not is_library(frame.filename)]
-    culprit = f"{own[-1].filename}:{own[-1].lineno}" if own else ""
-    if isinstance(error, SyntaxError) and error.filename:
-        culprit = f"{error.filename}:{error.lineno}"
-    kind, summary = "raised", "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    if isinstance(error, NoResultError):
-        kind, summary = "nothing", str(error)
-    elif isinstance(error, SystemExit):
-        kind, summary = "exited", f"calls exit ({error.code!r})"
-    elif isinstance(error, MemoryError):
-        kind, summary = "memory", f"runs out of the memory that it was allowed ({summary})"
-    elif isinstance(error, EOFError):
-        kind, summary = "asked", f"asks for input, and gets none here ({summary})"
-    return Failure(kind, summary, tuple(_shown(frames[-SHOWN_FRAMES:])), culprit)
-
-
-def _shown(frames: list[traceback.FrameSummary]) -> Iterator[str]:
-    for frame in frames:
-        yield f"{frame.filename}:{frame.lineno}, in {frame.name}"
-        if frame.line:
-            yield f"    {frame.line}"
-
-
-def failure_at(kind: str, summary: str, stack: str) -> Failure:
-    """A failure of a process that could not say so itself, from the stack that faulthandler left, innermost first."""
-    frames = [
-        traceback.FrameSummary(path, int(line), name, line=linecache.getline(path, int(line)).strip())
-        for path, line, name in _FRAME.findall(_main_thread(stack))
-    ][::-1]
-    frames = [frame for frame in frames if not _is_ours(frame.filename) and not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not is_library(frame.filename)]
-    culprit = f"{own[-1].filename}:{own[-1].lineno}" if own else ""
-    return Failure(kind, summary, tuple(_shown(frames[-SHOWN_FRAMES:])), culprit)
-
-
-def _main_thread(stack: str) -> str:
-    """The part of faulthandler's text that shows the thread in which the worker, and so the target, runs."""
-    threads = [part for part in re.split(r"\n(?=\n|Thread |Current thread )", stack) if "worker.py" in part]
-    return threads[-1] if threads else ""
-
-
-def _is_ours(path: str) -> bool:
-    """Whether a file is the suite's machinery; its implementations are targets like any other."""
-    return Path(path).parent == SUITE
-
-
-def is_library(path: str) -> bool:
-    """Whether a file belongs to Python or to an installed package."""
-    return path.startswith(_LIBRARIES) or path.startswith("<")

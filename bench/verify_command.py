@@ -14,8 +14,8 @@ from rich.table import Table
 from .conventions import LAYOUTS, ROLES, Options
 from .costing import CostReport
 from .errors import UserError
+from .failures import Failure
 from .isolation import Isolated
-from .subject import Failure
 from .trials import OPERATIONS
 from .units import quantity
 from .verification import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .subject import Local, failure_of
+from .failures import failure_of
+from .subject import Local
 
 MAX_FORKS = 6  # in one request, nested or not: a bomb ends itself at 2**6 processes
 MAX_FILE_BYTES = 64 << 20  # of what a target may print or write

@@ -17,6 +17,7 @@ def rows(tmp_path: Path) -> list[list[str]]:
     return [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_a_users_own_stands_beside_the_others_in_table_and_charts(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     chosen = [f"--implementation={name}" for name in ("explicit_jacobian", f"{HOBBY}:ActivationSoftmax")]
     sizes = ["--batch=4", "--features=16", "--features=32"]

@@ -6,7 +6,7 @@ import pytest
 import bench
 from bench.errors import UserError
 from bench.implementations import FloatArray
-from bench.subject import load
+from bench.loading import load
 
 TARGETS = Path(__file__).parent / "targets"
 HOBBY = TARGETS / "hobby_layers.py"
@@ -95,6 +95,7 @@ def test_what_does_not_exist_is_a_users_mistake(target: str, options: dict[str, 
         bench.verify(target, **options)
 
 
+@pytest.mark.slow
 def test_pytorch_is_right_in_each_way_of_calling_it() -> None:
     pytest.importorskip("torch")
     for name in ("through_autograd", "from_probs", "of_tensors", "Layer"):
