@@ -58,11 +58,13 @@ def _module_at(path: Path) -> types.ModuleType:
         # Inside a package, relative imports work under its full name only.
         inside = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
         return importlib.import_module(".".join(inside.parts))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A file called numpy.py or random.py must not take the place of the real one.
+    name = f"target_{path.stem}" if path.stem in sys.modules or path.stem in sys.stdlib_module_names else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -110,6 +110,14 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     assert run(f"{target}:f", "--no-cost").returncode == 0
 
 
+def test_a_file_may_have_a_librarys_name(tmp_path: Path) -> None:
+    target = tmp_path / "random.py"
+    target.write_text("def f(probs, grad):\n    return probs * grad\n", encoding="utf-8")
+    done = run(f"{target}:f")
+    assert done.returncode == 1
+    assert "outer product missing" in done.stdout
+
+
 def test_a_wrong_function_is_told_its_mistake_and_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     done = run("bench.implementations.mistaken:diagonal_only", "--json", str(path))
