@@ -17,7 +17,7 @@ RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots check baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots check gate-quality baseline test lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ plots: $(STAMP) ## draw the charts of a stored run: make plots RUN=<run>
 
 check: $(STAMP) ## find what got slower, larger or wrong: against HEAD, or BASE=<revision or stored run>
 	$(BIN)/softmax-bench gate $(if $(BASE),--base=$(BASE))
+
+gate-quality: $(STAMP) ## try the check on known changes for MINUTES (60 unless given), store and draw the outcomes
+	$(BIN)/softmax-bench gate-quality $(if $(MINUTES),--minutes=$(MINUTES))
 
 # The old baseline comes back where the new one is not completed.
 baseline: $(STAMP) ## measure results/reference and plots/reference anew; nothing else moves them

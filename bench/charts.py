@@ -158,7 +158,7 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
                 with mpl.rc_context(STYLE):
                     figure = chart(data)
                     for ending in ("png", "svg"):
-                        yield _write(figure, plots / f"{chart.__name__}{suffix}.{ending}")
+                        yield write_figure(figure, plots / f"{chart.__name__}{suffix}.{ending}")
                         drawn = True
             except NothingToDrawError:
                 continue
@@ -175,7 +175,13 @@ def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:
     return sorted(slices, key=lambda data: -int((data.rows["status"] == "measured").sum()))
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Store a figure whole in the format that the path's ending names.
+
+    Raises:
+        UserError: the file cannot be written.
+
+    """
     image = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}
     figure.savefig(image, format=path.suffix[1:], **options)

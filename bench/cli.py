@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .cases import Selection
 from .errors import NothingToDrawError, UserError
-from .gate_command import compare, gate
+from .gate_command import compare, gate, gate_quality
 from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
@@ -42,6 +42,8 @@ class Command(click.Group):
         except UserError as error:
             click.echo(f"softmax-bench: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -124,6 +126,4 @@ def _draw(folder: Path, plots: Path | None) -> None:
 
 main.add_command(gate)
 main.add_command(compare)
-
-if __name__ == "__main__":
-    main()
+main.add_command(gate_quality)

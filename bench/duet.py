@@ -25,11 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .cases import Case, Inputs, make_inputs
 from .clock import settle_heap
 from .errors import UserError
+from .implementations import FloatArray
 from .memory import read_peak
 from .oracle import Reference, judge, make_reference
 
@@ -41,6 +43,7 @@ LEAST_SLOTS = 4
 LEAST_CALLS = 16
 SLOTS_A_SIDE = 80
 SEED = 42
+PAGE_BYTES, ALIGNMENT_BYTES = 4096, 16
 WORKER_LIMIT_S = 300.0
 ERROR_MARK = "duet-error: "
 
@@ -129,7 +132,7 @@ def run_worker(task: Task) -> list[Value]:
 
 def perform(task: Task) -> list[Value]:
     """The task done in this process."""
-    load = _Loader()
+    load = SideLoader()
     players = [(duel, load(duel.base, "base"), load(duel.work, "work")) for duel in task.duels]
     order = random.Random(task.seed)  # noqa: S311 - an order, not a secret
     order.shuffle(players)
@@ -142,13 +145,14 @@ def perform(task: Task) -> list[Value]:
 Player = Callable[[Inputs], Any]
 
 
-class _Loader:
+class SideLoader:
     """Loads sides; a copy of the package once for each role, so that no two sides share code objects."""
 
     def __init__(self) -> None:
         self._packages: dict[tuple[str, str], Any] = {}
 
     def __call__(self, side: Side, role: str) -> Player:
+        """The side's function as one of a case's inputs."""
         if side.is_package:
             spec = self._implementations(side.place, role)[side.operation, side.name]
             function, writes_out = spec.function, spec.writes_out
@@ -167,8 +171,10 @@ class _Loader:
         return self._packages[key]
 
 
-def load_implementations(folder: Path, name: str) -> Any:
+def load_implementations(folder: Path, name: str, known_as: str = "") -> Any:
     """The registry of a copy of the implementations package, imported under another name.
+
+    A message names the copy by ``known_as``, or else by its folder.
 
     Raises:
         UserError: the folder holds no such package, or it does not import.
@@ -178,14 +184,16 @@ def load_implementations(folder: Path, name: str) -> Any:
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if not (folder / "__init__.py").is_file() or spec is None or spec.loader is None:
-        raise UserError(f"{folder}: no implementations there")
+        raise UserError(f"{known_as or folder}: no implementations there")
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     try:
         spec.loader.exec_module(package)
         return package.registered()
     except Exception as error:
-        raise UserError(f"{folder}: the implementations do not import ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{known_as or folder}: the implementations do not import ({type(error).__name__}: {error})"
+        ) from error
 
 
 def load_target(place: str, name: str) -> Callable[..., Any]:
@@ -229,33 +237,50 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
     return call
 
 
-def _timed(duel: Duel, base_player: Player, work_player: Player, order: random.Random) -> Value:
+def _timed(duel: Duel, base: Player, work: Player, order: random.Random) -> Value:
     inputs = make_inputs(duel.case, SEED)
-    base, work = partial(base_player, inputs), partial(work_player, inputs)
     try:
-        base(), work()  # first calls allocate what stays
+        base(inputs), work(inputs)  # first calls allocate what stays
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
-    repeats = max(1, round(SLOT_S / min(_slot(base, 1) for _ in range(3))))
+    repeats = max(1, round(SLOT_S / min(_slot(base, inputs, 1) for _ in range(3))))
     slots = max(LEAST_SLOTS, math.ceil(LEAST_CALLS / repeats))
     work_first = order.random() < 0.5
     ratios, shortest = [], math.inf
     for _ in range(SLOTS_A_SIDE // slots):
-        base(), work()  # neither meets a cache that the last case or the other side left cold
+        inputs = _relocated(inputs, order)
+        base(inputs), work(inputs)  # neither meets a cache that the last case or the other side left cold
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(slots):
             for is_work in (work_first, not work_first):
-                seconds[is_work].append(_slot(work if is_work else base, repeats))
+                seconds[is_work].append(_slot(work if is_work else base, inputs, repeats))
             work_first = not work_first
         ratios.append(math.log(min(seconds[True]) / min(seconds[False])))
         shortest = min(shortest, min(seconds[False]) / repeats)
     return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest)
 
 
-def _slot(call: Callable[[], Any], repeats: int) -> float:
+def _relocated(inputs: Inputs, order: random.Random) -> Inputs:
+    """The inputs copied to new places in memory, each at a random offset within a page.
+
+    The time of one function can differ by half with the low bits of its arrays' addresses (a load that follows a store
+    4096 bytes apart waits for it). Both sides meet each layout, and the median over blocks meets many.
+    """
+
+    def moved(array: FloatArray) -> FloatArray:
+        room = np.empty(array.nbytes + PAGE_BYTES, dtype=np.uint8)
+        offset = order.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
+        place: FloatArray = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+        place[...] = array
+        return place
+
+    return Inputs(*(moved(getattr(inputs, part.name)) for part in dataclasses.fields(Inputs)))
+
+
+def _slot(player: Player, inputs: Inputs, repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
-        call()
+        player(inputs)
     return time.perf_counter() - start
 
 

@@ -29,6 +29,7 @@ PREDICTION_BYTES_PER_S = 1e10
 CONTROL_CASE = Case("softmax", "vectorized", 32, 512, "float64", "normal")
 SAME, PADDED = "control: base against itself", "control: base against itself, padded"
 CONTROL_PADDING = 0.03
+MARGIN = 0.005
 MEMORY_TOLERANCE_BYTES = 2048  # bookkeeping of the interpreter; the arrays themselves are read to the byte
 
 
@@ -43,7 +44,7 @@ class Rule:
 
     screening: int = 4
     confirming: int = 13
-    margin: float = 0.005
+    margin: float = MARGIN
     suspicion: float = 0.005
     alpha: float = 0.01
 
@@ -278,11 +279,11 @@ def _examined_finding(value: Value) -> Finding | None:
 def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
     """What a control did that it must not do; empty where both behaved."""
     same, padded = confirmed[SAME].ratios, confirmed[PADDED].ratios
-    if _p_value(same, rule.margin) <= rule.alpha:
+    if _p_value(same, MARGIN) <= rule.alpha:
         return (
             f"identical code was told apart ({math.expm1(statistics.median(same)):+.2%}); this machine is not fit now"
         )
-    if statistics.median(padded) <= 0 or _p_value(padded, rule.margin) > rule.alpha:
+    if statistics.median(padded) <= 0 or _p_value(padded, MARGIN) > rule.alpha:
         return (
             f"a padding of {CONTROL_PADDING:.0%} was not found (read {math.expm1(statistics.median(padded)):+.2%}); "
             "this machine is too noisy now"

@@ -1,8 +1,10 @@
 """The commands gate and compare."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,8 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
 
 def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
     with two_versions(ROOT, base) as versions:
-        of_base = load_implementations(versions.base, "implementations_of_base")
-        of_work = load_implementations(versions.work, "implementations_of_work")
+        of_base = load_implementations(versions.base, "implementations_of_base", f"revision {versions.base_name}")
+        of_work = load_implementations(versions.work, "implementations_of_work", "the working tree")
         presence = presence_findings(of_base, of_work, allow_removed=allow_removed)
         duels = duels_of(versions.base, versions.work, of_base, of_work)
         if versions.identical:
@@ -93,6 +95,36 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     if check.inconclusive:
         click.echo(f"Inconclusive: {check.inconclusive}.")
     sys.exit(int(check.exit) if fail_above is not None or check.exit is Exit.INCONCLUSIVE else 0)
+
+
+@click.command("gate-quality")
+@click.option("--minutes", default=60.0, show_default=True, help="stop after the trial that passes this time")
+@click.option("--draw-only", is_flag=True, help="draw the stored trials, make none")
+def gate_quality(minutes: float, *, draw_only: bool) -> None:
+    """Try the check on identical code and on known slow-downs; store every trial and draw them all.
+
+    Trials add to those that are stored, the condition that lacks most first, until the plan is fulfilled.
+    """
+    from . import quality  # noqa: PLC0415 - matplotlib and pytest-benchmark are slow to import, only this needs them
+    from .charts import write_figure  # noqa: PLC0415
+    from .quality_chart import gate_quality as chart  # noqa: PLC0415
+
+    _end_on_sigterm()
+    folder, end = ROOT / "results" / "gate-quality", time.monotonic() + 60 * minutes
+    with quality.open_trials(folder) as table, Status("", console=Console(stderr=True)) as status:
+        while not draw_only and time.monotonic() < end:
+            following = quality.next_condition(quality.load_trials(folder))
+            if following is None:
+                break
+            condition, seed = following
+            for trial in quality.make_trials(condition, seed, status.update):
+                table.append(trial)
+                size = "" if math.isnan(trial.size) else f" {trial.size:.0%}"
+                found = "found" if trial.found else "not found" if trial.target else ""
+                click.echo(f"{trial.method:9} {trial.kind}{size}, {trial.load}: {trial.outcome} {found} {trial.alarms}")
+    figure = chart(quality.load_trials(folder))
+    for ending in ("png", "svg"):
+        click.echo(write_figure(figure, ROOT / "plots" / "gate-quality" / f"gate_quality.{ending}"))
 
 
 def _tell(check: Check, json_file: Path | None, junit: Path | None) -> None:

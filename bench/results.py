@@ -1,12 +1,6 @@
-"""The stored run: run.json (the machine, versions, options) and cases.csv (one row a case), written and read back.
+"""The stored run: run.json (the machine, versions, options) and cases.csv (one row a case), written and read back."""
 
-A row is appended whole, in one write, and synced to the disk: what is interrupted loses at most the case in hand.
-"""
-
-import csv
 import dataclasses
-import fcntl
-import io
 import json
 import math
 import os
@@ -14,13 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
 from .cases import Case
 from .errors import UserError
+from .tables import Table, columns_of, load_table
 
 STATUSES = ("measured", "skipped", "wrong", "failed")
 IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
@@ -58,18 +52,8 @@ class Row:
         """The case that the row reports."""
         return Case(**{name: getattr(self, name) for name in IDENTITY})
 
-    def to_csv(self) -> str:
-        """The row as one line of CSV."""
-        return _csv_line(self._stored(column.name) for column in dataclasses.fields(self))
 
-    def _stored(self, column: str) -> str:
-        value = getattr(self, column)
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return ""
-        return " ".join(str(value).split()) if isinstance(value, str) else repr(value)
-
-
-COLUMNS = {column.name: column.type for column in dataclasses.fields(Row)}
+COLUMNS = columns_of(Row)
 
 
 @dataclass(frozen=True)
@@ -99,62 +83,14 @@ class Run:
         return found
 
 
-class Table:
-    """A run's cases.csv open for appending; one process at a time may hold it.
+def open_rows(folder: Path) -> Table[Row]:
+    """A run's cases.csv open for appending.
 
     Raises:
         UserError: the file cannot be opened, or another process holds it.
 
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "cases.csv"
-        try:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another process is writing this run; wait for it or end it") from None
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
-        _drop_torn_tail(self.path)
-        if self.path.stat().st_size == 0:
-            self._write(_csv_line(COLUMNS))
-
-    def append(self, row: Row) -> None:
-        """Append a row; it is on the disk when this returns."""
-        self._write(row.to_csv())
-
-    def _write(self, line: str) -> None:
-        data = line.encode()
-        if os.write(self._file, data) != len(data):
-            raise OSError(f"{self.path}: the disk is full")
-        os.fsync(self._file)
-
-    def close(self) -> None:
-        """Close the file and let others hold it."""
-        os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _csv_line(values: Iterable[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
-
-
-def _drop_torn_tail(path: Path) -> None:
-    """Cut off a last line without its newline: a row whose write was interrupted, to be measured again."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)
+    return Table(folder / "cases.csv", Row)
 
 
 def write_run(run: Run, folder: Path) -> None:
@@ -220,57 +156,17 @@ def load_rows(folder: Path) -> list[Row]:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
 
     """
-    path = folder / "cases.csv"
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text in UTF-8 (byte {error.start})") from None
-    if text and not text.endswith("\n"):
-        line = text.count("\n") + 1
-        raise UserError(f"{path}:{line}: the last row is cut off; resume the run to repair it: RESUME={folder.name}")
-    lines = csv.reader(io.StringIO(text))
-    header = next(lines, [])
-    for column in COLUMNS:
-        if column not in header:
-            raise UserError(f"{path}:1: column {column!r} is missing")
-    for column in header:
-        if column not in COLUMNS:
-            raise UserError(f"{path}:1: column {column!r} is unknown")
     rows: list[Row] = []
-    seen: dict[Case, int] = {}
-    for values in lines:
-        where = f"{path}:{lines.line_num}"
-        if len(values) != len(header):
-            raise UserError(f"{where}: {len(values)} values where the header has {len(header)} columns")
-        row = Row(**{column: _parse(where, column, value) for column, value in zip(header, values, strict=True)})
+    seen: dict[Case, str] = {}
+    hint = f"resume the run to repair it: RESUME={folder.name}"
+    for where, row in load_table(folder / "cases.csv", Row, hint):
+        if row.status not in STATUSES:
+            raise UserError(f"{where}: column 'status': {row.status!r} is not one of {', '.join(STATUSES)}")
         if row.case in seen:
-            raise UserError(f"{where}: the same case as line {seen[row.case]}: {row.case}")
-        seen[row.case] = lines.line_num
+            raise UserError(f"{where}: the same case as {seen[row.case]}: {row.case}")
+        seen[row.case] = where
         rows.append(row)
     return rows
-
-
-def _parse(where: str, column: str, value: str) -> Any:
-    kind = COLUMNS[column]
-    if kind is str:
-        if column == "status" and value not in STATUSES:
-            raise UserError(f"{where}: column 'status': {value!r} is not one of {', '.join(STATUSES)}")
-        return value
-    if value == "" and kind is not int:
-        return math.nan if kind is float else None
-    try:
-        return float(value) if kind is float else _natural(value)
-    except ValueError:
-        expected = "a number" if kind is float else "a whole number, 0 or more"
-        raise UserError(f"{where}: column {column!r}: {value!r} is not {expected}") from None
-
-
-def _natural(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    return int(text)
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from .errors import UserError
 from .implementations import registered
 from .memory import memory_limit, read_peak
 from .oracle import Reference, judge, make_reference
-from .results import RUN_ID, Row, Run, Table, find_run, load_rows, load_run, write_run
+from .results import RUN_ID, Row, Run, find_run, load_rows, load_run, open_rows, write_run
 
 # Calls of a case beside those within --benchmark-max-time: check, calibration, faults, three peak readings, the last
 # call that pytest-benchmark makes for its result.
@@ -50,9 +50,9 @@ class Sweep:
         self.run = run
         self.folder = folder
         self.settings = settings
-        self.rows = {row.case: row for row in load_rows(folder)} if (folder / "cases.csv").exists() else {}
         write_run(run, folder)
-        self.table = Table(folder)
+        self.table = open_rows(folder)  # cuts a torn row off, so that the rest can be read
+        self.rows = {row.case: row for row in load_rows(folder)}
         self.measuring_s = 0.0
         self.missing = 0  # cases of this sitting still to be recorded
         self._open = True

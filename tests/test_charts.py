@@ -7,7 +7,7 @@ from PIL import Image
 
 from bench.charts import CHARTS, LABEL_GAP, _spread, draw_run, slices_of
 from bench.errors import UserError
-from bench.results import Row, Run, Table, load_rows, load_run, to_frame, write_run
+from bench.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
 
 NAMES = ("explicit_jacobian", "vectorized")
 RUN = Run(
@@ -36,7 +36,7 @@ def row_of(name: str, batch: int, features: int, *, logits: str = "normal", stat
 
 def store(folder: Path, rows: list[Row]) -> Path:
     write_run(RUN, folder)
-    with Table(folder) as table:
+    with open_rows(folder) as table:
         for row in rows:
             table.append(row)
     return folder

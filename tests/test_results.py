@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.results import COLUMNS, Row, Run, Table, find_run, load_rows, load_run, to_frame, write_run
+from bench.results import COLUMNS, Row, Run, find_run, load_rows, load_run, open_rows, to_frame, write_run
 
 RUN = Run("r1", "2026-01-01T00:00:00+00:00", 42, {}, {}, {"cpu": "x"}, {"numpy": "2"}, {"a.py": "1"}, [])
 
@@ -18,7 +18,7 @@ def row_of(implementation: str = "vectorized", **values: object) -> Row:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    with Table(tmp_path) as table:
+    with open_rows(tmp_path) as table:
         table.append(row_of("explicit_jacobian", time_median_s=0.05, peak_bytes=1000, rounds=3, max_error_ulp=0.5))
         table.append(row_of("vectorized", time_median_s=0.0001, peak_bytes=10))
         table.append(row_of("row_loop", status="skipped", reason="predicted 2 s, over\nthe budget", peak_bytes=None))
@@ -71,7 +71,7 @@ def test_no_ratio_to_a_baseline_of_another_shape() -> None:
         (
             ",row_loop,",
             ",vectorized,",
-            "cases.csv:4: the same case as line 3: softmax-vectorized-B32-N512-float64-normal",
+            "cases.csv:3: softmax-vectorized-B32-N512-float64-normal",
         ),
         ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 21 values where the header has 20"),
     ],
@@ -90,14 +90,14 @@ def test_a_row_cut_off_is_told_and_repaired_on_opening(stored: Path) -> None:
     path.write_bytes(whole + b"r1,softmax,row_bl")
     with pytest.raises(UserError, match=r"cases.csv:5: the last row is cut off"):
         load_rows(stored)
-    Table(stored).close()
+    open_rows(stored).close()
     assert path.read_bytes() == whole
 
 
 def test_two_processes_do_not_write_one_run(stored: Path) -> None:
-    with Table(stored), pytest.raises(UserError, match="another process is writing this run"):
-        Table(stored)
-    Table(stored).close()
+    with open_rows(stored), pytest.raises(UserError, match="another process is writing this table"):
+        open_rows(stored)
+    open_rows(stored).close()
 
 
 def test_text_that_is_not_utf8_is_told(stored: Path) -> None:

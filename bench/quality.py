@@ -1,0 +1,306 @@
+"""How good the regression check is: false alarms on identical code and detection of known slow-downs.
+
+Each trial runs a gate once under a stated condition and stores what it said. The slow-downs are real: a share of each
+call spun away, or changed source. Beside it stands the usual gate, pytest-benchmark's comparison of a new run with a
+stored one, on the same cases, judged by that library's own code.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import math
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+from pytest_benchmark.utils import parse_compare_fail
+
+from .duet import Duel, Side
+from .errors import UserError
+from .gate import Rule, controls_of, duels_of, judge_duels
+from .host import PACKAGE, ROOT
+from .implementations import registered
+from .tables import Table, load_table
+
+SPUN_SHARES = (0.01, 0.02, 0.03, 0.05)
+USUAL_RULES = ("min:5%", "mean:10%")
+USUAL_MAX_TIME_S = 0.1
+SHORTEST_SPUN_CALL_BYTES = 100_000  # of traffic: below, a call is too short for spinning a hundredth of it
+
+# Real changes of one implementation, as (implementation, old text, new text) in its source.
+CHANGES = {
+    "comment": ("vectorized", '"""The one-liner: ', '"""The one-liner again: '),
+    "copy": ("vectorized", "(grad_output - (grad_output * probs)", "(grad_output.copy() - (grad_output * probs)"),
+    "upcast": (
+        "vectorized_out",
+        "np.subtract(grad_output, out.sum(axis=1, keepdims=True), out=out)",
+        "np.subtract(grad_output, out.sum(axis=1, keepdims=True, dtype=np.longdouble).astype(out.dtype), out=out)",
+    ),
+    "strided": (
+        "vectorized_vecdot",
+        "np.vecdot(probs, grad_output)",
+        "np.vecdot(np.asfortranarray(probs), grad_output)",
+    ),
+}
+LOADS = {
+    "idle": [],
+    "one core hogged": ["while True: pass"],
+    "both cores hogged": ["while True: pass"] * 2,
+    "memory hogged": ["import numpy\na = numpy.ones(1 << 24)\nwhile True: a[:] = a[::-1]"],
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a trial is made under, and how many of it the study wants."""
+
+    kind: str
+    size: float
+    load: str
+    wanted: int
+    usual: bool = False
+
+
+# A comment is identical code. Sizes of changed source are not known beforehand: they are NaN.
+PLAN = (
+    Condition("comment", 0.0, "idle", 60),
+    Condition("comment", 0.0, "idle", 20, usual=True),
+    *(Condition("spin", share, "idle", 30) for share in SPUN_SHARES),
+    *(Condition("spin", share, "idle", 10, usual=True) for share in SPUN_SHARES),
+    Condition("spin", 0.03, "one core hogged", 10),
+    Condition("spin", 0.03, "both cores hogged", 30),
+    Condition("spin", 0.05, "memory hogged", 30),
+    Condition("uniform", 0.05, "idle", 5),
+    *(Condition(kind, float("nan"), "idle", 5) for kind in ("copy", "upcast", "strided")),
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of one gate. ``kind``: comment, spin, uniform, copy, upcast or strided; ``size``: its known share."""
+
+    started: str
+    method: str  # gate, or a rule of pytest-benchmark's comparison
+    kind: str
+    size: float
+    load: str
+    target: str  # the case or implementation that was slowed down; empty where none was
+    outcome: str  # passed, regression, inconclusive
+    found: int  # 1 where the target is among the alarms
+    false_alarms: int  # alarms on anything else
+    alarms: str
+    wall_s: float
+    note: str
+
+
+def open_trials(folder: Path) -> Table[Trial]:
+    """The stored trials open for appending; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Table(folder / "trials.csv", Trial)
+
+
+def load_trials(folder: Path) -> pd.DataFrame:
+    """The stored trials.
+
+    Raises:
+        UserError: there are none, or the table is damaged.
+
+    """
+    trials = [trial for _, trial in load_table(folder / "trials.csv", Trial, "run the next trial to repair it")]
+    return pd.DataFrame([dataclasses.asdict(trial) for trial in trials], columns=list(Trial.__dataclass_fields__))
+
+
+def next_condition(trials: pd.DataFrame) -> tuple[Condition, int] | None:
+    """The condition of the plan that lacks the largest share of its trials, and how many it has; None: none lacks."""
+
+    def made(condition: Condition) -> int:
+        usual = trials["method"] == USUAL_RULES[0]
+        mine = usual if condition.usual else trials["method"] == "gate"
+        same_size = trials["size"].isna() if math.isnan(condition.size) else trials["size"] == condition.size
+        return int((mine & same_size & (trials["kind"] == condition.kind) & (trials["load"] == condition.load)).sum())
+
+    lacking = [(made(condition) / condition.wanted, made(condition), condition) for condition in PLAN]
+    share, count, condition = min(lacking, key=lambda one: one[0])
+    return None if share >= 1.0 else (condition, count)
+
+
+def make_trials(condition: Condition, seed: int, progress: Callable[[str], None]) -> list[Trial]:
+    """One more trial under a condition."""
+    if condition.usual:
+        return try_usual(condition.kind, condition.size, condition.load, seed)
+    return [try_gate(condition.kind, condition.size, condition.load, seed, progress)]
+
+
+def try_gate(kind: str, size: float, load: str, seed: int, progress: Callable[[str], None]) -> Trial:
+    """One trial of the suite's own gate; ``seed`` chooses the case that is slowed down."""
+    with _two_copies(kind) as (base, work), _load(load):
+        implementations = registered()
+        duels = duels_of(base, work, implementations, implementations)
+        target = CHANGES[kind][0] if kind in CHANGES and kind != "comment" else ""
+        if kind in ("spin", "uniform"):
+            duels, target = _spun(duels, size, seed, uniform=kind == "uniform")
+        started = time.perf_counter()
+        check = judge_duels(duels, controls_of(str(base)), Rule(), "base", progress)
+    alarms = [finding.label for finding in check.findings if finding.is_regression]
+    return _trial(
+        "gate",
+        kind,
+        size,
+        load,
+        target,
+        check.exit.name.lower(),
+        alarms,
+        time.perf_counter() - started,
+        check.inconclusive,
+    )
+
+
+def try_usual(kind: str, size: float, load: str, seed: int) -> list[Trial]:
+    """One trial of a stored run compared with a new one, for each of the usual rules."""
+    with _two_copies(kind) as (base, work), _load(load):
+        duels = duels_of(base, work, registered(), registered())
+        target = CHANGES[kind][0] if kind in CHANGES and kind != "comment" else ""
+        if kind in ("spin", "uniform"):
+            duels, target = _spun(duels, size, seed, uniform=kind == "uniform")
+        started = time.perf_counter()
+        before, after = (_benchmark_run([(duel, getattr(duel, role)) for duel in duels]) for role in ("base", "work"))
+        wall_s = time.perf_counter() - started
+    trials = []
+    for rule in USUAL_RULES:
+        check = parse_compare_fail(rule)  # type: ignore[no-untyped-call]
+        alarms = [label for label in after if check.fails(after[label], before[label])]
+        outcome = "regression" if alarms else "passed"
+        trials.append(_trial(rule, kind, size, load, target, outcome, alarms, wall_s, ""))
+    return trials
+
+
+def _trial(
+    method: str,
+    kind: str,
+    size: float,
+    load: str,
+    target: str,
+    outcome: str,
+    alarms: list[str],
+    wall_s: float,
+    note: str,
+) -> Trial:
+    """A trial told: an alarm on the target is found, one on anything else is false (any is, without a target)."""
+    hits = [label for label in alarms if target and (target in ("all", label) or label.startswith(f"{target} "))]
+    return Trial(
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        method=method,
+        kind=kind,
+        size=size,
+        load=load,
+        target=target,
+        outcome=outcome,
+        found=int(bool(hits) and outcome == "regression"),
+        false_alarms=len(set(alarms) - set(hits)),
+        alarms="; ".join(alarms),
+        wall_s=round(wall_s, 1),
+        note=note,
+    )
+
+
+def _spun(duels: list[Duel], size: float, seed: int, *, uniform: bool) -> tuple[list[Duel], str]:
+    """The duels with a share of each call spun away in one of them or in all; the other side's clock runs as well."""
+    able = [
+        duel
+        for duel in duels
+        if duel.case.spec.traffic(duel.case.batch, duel.case.features, 8) > SHORTEST_SPUN_CALL_BYTES
+    ]
+    chosen = set(able) if uniform else {random.Random(seed).choice(able)}  # noqa: S311 - a choice, not a secret
+    slowed = [
+        dataclasses.replace(
+            duel,
+            base=dataclasses.replace(duel.base, padding=0.0),
+            work=dataclasses.replace(duel.work, padding=size),
+        )
+        if duel in chosen
+        else duel
+        for duel in duels
+    ]
+    return slowed, "all" if uniform else next(iter(chosen)).label
+
+
+@contextlib.contextmanager
+def _two_copies(kind: str) -> Iterator[tuple[Path, Path]]:
+    """The implementations twice, the second with the change of that kind."""
+    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
+        base, work = Path(folder, "base"), Path(folder, "work")
+        for copy in (base, work):
+            shutil.copytree(PACKAGE / "implementations", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if kind in CHANGES:
+            _, old, new = CHANGES[kind]
+            source = work / "softmax.py"
+            text = source.read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                raise UserError(
+                    f"the change {kind!r} no longer applies to the implementations: {old!r} is not there once"
+                )
+            source.write_text(text.replace(old, new), encoding="utf-8")
+        yield base, work
+
+
+@contextlib.contextmanager
+def _load(load: str) -> Iterator[None]:
+    """Other work on the machine while the block runs."""
+    hogs = [subprocess.Popen([sys.executable, "-c", code]) for code in LOADS[load]]
+    try:
+        for hog in hogs:
+            psutil.Process(hog.pid).cpu_percent(interval=0.3)  # under way
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+USUAL_BENCHMARK = """
+import json
+import pathlib
+import pytest
+from threadpoolctl import threadpool_limits
+from bench.cases import Case, make_inputs
+from bench.duet import Side, SideLoader
+
+DUELS = json.loads(pathlib.Path(__file__).with_name("cases.json").read_text())
+LOAD = SideLoader()
+
+@pytest.mark.parametrize("label", list(DUELS))
+def test_case(benchmark, label):
+    one = DUELS[label]
+    player, inputs = LOAD(Side(**one["side"]), "usual"), make_inputs(Case(**one["case"]), 42)
+    with threadpool_limits(limits=1):
+        benchmark(player, inputs)
+"""
+
+
+def _benchmark_run(players: list[tuple[Duel, Side]]) -> dict[str, dict[str, float]]:
+    """pytest-benchmark's statistics of each duel's one side, by label, from one pytest process."""
+    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
+        folder = Path(name)
+        content = {
+            duel.label: {"side": dataclasses.asdict(side), "case": dataclasses.asdict(duel.case)}
+            for duel, side in players
+        }
+        (folder / "cases.json").write_text(json.dumps(content), encoding="utf-8")
+        (folder / "test_usual.py").write_text(USUAL_BENCHMARK, encoding="utf-8")
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "--benchmark-json=out.json", "--benchmark-warmup=on"]
+        command += [f"--benchmark-max-time={USUAL_MAX_TIME_S}", "--benchmark-warmup-iterations=10"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"pytest-benchmark's run failed in {ROOT.name}: {done.stdout.splitlines()[-1:]}")
+        report = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    return {benchmark["params"]["label"]: benchmark["stats"] for benchmark in report["benchmarks"]}
