@@ -46,10 +46,11 @@ class Answers:
         return all(answer.right for answer in self.answers if not answer.trial.optional)
 
     @property
-    def rank(self) -> tuple[bool, bool, bool, int]:
-        """How likely the convention is meant: right, with a right loss, a known mistake, the number of results."""
+    def rank(self) -> tuple[bool, bool, bool, bool, int]:
+        """How likely the convention is meant: right, with a right loss, a known mistake, as it is, how many results."""
         named = self.diagnosis is not None
-        return self.right, has_right_loss(self), named, 0 if named else sum(map(_is_shaped, self.answers))
+        plain = self.diagnosis is not None and (not self.diagnosis.factor or self.diagnosis.name == "scaled")
+        return self.right, has_right_loss(self), named, plain, 0 if named else sum(map(_is_shaped, self.answers))
 
     @property
     def takes_batches(self) -> bool:

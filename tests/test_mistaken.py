@@ -103,3 +103,14 @@ def test_an_upcast_is_reported_and_not_wrong() -> None:
     report = bench.verify(upcasts)
     assert report.right
     assert any("upcasts" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    "name", ["diagonal_only", "wrong_sign", "divided_by_batch", "scaled", "fused_gradient_averaged"]
+)
+def test_a_mistake_is_recognised_whatever_the_order_of_arguments_without_names(name: str) -> None:
+    function = MISTAKES["softmax", name].function
+    for target in (lambda a, b: function(a, b), lambda a, b: function(b, a)):
+        report = bench.verify(target)
+        assert report.diagnosis is not None
+        assert report.diagnosis.name == name
