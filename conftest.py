@@ -7,6 +7,7 @@ import pytest
 
 from bench import sweep
 from bench.cases import Case, Selection
+from bench.competitor import add_competitor, is_target
 from bench.errors import UserError
 from bench.options import AXES, SWEEP
 from bench.results import Run, find_run, load_run
@@ -35,7 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Select the cases, and take a resumed run's own timing options before pytest-benchmark reads them."""
     try:
         stored = _stored_run(config)
-        config.stash[CASES] = _selection(config, stored).cases()
+        selection = _selection(config, stored)
+        for target in filter(is_target, selection.implementation):
+            add_competitor(target)
+        config.stash[CASES] = selection.cases()
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     for option, value in (stored.options["benchmark"] if stored else {}).items():

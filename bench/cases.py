@@ -136,8 +136,10 @@ class Selection:
         ]
 
     def _wants(self, operation: str, implementation: str) -> bool:
+        # A user's own implementation, path.py:name, stands beside those that are chosen, not in their place.
+        chosen = [name for name in self.implementation if ":" not in name]
         return (not self.operation or operation in self.operation) and (
-            not self.implementation or implementation in self.implementation
+            not chosen or implementation in map(known_as, self.implementation)
         )
 
     def _check_names(self) -> None:
@@ -148,7 +150,7 @@ class Selection:
             "logits": list(DISTRIBUTIONS),
         }
         for axis, names in known.items():
-            for value in getattr(self, axis):
+            for value in map(known_as, getattr(self, axis)):
                 if value not in names:
                     raise UserError(f"--{axis} {value}: unknown; one of {', '.join(names)}")
 
@@ -164,6 +166,11 @@ class Selection:
         if all(not chosen or value in chosen for chosen, value in wanted):
             return [(batch, features, "float64", "uniform")]
         return []
+
+
+def known_as(name: str) -> str:
+    """An implementation's name in tables: of a user's own, path/to/file.py:attribute, without the folders."""
+    return name.rpartition("/")[2]
 
 
 def unique(values: Iterable[T]) -> list[T]:

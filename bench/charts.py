@@ -251,20 +251,26 @@ def _draw_times(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None
 def _draw_peaks(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None:
     for implementation, style, mine in _lines(data, rows, axis):
         drawn, skipped = mine[mine["status"] == "measured"], mine[mine["status"] == "skipped"]
+        # A user's own implementation has no prediction: its name goes to what was measured.
+        named = (
+            {"predicted": implementation}
+            if mine["predicted_peak_bytes"].notna().any()
+            else {"measured": implementation}
+        )
         panel.plot(
             mine[axis],
             mine["predicted_peak_bytes"],
             color=style.colour,
             linestyle=":",
             linewidth=1.0,
-            label=implementation,
+            label=named.get("predicted"),
         )
         panel.plot(
             skipped[axis],
             skipped["predicted_peak_bytes"],
             **(style.line | {"markerfacecolor": "white", "linestyle": "none", "markersize": 5.5}),
         )
-        panel.plot(drawn[axis], drawn["peak_bytes"], **style.line)
+        panel.plot(drawn[axis], drawn["peak_bytes"], **style.line, label=named.get("measured"))
     wall = data.run.machine["memory_bytes"]
     panel.axhline(wall, color="#888888", linewidth=1.2)
     panel.annotate(
@@ -298,6 +304,7 @@ def _name_lines(panel: Axes) -> None:
     ends: list[tuple[float, float, Line2D]] = []
     for line in panel.get_lines():
         points = np.asarray(line.get_xydata(), dtype=float)
+        points = points[np.isfinite(points).all(axis=1)]
         if not str(line.get_label()).startswith("_") and len(points):
             x, y = to_panel.transform(points[-1])
             ends.append((float(y), float(x), line))

@@ -1,4 +1,4 @@
-"""The command line: softmax-bench run, plot, list, gate, compare."""
+"""The command line: softmax-bench run, plot, list, verify, gate, compare."""
 
 import sys
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from .options import SWEEP
 from .progress import Display
 from .results import find_run
 from .units import quantity
+from .verify_command import verify
 
 RESULTS = next(option.default for option in SWEEP if option.name == "results")
 QUICK_MAX_TIME_S = 0.1
@@ -83,6 +84,9 @@ def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> Non
         except NothingToDrawError as error:
             click.echo(f"no charts: {error}")
     sys.exit(status)
+
+
+main.add_command(verify)
 
 
 @main.command("list")

@@ -27,7 +27,7 @@ class Option:
 
 AXES = (
     Option("operation", str, "measure only this operation", repeats=True),
-    Option("implementation", str, "measure only this implementation", repeats=True),
+    Option("implementation", str, "measure only this one, or path.py:name of your own beside the others", repeats=True),
     Option("batch", int, "batch size in place of the grid's", repeats=True, metavar="B"),
     Option("features", int, "number of features in place of the grid's", repeats=True, metavar="N"),
     Option("dtype", str, f"{' or '.join(DTYPES)}, in place of the grid's", repeats=True),

@@ -69,7 +69,8 @@ class Sweep:
         """
         prediction = predict(case, self._stream_bytes_per_s)
         budget = self._memory_budget_bytes()
-        row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=prediction.peak_bytes)
+        predicted_peak_bytes = None if case.spec.guessed else prediction.peak_bytes
+        row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=predicted_peak_bytes)
         reason = reason_to_skip(case, prediction, budget, self.settings.max_call_s)
         if reason:
             return self._store(case, row(status="skipped", reason=reason))

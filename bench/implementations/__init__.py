@@ -66,6 +66,7 @@ class Implementation:
     traffic: Formula
     source: str
     writes_out: bool
+    guessed: bool = False  # whether workspace and traffic are guesses, good for guarding only
 
 
 _registry: dict[tuple[str, str], Implementation] = {}
@@ -81,25 +82,43 @@ def implementation(operation: str) -> Callable[[Vjp], Vjp]:
 
     def register(function: Vjp) -> Vjp:
         name = function.__name__
-        if (operation, name) in _registry:
-            raise ValueError(f"{operation} has an implementation named {name} already")
         doc = inspect.getdoc(function) or ""
-        _registry[operation, name] = Implementation(
-            name=name,
-            operation=operation,
-            function=function,
-            summary=doc.partition("\n")[0],
-            workspace=Formula(_stated(doc, "Workspace", name)),
-            traffic=Formula(_stated(doc, "Traffic", name)),
-            source=_stated(doc, "Source", name),
-            writes_out="out" in inspect.signature(function).parameters,
+        enlist(
+            Implementation(
+                name=name,
+                operation=operation,
+                function=function,
+                summary=doc.partition("\n")[0],
+                workspace=Formula(stated(doc, "Workspace", name)),
+                traffic=Formula(stated(doc, "Traffic", name)),
+                source=stated(doc, "Source", name),
+                writes_out="out" in inspect.signature(function).parameters,
+            )
         )
         return function
 
     return register
 
 
-def _stated(doc: str, heading: str, name: str) -> str:
+def enlist(competitor: Implementation) -> None:
+    """Add an implementation to the registry.
+
+    Raises:
+        ValueError: its name is taken.
+
+    """
+    if (competitor.operation, competitor.name) in _registry:
+        raise ValueError(f"{competitor.operation} has an implementation named {competitor.name} already")
+    _registry[competitor.operation, competitor.name] = competitor
+
+
+def stated(doc: str, heading: str, name: str) -> str:
+    """What a docstring states on its line ``heading: ...``.
+
+    Raises:
+        ValueError: the docstring, of the function called ``name``, has no such line.
+
+    """
     found = re.search(rf"^{heading}: *(.+?)\.?$", doc, flags=re.MULTILINE)
     if found is None:
         raise ValueError(f"the docstring of {name} has no line '{heading}: ...'")

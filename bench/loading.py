@@ -1,0 +1,95 @@
+"""A target found by its name: ``module:attribute`` or ``path/to/file.py:attribute``."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+SHOWN_NAMES = 8
+
+
+def load(target: str) -> tuple[Any, dict[str, Any]]:
+    """What ``module:attribute`` or ``path/to/file.py:attribute`` names, and the namespace of its module.
+
+    A method of a class, ``file.py:Class.method``, stands for the class.
+
+    Raises:
+        UserError: the text is no such name, or there is no such file, module or attribute.
+
+    """
+    place, colon, attribute = target.rpartition(":")
+    if not colon or not place or not attribute:
+        raise UserError(f"{target!r}: expected module:attribute or path/to/file.py:attribute")
+    module = _module_at(Path(place)) if place.endswith(".py") else _module_named(place)
+    found: Any = module
+    for name in attribute.split("."):
+        owner = found
+        try:
+            found = getattr(owner, name)
+        except AttributeError:
+            raise UserError(f"{place}: has no {attribute!r}; {_suggestion(name, owner)}") from None
+    if inspect.isclass(owner) and inspect.isfunction(inspect.getattr_static(owner, name)):
+        found = owner
+    return found, vars(module)
+
+
+def import_folder(target: str) -> Path:
+    """The folder from which a target may import, as if it were started as a script: its own, or its package's."""
+    if ".py:" not in target:
+        return Path.cwd()
+    return _package_folder(Path(target.rpartition(":")[0]).resolve())
+
+
+def _package_folder(path: Path) -> Path:
+    """The folder that holds the outermost package in which a file is."""
+    return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
+
+
+def _module_at(path: Path) -> types.ModuleType:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if (path.parent / "__init__.py").exists():
+        # Inside a package, relative imports work under its full name only.
+        inside = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
+        return importlib.import_module(".".join(inside.parts))
+    # A file called numpy.py or random.py must not take the place of the real one.
+    name = f"target_{path.stem}" if path.stem in sys.modules or path.stem in sys.stdlib_module_names else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module_named(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(
+                f"{name}: no such module; a file is named with its path, as in path/to/file.py:name"
+            ) from None
+        raise
+
+
+def _suggestion(name: str, owner: object) -> str:
+    known = [one for one in dir(owner) if not one.startswith("_") and callable(getattr(owner, one, None))]
+    close = difflib.get_close_matches(name, known, n=1)
+    more = ", ..." if len(known) > SHOWN_NAMES else ""
+    return (
+        f"did you mean {close[0]}?" if close else f"it has {', '.join(known[:SHOWN_NAMES]) or 'nothing to call'}{more}"
+    )
+
+
+def module_of(target: Any) -> dict[str, Any]:
+    """The namespace of the module in which a function, a class or an object's class was made."""
+    name = getattr(target, "__module__", None) or type(target).__module__
+    return dict(vars(sys.modules[name])) if name in sys.modules else {}

@@ -1,0 +1,128 @@
+"""What the parameters of a function are for, told by their names and by the operation that it belongs to."""
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# What a parameter's name says of its role, likeliest first; several are all tried.
+_AXIS = r"axis|dim|axes"
+_RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
+_CONTEXT = r"ctx|context"
+_CACHE = r"cache|caches|saved|memo(ry)?|tape"
+_LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
+_TARGETS = (
+    r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired"
+)  # fmt: skip
+_GRAD = (
+    r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
+    r"|g|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed"
+)
+_PROBS = (
+    r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|y_?(hat|pred)\w*|preds?|predict\w*|activations?"
+)  # fmt: skip
+_ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
+_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (_AXIS, ("axis",)),
+    (_RATE, ("learning_rate",)),
+    (_CONTEXT, ("context",)),
+    (_CACHE, ("cache",)),
+    (_LOGITS, ("logits",)),
+    (_TARGETS, ("targets",)),
+    (_GRAD, ("grad_output",)),
+    (_PROBS, ("probs",)),
+    (_ANYTHING, ("logits", "probs", "grad_output")),
+)
+_UNKNOWN = ("probs", "logits", "grad_output")
+_PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
+
+
+def forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
+    """What the forward may be given: logits (a loss of probabilities: those), and a loss its targets."""
+    first = "probs" if operation == "cross_entropy" else "logits"
+    if len(parameters) == 1 and operation != "softmax" and _PACKED.fullmatch(parameters[0]):
+        yield ("packed",)
+    choices = []
+    for name in parameters:
+        known = roles_of(name)
+        if known[0] in ("axis", "context", "learning_rate"):
+            choices.append(known)
+        elif operation == "softmax":
+            choices.append((first,))
+        else:
+            choices.append(("targets", "labels") if known == ("targets",) else (first, "targets", "labels"))
+    yield from distinct(choices)
+
+
+def backward_roles(parameters: list[str], operation: str, signature: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """What the backward may be given: its signature if that is stated, else what its parameters' names allow."""
+    if signature:
+        yield signature
+        return
+    yield from distinct([backward_choices(name, operation, backward=True) for name in parameters])
+
+
+def backward_choices(name: str, operation: str, *, backward: bool = False) -> tuple[str, ...]:
+    """The roles that a parameter of a backward may have, likeliest first."""
+    known = roles_of(name)
+    if known[0] in ("axis", "learning_rate", "context", "cache"):
+        return known
+    if operation == "softmax":
+        known = ("grad_output",) if known == ("targets",) else known
+        # A method that follows a forward gets the incoming gradient, whatever it is called.
+        return tuple(sorted(known, key=lambda role: role != "grad_output")) if backward else known
+    first = ("probs", "logits") if operation == "softmax_cross_entropy" else ("probs",)
+    named: dict[tuple[str, ...], tuple[str, ...]] = {
+        ("targets",): ("targets", "labels"),
+        ("grad_output",): ("upstream", "probs"),
+        ("logits",): ("logits",),
+        ("probs",): first,
+    }
+    packed = ("packed",) if _PACKED.fullmatch(name) else ()
+    return named.get(known, (*packed, *first, "targets", "labels"))
+
+
+def roles_of(name: str) -> tuple[str, ...]:
+    """The roles that a name stands for; all that are usual where it says nothing."""
+    bare = name.strip("_")
+    for pattern, roles in _NAMES:
+        if re.fullmatch(pattern, bare) or re.fullmatch(pattern, bare.lower()):
+            return roles
+    return _UNKNOWN
+
+
+def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """One role a parameter, no role twice, the first choices first."""
+    ranked = sorted(
+        itertools.product(*(range(len(roles)) for roles in choices)),
+        key=lambda places: (sum(places), places),
+    )
+    for places in ranked:
+        roles = tuple(choice[place] for choice, place in zip(choices, places, strict=True))
+        if len(set(roles)) == len(roles) and not {"targets", "labels"} <= set(roles):
+            yield roles
+
+
+def required_names(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters without a default, in order; an array to write into is not asked for but given."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        one.name
+        for one in parameters
+        if one.default is one.empty
+        and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        and not (one.kind is one.KEYWORD_ONLY and one.name == "out")
+    ]
+
+
+def has_signature(function: Callable[..., Any]) -> bool:
+    """Whether Python can tell what a function takes."""
+    try:
+        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    except (TypeError, ValueError):
+        return False
+    return inspect.Parameter.VAR_POSITIONAL not in kinds

@@ -1,0 +1,174 @@
+"""The command ``softmax-bench verify``: the options, the report at the terminal and as JSON, the exit status."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .conventions import LAYOUTS, ROLES, Options
+from .costing import CostReport
+from .errors import UserError
+from .failures import Failure
+from .isolation import Isolated
+from .trials import OPERATIONS
+from .units import quantity
+from .verification import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis
+from .worked import fused_explanation
+
+SHOWN_PROBLEMS = 4
+SHOWN_CHARACTERS = 100  # of what a target printed last
+
+
+@click.command()
+@click.argument("target")
+@click.option(
+    "--operation", type=click.Choice(list(OPERATIONS)), help="what TARGET is the backward of [default: found]"
+)
+@click.option("--signature", metavar="ROLES", help=f"its arguments in order, with commas, of {', '.join(ROLES)}")
+@click.option("--forward", metavar="NAME", help="its forward method, or the function beside it that gives its cache")
+@click.option("--backward", metavar="NAME", help="its backward method")
+@click.option("--result", metavar="NAME", help="the attribute in which the gradient is left")
+@click.option("--axis", type=click.IntRange(-1, 1), help="0 for features-first arrays, 1 for batch-first")
+@click.option(
+    "--layout", type=click.Choice(list(LAYOUTS)), help="; ".join(f"{name}: {of}" for name, of in LAYOUTS.items())
+)
+@click.option("--reduction", type=click.Choice(["mean", "sum"]), help="of a loss over the batch [default: found]")
+@click.option("--cost/--no-cost", default=True, show_default=True, help="measure time and memory where it is right")
+@click.option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help=f"limit of a call [default: {CALL_S:g}]")
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(1 << 20),
+    default=MAX_BYTES,
+    metavar="BYTES",
+    show_default=True,
+    help="what a call may allocate",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="also write the report to FILE",
+)
+def verify(
+    target: str, *, cost: bool, timeout: float | None, max_bytes: int, json_path: Path | None, **given: Any
+) -> None:
+    """Say whether TARGET is a right backward of softmax, what is wrong with it, and what it costs.
+
+    TARGET is module:attribute or path/to/file.py:attribute: a function, or a class or object with a forward and a
+    backward. It runs in a process of its own.
+
+    Exit status: 0 right, 1 wrong, 2 it could not be called.
+    """
+    options = _options(given)
+    if json_path is not None and not json_path.parent.is_dir():
+        raise UserError(f"--json {json_path}: there is no folder {json_path.parent}")
+    console = Console(highlight=False, soft_wrap=True)
+    with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
+        report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
+    if report.cost is not None:
+        _show_cost(report.cost, target, console)
+    if json_path is not None:
+        _write_json(report, json_path)
+    sys.exit(report.status)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    axis, layout = given.pop("axis"), given.pop("layout")
+    if axis is not None and layout:
+        raise UserError("--axis beside --layout: give one of them")
+    signature = tuple(role.strip() for role in (given.pop("signature") or "").split(",") if role.strip())
+    return Options(
+        signature=signature,
+        layout=layout or layout_of_axis(axis),
+        **{name: value or "" for name, value in given.items()},
+    )
+
+
+def _show(report: Report, console: Console) -> None:
+    """The verdict and what leads to it, as soon as it is there."""
+    verdict = {
+        RIGHT: "[bold green]right[/]",
+        NOT_CALLED: "[bold red]could not be called[/]",
+    }.get(report.status, "[bold red]wrong[/]")
+    named = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
+    console.print(f"{escape(report.target)}  {verdict}{named}")
+    if report.called_as:
+        console.print(f"called as  {escape(report.called_as)} ({report.operation})")
+    if report.right:
+        console.print(f"accuracy   within {report.max_error_ulp:.2g} ulp of its terms")
+    if report.failure is not None:
+        _show_failure(report.failure, console)
+    _show_mistake(report, console)
+    for note in report.notes:
+        console.print(f"note: {escape(note)}")
+    if report.right and report.operation == "softmax_cross_entropy":
+        console.print("\n" + escape("\n".join(fused_explanation())))
+    if report.printed:
+        console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
+
+
+def _show_mistake(report: Report, console: Console) -> None:
+    """What a wrong gradient computes, in words, formulas and numbers, and where it is wrong."""
+    if report.diagnosis is not None:
+        console.print(f"\n{escape(report.diagnosis.explanation)}")
+        console.print(f"computes   {escape(report.diagnosis.computes)}")
+        console.print(f"should be  {escape(report.diagnosis.should)}")
+    for line in report.worked:
+        console.print(escape(line))
+    if report.problems:
+        console.print()
+    if report.right_only:
+        console.print(f"right only {escape(report.right_only)}")
+    for problem in report.problems[:SHOWN_PROBLEMS]:
+        console.print(f"- {escape(problem)}")
+    if len(report.problems) > SHOWN_PROBLEMS:
+        console.print(f"- and {len(report.problems) - SHOWN_PROBLEMS} more like these")
+    for sentence in report.broken:
+        console.print(f"* {escape(sentence)}")
+
+
+def _show_failure(failure: Failure, console: Console) -> None:
+    """How the target ended, where, and its own last lines."""
+    console.print(f"it {escape(failure.summary)}" if failure.kind != "raised" else escape(failure.summary))
+    if failure.culprit:
+        console.print(f"at         {escape(failure.culprit)}")
+    for line in failure.lines:
+        console.print(f"  {escape(line)}")
+
+
+def _show_cost(cost: CostReport, target: str, console: Console) -> None:
+    """Time and peak memory by shape, yours beside the suite's, the fitted growth, advice."""
+    names = list(dict.fromkeys(row.implementation for row in cost.rows))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("batch ×\nfeatures")
+    for name in names:
+        table.add_column("yours" if name == target else name, justify="right")
+    cells = {(row.batch, row.features, row.implementation): row for row in cost.rows}
+    for shape in sorted({(row.batch, row.features) for row in cost.rows}):
+        found = [cells.get((*shape, name)) for name in names]
+        texts = [f"{quantity(row.time_s, 's')} {quantity(row.peak_bytes, 'B'):>8}" if row else "–" for row in found]
+        table.add_row(f"{shape[0]} × {shape[1]}", *texts)
+    console.print(table)
+    for label in ("time", "peak"):
+        fits = [(axis, cost.growth.get(f"{label} by {axis}")) for axis in ("batch", "features")]
+        told = [fit.of(axis) for axis, fit in fits if fit is not None]
+        if told:
+            console.print(f"{label} grows as {' and '.join(told)}")
+    for line in cost.advice:
+        console.print(f"advice: {escape(line)}")
+    if cost.stopped:
+        console.print(f"not measured further: {escape(cost.stopped)}")
+
+
+def _write_json(report: Report, path: Path) -> None:
+    try:
+        path.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None

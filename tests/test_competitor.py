@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.cases import Selection, known_as
+from bench.competitor import guessed_formulas
+from bench.costing import CostRow
+
+from .conftest import FAST, SoftmaxBench
+
+HOBBY = Path(__file__).parent / "targets" / "hobby_layers.py"
+
+
+def rows(tmp_path: Path) -> list[list[str]]:
+    (table,) = tmp_path.glob("results/*/cases.csv")
+    return [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.slow
+def test_a_users_own_stands_beside_the_others_in_table_and_charts(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    chosen = [f"--implementation={name}" for name in ("explicit_jacobian", f"{HOBBY}:ActivationSoftmax")]
+    sizes = ["--batch=4", "--features=16", "--features=32"]
+    done = softmax_bench("run", "--grid=quick", "--results=results", "--run-id=mine", *chosen, *sizes, *FAST)
+    assert done.returncode == 0, done.stdout + done.stderr
+    header, *table = rows(tmp_path)
+    mine = [row for row in table if row[header.index("implementation")] == "hobby_layers.py:ActivationSoftmax"]
+    assert [row[header.index("status")] for row in mine] == ["measured", "measured"]
+    assert all(int(row[header.index("peak_bytes")]) > 0 for row in mine)
+    assert all(row[header.index("predicted_peak_bytes")] == "" for row in mine)
+    assert {row[header.index("implementation")] for row in table} == {
+        "explicit_jacobian",
+        "hobby_layers.py:ActivationSoftmax",
+    }
+    charts = list(tmp_path.glob("plots/mine/memory_by_features.svg"))
+    assert len(charts) == 1
+    assert "hobby_layers.py:ActivationSoftmax" in charts[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (f"{HOBBY}:ActivationSoftmaxDiagonal", "is wrong (diagonal only)"),
+        (f"{HOBBY}:Absent", "has no 'Absent'"),
+        (f"{HOBBY.with_name('misbehaving.py')}:calls_exit", "could not be called"),
+    ],
+)
+def test_what_is_wrong_or_absent_is_refused(softmax_bench: SoftmaxBench, target: str, told: str) -> None:
+    done = softmax_bench("run", "--grid=quick", "--results=results", f"--implementation={target}")
+    assert done.returncode == 2
+    assert told in done.stdout + done.stderr
+
+
+def test_a_guess_covers_what_was_measured_and_tells_linear_from_quadratic() -> None:
+    shapes = [(16, 32), (16, 128), (16, 512), (4, 128), (64, 128), (256, 128)]
+    quadratic = [CostRow("f", b, n, 1e-9 * b * n * n + 1e-5, 2 * b * n * n * 8) for b, n in shapes]
+    linear = [CostRow("f", b, n, 1e-9 * b * n + 1e-5, 2 * b * n * 8) for b, n in shapes]
+    for measured, steep in ((quadratic, True), (linear, False)):
+        workspace, traffic = guessed_formulas(measured, 1e9)
+        for row in measured:
+            assert workspace(row.batch, row.features, 8) >= row.peak_bytes
+            assert traffic(row.batch, row.features, 8) >= row.time_s * 1e9
+        growth = workspace(16, 8192, 8) / workspace(16, 4096, 8)
+        assert growth == pytest.approx(4 if steep else 2, rel=0.01)
+
+
+def test_the_name_in_tables_leaves_folders_out() -> None:
+    assert known_as("some/where/layers.py:Softmax") == "layers.py:Softmax"
+    assert known_as("vectorized") == "vectorized"
+    assert np.unique([case.implementation for case in Selection("quick", implementation=("vectorized",)).cases()]) == [
+        "vectorized"
+    ]

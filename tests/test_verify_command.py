@@ -1,0 +1,162 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.isolation import MARK
+
+TARGETS = Path(__file__).parent / "targets"
+MISBEHAVING = TARGETS / "misbehaving.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from bench.cli import main; main()", "verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def line_of(text: str) -> int:
+    return MISBEHAVING.read_text(encoding="utf-8").splitlines().index(text) + 1
+
+
+def left_over() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "culprit"),
+    [
+        ("raises", "ValueError: matmul", "    return probs @ grad_output @ undefined_name  # noqa: F821"),
+        ("hangs", "it hangs: no answer within 1 s", "        probs = probs + grad_output * 0"),
+        ("sleeps_in_a_child", "it hangs: no answer within 1 s", "    time.sleep(600)"),
+        ("prompts", "it asks for input", '    factor = float(input("learning rate? "))'),
+        ("calls_exit", "it calls exit ('that is all')", '    sys.exit("that is all")'),
+        ("ends_process", "it calls os._exit(7)", "    os._exit(7)"),
+        ("crashes", "it is ended by SIGSEGV", "    ctypes.string_at(0)"),
+        ("prints_without_end", "File too large", '        print("x" * 100000)'),
+    ],
+)
+def test_what_does_not_answer_is_stopped_and_told_with_its_line(name: str, told: str, culprit: str) -> None:
+    done = run(f"{MISBEHAVING}:{name}", "--timeout", "1", "--no-cost")
+    assert done.returncode == 2
+    assert "could not be called" in done.stdout
+    assert told in done.stdout
+    assert f"{MISBEHAVING}:{line_of(culprit)}\n" in done.stdout
+    assert culprit.strip() in done.stdout
+    assert "bench/worker.py" not in done.stdout + done.stderr
+    assert not left_over()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("allocates", "runs out of the memory"), ("forks_without_end", "starts processes without end")],
+)
+def test_what_takes_without_end_is_stopped(name: str, told: str) -> None:
+    done = run(f"{MISBEHAVING}:{name}", "--max-bytes", str(256 << 20), "--no-cost")
+    assert done.returncode == 2
+    assert told in done.stdout
+    assert not left_over()
+
+
+@pytest.mark.parametrize(("name", "told"), [("returns_text", "returned str"), ("returns_nothing", "returned None")])
+def test_what_gives_no_array_is_told(name: str, told: str) -> None:
+    done = run(f"{MISBEHAVING}:{name}", "--no-cost")
+    assert done.returncode == 2
+    assert told in done.stdout
+
+
+def test_a_right_function_may_print_and_fork() -> None:
+    printing = run(f"{MISBEHAVING}:prints", "--no-cost")
+    assert printing.returncode == 0
+    assert "it printed probs are" in printing.stdout
+    forking = run(f"{MISBEHAVING}:forks", "--no-cost")
+    assert forking.returncode == 0
+    assert "it forks processes" in forking.stdout
+    assert not left_over()
+
+
+def test_a_module_that_fails_when_imported_is_told_with_its_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("import math\n\nmath.sqrt(-1)\n", encoding="utf-8")
+    done = run(f"{broken}:f")
+    assert done.returncode == 2
+    assert f"{broken}:3" in done.stdout
+    assert "ValueError" in done.stdout
+    broken.write_text("def f(:\n", encoding="utf-8")
+    done = run(f"{broken}:f")
+    assert done.returncode == 2
+    assert f"{broken}:1" in done.stdout
+    assert "SyntaxError" in done.stdout
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text(
+        "def dot(a, b):\n    return (a * b).sum(axis=1, keepdims=True)\n", encoding="utf-8"
+    )
+    target = tmp_path / "layer.py"
+    target.write_text(
+        "from helper import dot\n\n\ndef f(probs, grad):\n    return probs * (grad - dot(probs, grad))\n",
+        encoding="utf-8",
+    )
+    assert run(f"{target}:f", "--no-cost").returncode == 0
+
+
+def test_a_file_may_have_a_librarys_name(tmp_path: Path) -> None:
+    target = tmp_path / "random.py"
+    target.write_text("def f(probs, grad):\n    return probs * grad\n", encoding="utf-8")
+    done = run(f"{target}:f")
+    assert done.returncode == 1
+    assert "outer product missing" in done.stdout
+
+
+def test_a_wrong_function_is_told_its_mistake_and_written_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = run("bench.implementations.mistaken:diagonal_only", "--json", str(path))
+    assert done.returncode == 1
+    assert "wrong: diagonal only" in done.stdout
+    assert "computes   probs * (1 - probs) * grad_output" in done.stdout
+    assert "should be  probs * (grad_output - sum(grad_output * probs))" in done.stdout
+    assert "expected   0.2 × (1 - 0.3) = 0.14" in done.stdout
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert (report["status"], report["right"], report["diagnosis"]["name"]) == (1, False, "diagonal_only")
+    assert report["cost"] is None
+
+
+def test_a_right_function_is_told_its_cost_growth_and_advice(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = run("bench.implementations.softmax:row_loop", "--json", str(path))
+    assert done.returncode == 0
+    assert "explicit_jacobian" in done.stdout
+    assert "It builds arrays of shape [features, features]" in done.stdout
+    assert "It loops in Python over the batch" in done.stdout
+    cost = json.loads(path.read_text(encoding="utf-8"))["cost"]
+    assert cost["growth"]["peak by features"]["exponent"] == pytest.approx(2, abs=0.3)
+    assert {row["implementation"] for row in cost["rows"]} >= {"explicit_jacobian", "vectorized"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing"], "expected module:attribute"),
+        ([f"{MISBEHAVING}:rases"], "did you mean raises"),
+        (["bench.implementations.softmax:vectorized", "--signature", "probs,dy"], "unknown role 'dy'"),
+        (["bench.implementations.softmax:vectorized", "--signature", "probs,probs"], "stands twice"),
+        (["bench.implementations.softmax:vectorized", "--axis", "0", "--layout", "rows"], "--axis beside --layout"),
+        (["bench.implementations.softmax:vectorized", "--no-cost", "--json", "/"], "--json"),
+        (["bench.implementations.softmax:vectorized", "--json", "/no/such/folder/r.json"], "there is no folder"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], told: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
