@@ -7,10 +7,10 @@ import pytest
 
 from bench import sweep
 from bench.cases import Case, Selection
-from bench.competitor import add_competitor, is_target
 from bench.errors import UserError
 from bench.options import AXES, SWEEP
 from bench.results import Run, find_run, load_run
+from bench.verification.competitor import add_competitor, is_target
 
 CASES = pytest.StashKey[list[Case]]()
 BENCHMARK_OPTIONS = ("max_time", "min_time", "min_rounds")

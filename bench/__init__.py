@@ -13,15 +13,12 @@ Where things are, each importing only from above itself:
     cases             a case, the grids, the inputs
     oracle            whether a result is right
     clock memory host the instruments
-    results budget    the stored run; what a case may cost
+    tables results budget   the stored run; what a case may cost
     sweep             how one case becomes one row
-    trials diagnosis  what is asked of somebody's own backward; which known mistake it makes
-    roles conventions loading calling     how that wants to be called
-    failures subject isolation worker     where it is called, and how that may end
-    asking invariants worked scaling costing verification   the verdict on it, how it is told, what it costs
-    competitor        it beside the others in the sweep
-    summary charts    what is read from a stored table
-    progress options cli verify_command bench_backward   the terminal and pytest
+    summary charts scaling  what is read from a stored table
+    regression        whether a change made an implementation slower, larger or wrong
+    verification      whether somebody's own backward is right, and which mistake it makes
+    progress options cli entry bench_backward   the terminal and pytest
 
 ``bench.verify(function)`` says whether somebody's gradient is right; ``bench.assert_vjp(function)`` asserts it.
 """
@@ -29,7 +26,7 @@ Where things are, each importing only from above itself:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .verification import assert_vjp, verify
+    from .verification.verdict import assert_vjp, verify
 
 __all__ = ["assert_vjp", "verify"]
 
@@ -37,7 +34,7 @@ __all__ = ["assert_vjp", "verify"]
 def __getattr__(name: str) -> Any:
     """The two functions, imported when first used: the package itself costs nothing to import."""
     if name in __all__:
-        from . import verification  # noqa: PLC0415 - see above
+        from .verification import verdict  # noqa: PLC0415 - see above
 
-        return getattr(verification, name)
+        return getattr(verdict, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -107,7 +107,6 @@ class Selection:
 
         Raises:
             UserError: a name or a number that does not exist or make sense.
-
         """
         if self.grid not in GRIDS:
             raise UserError(f"--grid {self.grid}: unknown; one of {', '.join(GRIDS)}")

@@ -146,7 +146,6 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
     Raises:
         UserError: the run cannot be read, or the folder cannot be written.
         NothingToDrawError: no chart can be drawn from the run.
-
     """
     run = load_run(folder)
     slices = list(slices_of(to_frame(load_rows(folder)), run))
@@ -180,7 +179,6 @@ def write_figure(figure: Figure, path: Path) -> Path:
 
     Raises:
         UserError: the file cannot be written.
-
     """
     image = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}

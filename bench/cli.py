@@ -12,14 +12,14 @@ from rich.table import Table
 
 from .cases import Selection
 from .errors import NothingToDrawError, UserError
-from .gate_command import compare, gate, gate_quality
 from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
 from .progress import Display
+from .regression.command import compare, gate, gate_quality
 from .results import find_run
 from .units import quantity
-from .verify_command import verify
+from .verification.command import verify
 
 RESULTS = next(option.default for option in SWEEP if option.name == "results")
 QUICK_MAX_TIME_S = 0.1

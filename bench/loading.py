@@ -21,7 +21,6 @@ def load(target: str) -> tuple[Any, dict[str, Any]]:
 
     Raises:
         UserError: the text is no such name, or there is no such file, module or attribute.
-
     """
     place, colon, attribute = target.rpartition(":")
     if not colon or not place or not attribute:

@@ -33,7 +33,6 @@ def read_peak(call: Callable[[], object]) -> Peak:
 
     Raises:
         RuntimeError: memray already watches this process.
-
     """
     memray_exists = importlib.util.find_spec("memray") is not None
     read = _memray_peak if memray_exists else _tracemalloc_peak

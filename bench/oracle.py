@@ -150,7 +150,6 @@ def high_precision_vjp(
     Returns:
         ``expected``, the gradient rounded to the inputs' dtype; ``remainder``, what the rounding left; and ``unit``,
         one ulp of the terms, no smaller than the smallest subnormal number. Each [B, N] in the inputs' dtype.
-
     """
     info = np.finfo(probs.dtype)
     expected, remainder, unit = np.empty_like(probs), np.empty_like(probs), np.empty_like(probs)

@@ -88,7 +88,6 @@ def open_rows(folder: Path) -> Table[Row]:
 
     Raises:
         UserError: the file cannot be opened, or another process holds it.
-
     """
     return Table(folder / "cases.csv", Row)
 
@@ -98,7 +97,6 @@ def write_run(run: Run, folder: Path) -> None:
 
     Raises:
         UserError: the folder cannot be written.
-
     """
     beside = folder / ".run.json.partial"
     try:
@@ -118,7 +116,6 @@ def find_run(name: str, results: Path) -> Path:
 
     Raises:
         UserError: there is no such run.
-
     """
     for folder in (results / name, Path(name)):
         if name and (folder / "run.json").is_file():
@@ -132,7 +129,6 @@ def load_run(folder: Path) -> Run:
 
     Raises:
         UserError: the file is missing or is not one.
-
     """
     path = folder / "run.json"
     try:
@@ -154,7 +150,6 @@ def load_rows(folder: Path) -> list[Row]:
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
-
     """
     rows: list[Row] = []
     seen: dict[Case, str] = {}

@@ -165,7 +165,6 @@ def begin(selection: Selection, settings: Settings, run_id: str | None) -> Sweep
 
     Raises:
         UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
-
     """
     run = describe(selection, settings, run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
     folder = settings.results / run.run_id
@@ -179,7 +178,6 @@ def resume(name: str, settings: Settings) -> Sweep:
 
     Raises:
         UserError: there is no such run, or it was made on another machine, with other versions or other code.
-
     """
     folder = find_run(name, settings.results)
     stored = load_run(folder)
@@ -195,7 +193,6 @@ def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
 
     Raises:
         UserError: the run's name cannot be a folder's.
-
     """
     if not RUN_ID.fullmatch(run_id):
         raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")

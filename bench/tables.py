@@ -24,7 +24,6 @@ class Table(Generic[RowType]):
 
     Raises:
         UserError: the file cannot be opened, or another process holds it.
-
     """
 
     def __init__(self, path: Path, row_type: type[RowType]) -> None:
@@ -88,7 +87,6 @@ def load_table(path: Path, row_type: type[RowType], cut_off_hint: str) -> Iterat
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
-
     """
     try:
         text = path.read_bytes().decode("utf-8")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bench.cases import Selection, known_as
-from bench.competitor import guessed_formulas
-from bench.costing import CostRow
+from bench.verification.competitor import guessed_formulas
+from bench.verification.costing import CostRow
 
 from .conftest import FAST, SoftmaxBench
 

@@ -5,12 +5,12 @@ import pandas as pd
 import psutil
 import pytest
 
-from bench import quality
 from bench.cases import Case
-from bench.duet import Duel, Side, Task, run_worker
 from bench.errors import NothingToDrawError
-from bench.quality import CHANGES, PLAN, Trial, load_trials, next_condition, open_trials, try_usual
-from bench.quality_chart import gate_quality
+from bench.regression import quality
+from bench.regression.duet import Duel, Side, Task, run_worker
+from bench.regression.quality import CHANGES, PLAN, Trial, load_trials, next_condition, open_trials, try_usual
+from bench.regression.quality_chart import gate_quality
 
 TRIAL = Trial("2026-01-01T00:00:00+00:00", "gate", "comment", 0.0, "idle", "", "passed", 0, 0, "", 30.0, "")
 SPUN = dataclasses.replace(TRIAL, kind="spin", size=0.02, target="vectorized 32 × 512", outcome="regression", found=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.isolation import MARK
+from bench.verification.isolation import MARK
 
 TARGETS = Path(__file__).parent / "targets"
 MISBEHAVING = TARGETS / "misbehaving.py"

@@ -77,7 +77,6 @@ def implementation(operation: str) -> Callable[[Vjp], Vjp]:
 
     Raises:
         ValueError: the docstring lacks one of the three stated lines, or the name is taken.
-
     """
 
     def register(function: Vjp) -> Vjp:
@@ -105,7 +104,6 @@ def enlist(competitor: Implementation) -> None:
 
     Raises:
         ValueError: its name is taken.
-
     """
     if (competitor.operation, competitor.name) in _registry:
         raise ValueError(f"{competitor.operation} has an implementation named {competitor.name} already")
@@ -117,7 +115,6 @@ def stated(doc: str, heading: str, name: str) -> str:
 
     Raises:
         ValueError: the docstring, of the function called ``name``, has no such line.
-
     """
     found = re.search(rf"^{heading}: *(.+?)\.?$", doc, flags=re.MULTILINE)
     if found is None:

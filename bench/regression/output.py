@@ -10,9 +10,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from .errors import UserError
+from ..errors import UserError
+from ..units import quantity
 from .gate import Check, Exit, Finding
-from .units import quantity
 
 HEADINGS = ("case", "work / base", "99 % interval", "finds", "verdict")
 ORDER = ("wrong", "removed", "larger", "slower")
@@ -102,7 +102,6 @@ def write_text(path: Path, text: str) -> None:
 
     Raises:
         UserError: the file cannot be written.
-
     """
     beside = path.with_name(f".{path.name}.partial")
     try:

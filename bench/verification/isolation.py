@@ -16,11 +16,11 @@ from typing import Any, Self
 
 import psutil
 
+from ..errors import UserError
+from ..loading import import_folder
 from .calling import Inputs
 from .conventions import Convention, Options
-from .errors import UserError
 from .failures import Failure, failure_at
-from .loading import import_folder
 from .subject import Cost, Outcome
 
 GRACE_S = 0.5  # after the time limit, in which the process notes where it stands
@@ -74,7 +74,6 @@ class Isolated:
         Raises:
             UserError: there is no such target.
             TargetFailedError: it cannot be imported.
-
         """
         found: list[Convention] = self._ask("candidates", options)
         return found

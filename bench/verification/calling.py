@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..implementations import FloatArray
 from .conventions import GRADS, Convention
-from .implementations import FloatArray
 from .roles import has_signature, required_names
 
 RESULTS = ("dinputs", "dinput", "grad_input", "input_grad", "dx", "dX", "dlogits", "grad_logits", "dz", "dZ", *GRADS)
@@ -251,7 +251,6 @@ class Call:
 
         Raises:
             NoResultError: the result is nothing that an array of numbers can be made of.
-
         """
         array = as_array(result, shape[0] * shape[1])
         return array.T if self.convention.layout == "columns" and array.ndim == 2 else array
@@ -262,7 +261,6 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
 
     Raises:
         NoResultError: the result is nothing that an array of numbers can be made of.
-
     """
     if isinstance(result, list | tuple) and result and all(_is_tensor(one) for one in result):
         whole = [one for one in result if np.size(_bare(one)) == size and np.ndim(_bare(one)) > 1]

@@ -24,12 +24,12 @@ import pandas as pd
 import psutil
 from pytest_benchmark.utils import parse_compare_fail
 
+from ..errors import UserError
+from ..host import PACKAGE, ROOT
+from ..implementations import registered
+from ..tables import Table, load_table
 from .duet import Duel, Side
-from .errors import UserError
 from .gate import Rule, controls_of, duels_of, judge_duels
-from .host import PACKAGE, ROOT
-from .implementations import registered
-from .tables import Table, load_table
 
 SPUN_SHARES = (0.01, 0.02, 0.03, 0.05)
 USUAL_RULES = ("min:5%", "mean:10%")
@@ -113,7 +113,6 @@ def load_trials(folder: Path) -> pd.DataFrame:
 
     Raises:
         UserError: there are none, or the table is damaged.
-
     """
     trials = [trial for _, trial in load_table(folder / "trials.csv", Trial, "run the next trial to repair it")]
     return pd.DataFrame([dataclasses.asdict(trial) for trial in trials], columns=list(Trial.__dataclass_fields__))
@@ -272,7 +271,7 @@ import pathlib
 import pytest
 from threadpoolctl import threadpool_limits
 from bench.cases import Case, make_inputs
-from bench.duet import Side, SideLoader
+from bench.regression.duet import Side, SideLoader
 
 DUELS = json.loads(pathlib.Path(__file__).with_name("cases.json").read_text())
 LOAD = SideLoader()

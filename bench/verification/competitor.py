@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import host
+from .. import host
+from ..cases import known_as
+from ..errors import UserError
+from ..implementations import FloatArray, Formula, Implementation, enlist, registered
+from ..loading import import_folder, load
+from ..scaling import growth
 from .asking import find_convention
 from .calling import Call
-from .cases import known_as
 from .conventions import Convention, Options
 from .costing import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
-from .errors import UserError
-from .implementations import FloatArray, Formula, Implementation, enlist, registered
 from .isolation import Isolated, TargetFailedError
-from .loading import import_folder, load
-from .scaling import growth
-from .verification import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine
+from .verdict import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine
 
 SAFETY = 2.0  # on every guessed coefficient
 
@@ -35,7 +35,6 @@ def add_competitor(target: str) -> None:
 
     Raises:
         UserError: it does not exist, cannot be called, or is wrong.
-
     """
     if ("softmax", known_as(target)) in registered():
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
+from ..errors import UserError
 
 IMPLEMENTATIONS = "bench/implementations"
 
@@ -33,7 +33,6 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
 
     Raises:
         UserError: there is no such revision, or it has no implementations.
-
     """
     base_name = revision or _default_base(root)
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base_name}^{{commit}}")

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from .cases import Case
+from ..cases import Case
+from ..implementations import Implementation
 from .duet import Duel, Side, Task, Value, run_worker
-from .implementations import Implementation
 
 # From 1 x 10 to 256 x 4096; an implementation meets those shapes whose call is predicted to be short.
 SHAPES = ((1, 10), (8, 32), (32, 128), (1, 512), (32, 512), (256, 512), (256, 4096))
@@ -158,7 +158,6 @@ def judge_duels(
 
     Raises:
         UserError: a version does not load.
-
     """
     refusal = rule.refusal(len(duels) + len(controls)) if duels else "nothing to compare"
     if refusal:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from ..implementations import FloatArray
 from .conventions import Convention
-from .implementations import FloatArray
 from .subject import Subject
 from .trials import PROBING, trials
 

@@ -28,12 +28,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .cases import Case, Inputs, make_inputs
-from .clock import settle_heap
-from .errors import UserError
-from .implementations import FloatArray
-from .memory import read_peak
-from .oracle import Reference, judge, make_reference
+from ..cases import Case, Inputs, make_inputs
+from ..clock import settle_heap
+from ..errors import UserError
+from ..implementations import FloatArray
+from ..loading import load
+from ..memory import read_peak
+from ..oracle import Reference, judge, make_reference
 
 # A slot is half a millisecond of calls, or one longer call. A block's minimum is taken over at least four slots and at
 # least 16 calls a side, for single calls spread by tens of percent where arrays fill the L2 cache; the slots of a
@@ -106,7 +107,6 @@ def run_worker(task: Task) -> list[Value]:
     Raises:
         UserError: a side could not be loaded; the message says which and why.
         RuntimeError: the worker ended without an answer.
-
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(
@@ -157,7 +157,7 @@ class SideLoader:
             spec = self._implementations(side.place, role)[side.operation, side.name]
             function, writes_out = spec.function, spec.writes_out
         else:
-            function, writes_out = load_target(side.place, side.name), False
+            function, writes_out = load_function(f"{side.place}:{side.name}"), False
         if side.padding is not None:
             function = padded(function, side.padding)
         if writes_out:
@@ -178,7 +178,6 @@ def load_implementations(folder: Path, name: str, known_as: str = "") -> Any:
 
     Raises:
         UserError: the folder holds no such package, or it does not import.
-
     """
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -196,29 +195,20 @@ def load_implementations(folder: Path, name: str, known_as: str = "") -> Any:
         ) from error
 
 
-def load_target(place: str, name: str) -> Callable[..., Any]:
-    """The function ``name`` of a module or of a file that ends in .py.
+def load_function(target: str) -> Callable[..., Any]:
+    """The function that ``module:function`` or ``path.py:function`` names.
 
     Raises:
         UserError: there is no such module, file or function, or it does not import.
-
     """
     try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-            if spec is None or spec.loader is None or not Path(place).is_file():
-                raise UserError(f"{place}: no such file")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
+        function, _ = load(target)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{place}: does not import ({type(error).__name__}: {error})") from error
-    function = getattr(module, name, None)
+        raise UserError(f"{target}: does not import ({type(error).__name__}: {error})") from error
     if not callable(function):
-        raise UserError(f"{place}: no function {name!r}")
+        raise UserError(f"{target}: not a function")
     return function  # type: ignore[no-any-return]
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..implementations import FloatArray
 from .conventions import Convention, Options
 from .diagnosis import Diagnosis, diagnose
 from .failures import Failure
-from .implementations import FloatArray
 from .subject import Outcome, Subject
 from .trials import OPERATIONS, PROBING, Trial, trials
 
@@ -74,7 +74,6 @@ def find_convention(subject: Subject, options: Options) -> Convention:
     Raises:
         UserError: there is no such target.
         TargetFailedError: it cannot be loaded.
-
     """
     return ask_and_choose(subject, options).convention
 

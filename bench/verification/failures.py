@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..host import PACKAGE
 from .calling import NoResultError
 
-SUITE = Path(__file__).parent
 SHOWN_FRAMES = 4
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -77,7 +77,7 @@ def _main_thread(stack: str) -> str:
 
 def _is_ours(path: str) -> bool:
     """Whether a file is the suite's machinery; its implementations are targets like any other."""
-    return Path(path).parent == SUITE
+    return Path(path).is_relative_to(PACKAGE) and not Path(path).is_relative_to(PACKAGE / "implementations")
 
 
 def is_library(path: str) -> bool:

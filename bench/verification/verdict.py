@@ -113,7 +113,6 @@ def verify(
 
     Raises:
         UserError: the target or an option does not exist.
-
     """
     options = Options(operation, tuple(signature), forward, backward, result, layout or layout_of_axis(axis), reduction)
     if not isinstance(target, str):
@@ -127,7 +126,6 @@ def assert_vjp(target: Any, **options: Any) -> None:
 
     Raises:
         AssertionError: it is wrong or cannot be called; the message names the mistake.
-
     """
     __tracebackhide__ = True
     report = verify(target, **options)

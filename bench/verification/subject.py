@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..loading import load, module_of
+from ..memory import memory_limit, read_peak
 from .calling import Call, Inputs
 from .conventions import Convention, Options, candidates
 from .failures import Failure, failure_of
-from .loading import load, module_of
-from .memory import memory_limit, read_peak
 
 TIMING_S = 0.02  # of one repeat, of which the fastest counts
 REPEATS = 3

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import UserError
+from ..units import quantity
 from .conventions import LAYOUTS, ROLES, Options
 from .costing import CostReport
-from .errors import UserError
 from .failures import Failure
 from .isolation import Isolated
 from .trials import OPERATIONS
-from .units import quantity
-from .verification import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis
+from .verdict import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis
 from .worked import fused_explanation
 
 SHOWN_PROBLEMS = 4

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import UserError
+from ..errors import UserError
 from .roles import backward_choices, backward_roles, distinct, forward_roles, has_signature, required_names, roles_of
 
 FORWARDS = (
@@ -108,7 +108,6 @@ class Options:
 
         Raises:
             UserError: ``signature`` has a role that does not exist, or one twice.
-
         """
         for role in self.signature:
             if role not in ROLES:
@@ -124,7 +123,6 @@ def candidates(target: object, namespace: dict[str, Any], options: Options) -> l
 
     Raises:
         UserError: the target is nothing that can be called, or has no method of the name that was given.
-
     """
     options.check()
     for name in filter(None, (options.forward, options.backward)):

@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import host
-from .cases import ARTICLE_SHAPE, Case
+from .. import host
+from ..cases import ARTICLE_SHAPE, Case
+from ..results import BASELINE, Row, load_rows, load_run, to_frame
 from .duet import Value
 from .gate import MEMORY_TOLERANCE_BYTES, Check, Finding, case_label, presence_findings
-from .results import BASELINE, Row, load_rows, load_run, to_frame
 
 GRID = "quick"
 TRIPWIRE = 0.5  # of the stored speed-up; below it the check fails
@@ -30,7 +30,6 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
     Raises:
         UserError: the stored run cannot be read.
         RuntimeError: the sweep could not be made.
-
     """
     stored, old = load_run(folder), load_rows(folder)
     now: dict[str, dict[str, Any]] = {"machine": host.machine(), "versions": host.versions()}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .cases import Case, make_inputs
-from .implementations import FloatArray
-from .implementations.softmax import softmax
-from .oracle import TOLERANCES, WIDER_FLOAT_EXISTS, high_precision_vjp
+from ..cases import Case, make_inputs
+from ..implementations import FloatArray
+from ..implementations.softmax import softmax
+from ..oracle import TOLERANCES, WIDER_FLOAT_EXISTS, high_precision_vjp
 
 SEED = 42
 EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .cases import Case
+from ..cases import Case
+from ..implementations.softmax import explicit_jacobian, vectorized
+from ..scaling import Growth, growth
 from .conventions import Convention
 from .failures import Failure
-from .implementations.softmax import explicit_jacobian, vectorized
-from .scaling import Growth, growth
 from .subject import Local, Subject
 from .trials import Trial, make_trial
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .implementations import FloatArray
-from .implementations.mistaken import MISTAKES, Mistake
+from ..implementations import FloatArray
+from ..implementations.mistaken import MISTAKES, Mistake
 from .trials import OPERATIONS, Trial
 
 # Two ways to compute one formula differ by some hundreds of ulp at the most; two formulas by much more.

@@ -13,14 +13,14 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from ..cases import Case, Selection
+from ..errors import UserError
+from ..host import PACKAGE, ROOT
+from ..implementations import registered
 from .baseline import check_against_run
-from .cases import Case, Selection
 from .duet import Duel, Side, load_implementations
-from .errors import UserError
 from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
-from .gate_output import comparison_sentence, to_json, to_junit, to_markdown, to_table, write_text
-from .host import PACKAGE, ROOT
-from .implementations import registered
+from .output import comparison_sentence, to_json, to_junit, to_markdown, to_table, write_text
 from .revisions import two_versions
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -105,8 +105,8 @@ def gate_quality(minutes: float, *, draw_only: bool) -> None:
 
     Trials add to those that are stored, the condition that lacks most first, until the plan is fulfilled.
     """
+    from ..charts import write_figure  # noqa: PLC0415
     from . import quality  # noqa: PLC0415 - matplotlib and pytest-benchmark are slow to import, only this needs them
-    from .charts import write_figure  # noqa: PLC0415
     from .quality_chart import gate_quality as chart  # noqa: PLC0415
 
     _end_on_sigterm()

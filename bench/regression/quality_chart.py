@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy import stats
 
-from .charts import COLOURS, MARKS, STYLE
-from .errors import NothingToDrawError
+from ..charts import COLOURS, MARKS, STYLE
+from ..errors import NothingToDrawError
 
 METHOD_NAMES = {"gate": "make check", "min:5%": "stored run, min:5%", "mean:10%": "stored run, mean:10%"}
 
@@ -20,7 +20,6 @@ def gate_quality(trials: pd.DataFrame) -> Figure:
 
     Raises:
         NothingToDrawError: there are no trials.
-
     """
     if trials.empty:
         raise NothingToDrawError("no trials are stored: make gate-quality")
