@@ -1,39 +1,50 @@
-"""The command line: softmax-bench run, plot, list, verify, gate, compare."""
+"""The command line: which commands there are, and how a user's mistake ends one."""
 
+import importlib
 import sys
-from collections.abc import Callable
-from pathlib import Path
+import traceback
 from typing import Any
 
 import click
-import pytest
-from rich.console import Console
-from rich.table import Table
 
-from .cases import Selection
-from .errors import NothingToDrawError, UserError
-from .host import ROOT
-from .implementations import FORMULA_NAMES, registered
-from .options import SWEEP
-from .progress import Display
-from .regression.command import compare, gate, gate_quality
-from .results import find_run
-from .units import quantity
-from .verification.command import verify
+from .errors import UserError
 
-RESULTS = next(option.default for option in SWEEP if option.name == "results")
-QUICK_MAX_TIME_S = 0.1
 INTERRUPTED = 130
-EXIT_STATUSES = {
-    pytest.ExitCode.OK: 0,
-    pytest.ExitCode.TESTS_FAILED: 1,
-    pytest.ExitCode.INTERRUPTED: INTERRUPTED,
-    pytest.ExitCode.NO_TESTS_COLLECTED: 0,  # a resumed run that misses nothing
+# Each command's module is imported when the command is called: statistics and plotting take longer to import than most
+# commands take to run.
+COMMANDS = {
+    "run": "bench.sweep_command:run",
+    "plot": "bench.sweep_command:plot",
+    "list": "bench.sweep_command:list_",
+    "verify": "bench.verification.command:verify",
+    "gate": "bench.regression.command:gate",
+    "compare": "bench.regression.command:compare",
+    "gate-quality": "bench.regression.command:gate_quality",
 }
 
 
-class Command(click.Group):
-    """The group of commands, where a user's mistake is one line and exit status 2."""
+class Commands(click.Group):
+    """The commands, where a user's mistake is one line and exit status 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; None where there is none."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            # While an implementation is being edited, say. Python's own exit status, 1, would read as a regression.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}"
+            raise UserError(f"the suite does not import: {type(error).__name__}: {error} ({where})") from None
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -46,84 +57,10 @@ class Command(click.Group):
             sys.exit(INTERRUPTED)
 
 
-@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Measure what the backward pass of softmax costs."""
+    """Measure what the backward pass of softmax costs, check one of your own, and tell a slow-down from noise."""
 
 
-def _sweep_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(SWEEP):
-        command = click.option(
-            f"--{option.name}", type=option.kind, multiple=option.repeats, metavar=option.metavar, help=option.help
-        )(command)
-    return command
-
-
-@main.command()
-@_sweep_options
-@click.option("--charts/--no-charts", default=True, help="draw the charts when the run is complete")
-@click.argument("pytest_arguments", nargs=-1, metavar="[-- PYTEST OPTIONS]")
-def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> None:
-    """Measure every selected case, and store and sum up the run.
-
-    Exit status: 0 all measured or skipped, 1 a case wrong or failed, 2 the run could not start, 130 interrupted.
-    """
-    arguments = ["-qq", "--no-header", "--no-summary", "--benchmark-quiet", "-p", "no:cacheprovider"]
-    if given["grid"] == "quick":
-        arguments.append(f"--benchmark-max-time={QUICK_MAX_TIME_S}")
-    for name, value in given.items():
-        values = value if isinstance(value, tuple) else (value,)
-        arguments += [f"--{name.replace('_', '-')}={one}" for one in values if one is not None]
-    target = Path(__file__).with_name("bench_backward.py")
-    display = Display()
-    code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
-    status = EXIT_STATUSES.get(pytest.ExitCode(code), 2)
-    if charts and display.folder is not None and status in (0, 1):
-        try:
-            _draw(display.folder, None)
-        except NothingToDrawError as error:
-            click.echo(f"no charts: {error}")
-    sys.exit(status)
-
-
-main.add_command(verify)
-
-
-@main.command("list")
-@click.option("--grid", default="default", show_default=True, help="the cases of this grid")
-def list_(grid: str) -> None:
-    """Show the implementations, and a grid's cases with their predicted peak bytes."""
-    cases = Selection(grid=grid).cases()
-    console = Console(highlight=False)
-    table = Table("operation", "implementation", "workspace in bytes", "source", title="implementations")
-    for spec in registered().values():
-        table.add_row(spec.operation, spec.name, str(spec.workspace), spec.source)
-    console.print(table)
-    for letter, meaning in FORMULA_NAMES.items():
-        console.print(f"{letter}: {meaning}", soft_wrap=True)
-    console.print()
-    for case in cases:
-        predicted = case.spec.workspace(case.batch, case.features, case.itemsize)
-        console.print(f"{case!s:<60} {quantity(predicted, 'B'):>9}", soft_wrap=True)
-
-
-@main.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path), help="stored runs")
-@click.option("--plots", type=click.Path(path_type=Path), help="folder of the charts [default: plots/RUN]")
-def plot(run_id: str, results: Path, plots: Path | None) -> None:
-    """Draw every chart of a stored run, as PNG and SVG."""
-    _draw(find_run(run_id, results), plots)
-
-
-def _draw(folder: Path, plots: Path | None) -> None:
-    from .charts import draw_run  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
-
-    plots = plots or folder.parent.parent / "plots" / folder.name
-    count = sum(1 for _ in draw_run(folder, plots))
-    click.echo(f"{count} files of charts in {plots}")
-
-
-main.add_command(gate)
-main.add_command(compare)
-main.add_command(gate_quality)
+if __name__ == "__main__":
+    main()

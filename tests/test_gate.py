@@ -329,7 +329,7 @@ def test_a_suite_that_does_not_import_ends_with_2_and_not_as_a_regression(tmp_pa
     shutil.copytree(PACKAGE, tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
     change(tmp_path / "bench" / "implementations", "import numpy as np", "import numpie as np")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.entry", "gate"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bench.cli", "gate"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "does not import: ModuleNotFoundError: No module named 'numpie'" in done.stderr

@@ -91,7 +91,7 @@ def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
 
 def _sweep() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
-        command = [sys.executable, "-m", "bench.entry", "run", f"--grid={GRID}", f"--results={folder}", "--run-id=now"]
+        command = [sys.executable, "-m", "bench.cli", "run", f"--grid={GRID}", f"--results={folder}", "--run-id=now"]
         done = subprocess.run([*command, "--no-charts"], capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
