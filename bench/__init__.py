@@ -13,6 +13,7 @@ Where things are, each importing only from above itself:
     cases             a case, the grids, the inputs
     oracle            whether a result is right
     clock memory host the instruments
+    files             a file is there whole or not at all
     tables results budget   the stored run; what a case may cost
     sweep             how one case becomes one row
     summary charts scaling  what is read from a stored table

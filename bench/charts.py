@@ -21,7 +21,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from .errors import NothingToDrawError, UserError
+from .errors import NothingToDrawError
+from .files import replace_file
 from .results import BASELINE, Run, load_rows, load_run, to_frame
 from .units import factor, quantity
 
@@ -183,14 +184,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
     image = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}
     figure.savefig(image, format=path.suffix[1:], **options)
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(image.getvalue())
-        beside.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    return path
+    return replace_file(path, image.getvalue())
 
 
 def _figure(data: Slice, title: str, size_inches: tuple[float, float]) -> Figure:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pandas as pd
 
 from .cases import Case
 from .errors import UserError
+from .files import replace_file
 from .tables import Table, columns_of, load_table
 
 STATUSES = ("measured", "skipped", "wrong", "failed")
@@ -93,22 +93,12 @@ def open_rows(folder: Path) -> Table[Row]:
 
 
 def write_run(run: Run, folder: Path) -> None:
-    """Store run.json whole: written beside, synced, renamed.
+    """Store run.json, whole.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    beside = folder / ".run.json.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(run), file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(folder / "run.json")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    replace_file(folder / "run.json", json.dumps(dataclasses.asdict(run), indent=1) + "\n")
 
 
 def find_run(name: str, results: Path) -> Path:

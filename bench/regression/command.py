@@ -15,12 +15,13 @@ from rich.status import Status
 
 from ..cases import Case, Selection
 from ..errors import UserError
+from ..files import replace_file
 from ..host import PACKAGE, ROOT
 from ..implementations import registered
 from .baseline import check_against_run
 from .duet import Duel, Side, load_implementations
 from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
-from .output import comparison_sentence, to_json, to_junit, to_markdown, to_table, write_text
+from .output import comparison_sentence, to_json, to_junit, to_markdown, to_table
 from .revisions import two_versions
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -137,7 +138,7 @@ def _tell(check: Check, json_file: Path | None, junit: Path | None) -> None:
 def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> None:
     for path, text in ((json_file, to_json), (junit, to_junit)):
         if path is not None:
-            write_text(path, text(check))
+            replace_file(path, text(check))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:

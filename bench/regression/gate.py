@@ -38,8 +38,8 @@ class Rule:
     """The rule's numbers, fixed before anything is measured.
 
     ``margin``: slow-downs up to this share are no concern; over ten processes two copies of identical code differed by
-    less, 0.3 % at the most on an idle machine and mostly below 0.1 %. ``suspicion``: a screened median beyond it makes a suspect. ``alpha``: the
-    probability of a false alarm in a whole check, Holm-corrected.
+    less, 0.3 % at the most on an idle machine and mostly below 0.1 %. ``suspicion``: a screened median beyond it makes
+    a suspect. ``alpha``: the probability of a false alarm in a whole check, Holm-corrected.
     """
 
     screening: int = 4

@@ -4,13 +4,11 @@ import dataclasses
 import json
 import math
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from ..errors import UserError
 from ..units import quantity
 from .gate import Check, Exit, Finding
 
@@ -95,20 +93,6 @@ def to_junit(check: Check) -> str:
     if check.exit is Exit.INCONCLUSIVE:
         ET.SubElement(whole, "skipped", message=check.sentence)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Store a text whole, or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _cells(finding: Finding) -> list[str]:

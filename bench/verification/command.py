@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import UserError
+from ..files import replace_file
 from ..units import quantity
 from .conventions import LAYOUTS, ROLES, Options
 from .costing import CostReport
@@ -75,7 +76,7 @@ def verify(
     if report.cost is not None:
         _show_cost(report.cost, target, console)
     if json_path is not None:
-        _write_json(report, json_path)
+        replace_file(json_path, json.dumps(report.to_json(), indent=1) + "\n")
     sys.exit(report.status)
 
 
@@ -165,10 +166,3 @@ def _show_cost(cost: CostReport, target: str, console: Console) -> None:
         console.print(f"advice: {escape(line)}")
     if cost.stopped:
         console.print(f"not measured further: {escape(cost.stopped)}")
-
-
-def _write_json(report: Report, path: Path) -> None:
-    try:
-        path.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
