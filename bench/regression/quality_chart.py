@@ -48,7 +48,8 @@ def _draw_false_alarms(panel: Axes, trials: pd.DataFrame) -> None:
         colour = COLOURS[4] if method == "gate" else COLOURS[place - 1]
         panel.bar(place, alarms / runs, color=colour, width=0.6)
         _interval(panel, place, alarms, runs)
-        panel.text(place, -0.02, f"{name}\n{alarms} of {runs}", ha="center", va="top", fontsize=8)
+        label = f"{name.replace(', ', chr(10))}\n{alarms} of {runs}"
+        panel.text(place, -0.02, label, ha="center", va="top", fontsize=8)
     panel.set(xlim=(-0.6, len(METHOD_NAMES) - 0.4), ylim=(0, 1.02), ylabel="share of runs with an alarm")
     panel.set_xticks([])
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
