@@ -26,8 +26,8 @@ from .files import replace_file
 from .results import BASELINE, Run, load_rows, load_run, to_frame
 from .units import factor, quantity
 
-# Okabe and Ito's colours and Tol's wine, told apart by readers with any common colour blindness; marks and dashes go on where there
-# are more implementations than colours.
+# Okabe and Ito's colours and Tol's wine, told apart by readers with any common colour blindness; marks and dashes go on
+# where there are more implementations than colours.
 COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#009E73", "#882255")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.")
