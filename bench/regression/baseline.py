@@ -15,8 +15,7 @@ from typing import Any
 from .. import host
 from ..cases import ARTICLE_SHAPE, Case
 from ..results import BASELINE, Row, load_rows, load_run, to_frame
-from .duet import Value
-from .gate import MEMORY_TOLERANCE_BYTES, Check, Finding, case_label, presence_findings
+from .gate import Check, Finding, case_label, memory_growth, presence_findings
 
 GRID = "quick"
 TRIPWIRE = 0.5  # of the stored speed-up; below it the check fails
@@ -60,14 +59,13 @@ def _names(rows: list[Row]) -> list[tuple[str, str]]:
 
 def _finding(old: Row, new: Row) -> Finding:
     label = case_label(new.case) + ("" if new.logits == "normal" else f" {new.logits}")
-    value = Value(label, base_peak_bytes=old.peak_bytes, work_peak_bytes=new.peak_bytes)
     ratio = new.time_median_s / old.time_median_s
-    growth = (value.work_peak_bytes or 0) - (value.base_peak_bytes or 0)
+    growth = memory_growth(old.peak_bytes, new.peak_bytes)
     verdict, note = "unchanged", "" if math.isnan(ratio) else f"time {ratio - 1:+.0%}, not judged"
     if new.status in ("wrong", "failed"):
         verdict, note = "wrong", new.reason
-    elif growth > MEMORY_TOLERANCE_BYTES:
-        verdict, note = "larger", f"peak grew by {growth} bytes"
+    elif growth:
+        verdict, note = "larger", growth
     return Finding(label, verdict, base_peak_bytes=old.peak_bytes, work_peak_bytes=new.peak_bytes, note=note)
 
 

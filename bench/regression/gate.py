@@ -269,10 +269,14 @@ def _examined_finding(value: Value) -> Finding | None:
         return dataclasses.replace(finding, verdict="wrong", note=value.failed or value.work_wrong)
     if value.base_wrong:
         return dataclasses.replace(finding, verdict="mended", note=f"the base: {value.base_wrong}")
-    growth = (value.work_peak_bytes or 0) - (value.base_peak_bytes or 0)
-    if growth > MEMORY_TOLERANCE_BYTES:
-        return dataclasses.replace(finding, note=f"peak grew by {growth} bytes")
-    return None
+    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes)
+    return dataclasses.replace(finding, note=growth) if growth else None
+
+
+def memory_growth(base_bytes: int | None, work_bytes: int | None) -> str:
+    """By how much a peak grew, in words; empty where it did not, or by no more than the tolerance."""
+    growth = (work_bytes or 0) - (base_bytes or 0)
+    return f"peak grew by {growth} bytes" if growth > MEMORY_TOLERANCE_BYTES else ""
 
 
 def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:

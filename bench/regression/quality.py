@@ -141,12 +141,7 @@ def make_trials(condition: Condition, seed: int, progress: Callable[[str], None]
 
 def try_gate(kind: str, size: float, load: str, seed: int, progress: Callable[[str], None]) -> Trial:
     """One trial of the suite's own gate; ``seed`` chooses the case that is slowed down."""
-    with _two_copies(kind) as (base, work), _load(load):
-        implementations = registered()
-        duels = duels_of(base, work, implementations, implementations)
-        target = CHANGES[kind][0] if kind in CHANGES and kind != "comment" else ""
-        if kind in ("spin", "uniform"):
-            duels, target = _spun(duels, size, seed, uniform=kind == "uniform")
+    with _slowed(kind, size, load, seed) as (base, duels, target):
         started = time.perf_counter()
         check = judge_duels(duels, controls_of(str(base)), Rule(), "base", progress)
     alarms = [finding.label for finding in check.findings if finding.is_regression]
@@ -165,11 +160,7 @@ def try_gate(kind: str, size: float, load: str, seed: int, progress: Callable[[s
 
 def try_usual(kind: str, size: float, load: str, seed: int) -> list[Trial]:
     """One trial of a stored run compared with a new one, for each of the usual rules."""
-    with _two_copies(kind) as (base, work), _load(load):
-        duels = duels_of(base, work, registered(), registered())
-        target = CHANGES[kind][0] if kind in CHANGES and kind != "comment" else ""
-        if kind in ("spin", "uniform"):
-            duels, target = _spun(duels, size, seed, uniform=kind == "uniform")
+    with _slowed(kind, size, load, seed) as (_, duels, target):
         started = time.perf_counter()
         before, after = (_benchmark_run([(duel, getattr(duel, role)) for duel in duels]) for role in ("base", "work"))
         wall_s = time.perf_counter() - started
@@ -180,6 +171,18 @@ def try_usual(kind: str, size: float, load: str, seed: int) -> list[Trial]:
         outcome = "regression" if alarms else "passed"
         trials.append(_trial(rule, kind, size, load, target, outcome, alarms, wall_s, ""))
     return trials
+
+
+@contextlib.contextmanager
+def _slowed(kind: str, size: float, load: str, seed: int) -> Iterator[tuple[Path, list[Duel], str]]:
+    """A condition in force: the base's folder, the duels of the check, and what is slowed down in them."""
+    with _two_copies(kind) as (base, work), _load(load):
+        implementations = registered()
+        duels = duels_of(base, work, implementations, implementations)
+        target = CHANGES[kind][0] if kind in CHANGES and kind != "comment" else ""
+        if kind in ("spin", "uniform"):
+            duels, target = _spun(duels, size, seed, uniform=kind == "uniform")
+        yield base, duels, target
 
 
 def _trial(
