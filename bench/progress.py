@@ -39,6 +39,7 @@ class Display:
         self._expected_s: dict[str, float] = {}
         self._done_s = 0.0
         self.folder: Path | None = None  # of the run, once it has begun
+        self.interrupted = False
         self._started = 0.0
 
     @pytest.hookimpl(tryfirst=True)
@@ -79,6 +80,11 @@ class Display:
             self._console.print(_line(row), soft_wrap=True)
         self._done_s += self._expected_s.pop(report.nodeid, 0.0)
         self._progress.advance(self._task)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Remember it: pytest may fail to tell where an interrupt struck, between two lines."""
+        self.interrupted = True
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """Take the bar away and sum the run up."""

@@ -55,7 +55,12 @@ def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> Non
         arguments += [f"--{name.replace('_', '-')}={one}" for one in values if one is not None]
     target = Path(__file__).with_name("bench_backward.py")
     display = Display()
-    code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
+    try:
+        code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
+    except Exception:
+        if not display.interrupted:
+            raise
+        code = pytest.ExitCode.INTERRUPTED
     status = EXIT_STATUSES.get(pytest.ExitCode(code), 2)
     if charts and display.folder is not None and status in (0, 1):
         try:
