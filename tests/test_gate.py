@@ -52,7 +52,7 @@ def worker_of(shifts: dict[str, float], noise: float = 0.002, **examined: Value)
 
     def work(task: Task) -> list[Value]:
         drawn = random.Random(task.seed)
-        if task.examine:
+        if task.effort is None:
             same = {duel.label: Value(duel.label, base_peak_bytes=1000, work_peak_bytes=1000) for duel in task.duels}
             return [examined.get(label.replace(" ", "_"), value) for label, value in same.items()]
         return [
@@ -200,7 +200,7 @@ def test_an_extra_copy_is_found_by_memory_and_by_time(two_copies: tuple[Path, Pa
 
 def test_a_wrong_gradient_is_found(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "keepdims=True)) * probs", "keepdims=True)) * probs * (1 + 1e-6)")
-    (value,) = run_worker(Task([duel_of(two_copies)], seed=1, examine=True))
+    (value,) = run_worker(Task([duel_of(two_copies)], seed=1, effort=None))
     assert value.base_wrong == ""
     assert "ulp of its terms" in value.work_wrong
 
@@ -208,9 +208,9 @@ def test_a_wrong_gradient_is_found(two_copies: tuple[Path, Path]) -> None:
 def test_versions_that_do_not_load_are_told(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "import numpy as np", "import numpie as np")
     with pytest.raises(UserError, match="work: the implementations do not import .*No module named 'numpie'"):
-        run_worker(Task([duel_of(two_copies)], seed=1))
+        run_worker(Task([duel_of(two_copies)], seed=1, effort=None))
     with pytest.raises(UserError, match="no implementations there"):
-        run_worker(Task([duel_of((two_copies[0], two_copies[0] / "none"))], seed=1))
+        run_worker(Task([duel_of((two_copies[0], two_copies[0] / "none"))], seed=1, effort=None))
 
 
 def test_padding_spins_for_its_share() -> None:

@@ -49,7 +49,7 @@ def test_every_change_still_applies_and_gives_right_results(kind: str) -> None:
     case = Case("softmax", name, 8, 64, "float64", "normal")
     with quality._two_copies(kind) as (base, work):
         assert (base / "softmax.py").read_bytes() != (work / "softmax.py").read_bytes()
-        (value,) = run_worker(Task([Duel(name, case, Side(str(base), name), Side(str(work), name))], 1, examine=True))
+        (value,) = run_worker(Task([Duel(name, case, Side(str(base), name), Side(str(work), name))], 1, effort=None))
     assert value.failed == value.base_wrong == value.work_wrong == ""
 
 

@@ -36,13 +36,15 @@ from ..loading import load
 from ..memory import read_peak
 from ..oracle import Reference, judge, make_reference
 
-# A slot is half a millisecond of calls, or one longer call. A block's minimum is taken over at least four slots and at
-# least 16 calls a side, for single calls spread by tens of percent where arrays fill the L2 cache; the slots of a
-# case are 80 a side whatever their number in a block.
-SLOT_S = 0.0005
-LEAST_SLOTS = 4
-LEAST_CALLS = 16
-SLOTS_A_SIDE = 80
+# A slot is a quarter of a millisecond of calls, or one longer call. Many short blocks spread less than few long ones of
+# the same time in all: with 40 blocks of 4 slots the standard deviation over processes was 0.2 to 0.5 %, with 10 blocks
+# of 16 it was 0.4 to 0.6 %.
+SLOT_S = 0.00025
+SLOTS_A_BLOCK = 4
+LEAST_BLOCKS = 8
+# Of the median of a normal sample: its standard error is this times the median absolute deviation over the root of the
+# sample's size, sqrt(pi / 2) / 0.6745.
+MEDIAN_ERROR = 1.858
 SEED = 42
 PAGE_BYTES, ALIGNMENT_BYTES = 4096, 16
 WORKER_LIMIT_S = 300.0
@@ -75,12 +77,24 @@ class Duel:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How long a process times one duel: until its value's standard error is down to ``precision``, or ``limit_s``.
+
+    The standard error is that of the median over blocks, within the process. It looks at the spread of the blocks
+    alone, never at their middle, so to stop by it cannot favour a verdict.
+    """
+
+    precision: float
+    limit_s: float
+
+
+@dataclass(frozen=True)
 class Task:
-    """What one worker does: time every duel in an order drawn from ``seed``, or examine each instead."""
+    """What one worker does: time the duels in an order drawn from ``seed``; without an effort, examine them."""
 
     duels: list[Duel]
     seed: int
-    examine: bool = False
+    effort: Effort | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,9 @@ def perform(task: Task) -> list[Value]:
     settle_heap()
     gc.disable()
     with threadpool_limits(limits=1):
-        return [_examined(*player) for player in players] if task.examine else [_timed(*one, order) for one in players]
+        if task.effort is None:
+            return [_examined(*player) for player in players]
+        return [_timed(*player, order, task.effort) for player in players]
 
 
 Player = Callable[[Inputs], Any]
@@ -227,27 +243,35 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
     return call
 
 
-def _timed(duel: Duel, base: Player, work: Player, order: random.Random) -> Value:
+def _timed(duel: Duel, base: Player, work: Player, order: random.Random, effort: Effort) -> Value:
     inputs = make_inputs(duel.case, SEED)
     try:
         base(inputs), work(inputs)  # first calls allocate what stays
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
     repeats = max(1, round(SLOT_S / min(_slot(base, inputs, 1) for _ in range(3))))
-    slots = max(LEAST_SLOTS, math.ceil(LEAST_CALLS / repeats))
     work_first = order.random() < 0.5
-    ratios, shortest = [], math.inf
-    for _ in range(SLOTS_A_SIDE // slots):
+    end = time.perf_counter() + effort.limit_s
+    ratios: list[float] = []
+    shortest = math.inf
+    while len(ratios) < LEAST_BLOCKS or (_error_of_median(ratios) > effort.precision and time.perf_counter() < end):
         inputs = _relocated(inputs, order)
         base(inputs), work(inputs)  # neither meets a cache that the last case or the other side left cold
         seconds: dict[bool, list[float]] = {True: [], False: []}
-        for _ in range(slots):
+        for _ in range(SLOTS_A_BLOCK):
             for is_work in (work_first, not work_first):
                 seconds[is_work].append(_slot(work if is_work else base, inputs, repeats))
             work_first = not work_first
         ratios.append(math.log(min(seconds[True]) / min(seconds[False])))
         shortest = min(shortest, min(seconds[False]) / repeats)
     return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest)
+
+
+def _error_of_median(values: list[float]) -> float:
+    """The standard error of the median, from the median absolute deviation, which an outlier does not move."""
+    middle = statistics.median(values)
+    deviation = statistics.median(abs(value - middle) for value in values)
+    return MEDIAN_ERROR * deviation / math.sqrt(len(values))
 
 
 def _relocated(inputs: Inputs, order: random.Random) -> Inputs:
@@ -305,7 +329,8 @@ def main() -> None:
         Duel(one["label"], Case(**one["case"]), Side(**one["base"]), Side(**one["work"])) for one in content["duels"]
     ]
     try:
-        values = perform(Task(duels, content["seed"], content["examine"]))
+        effort = Effort(**content["effort"]) if content["effort"] else None
+        values = perform(Task(duels, content["seed"], effort))
     except UserError as error:
         sys.exit(f"{ERROR_MARK}{' '.join(str(error).split())}")
     print(json.dumps([dataclasses.asdict(value) for value in values]))

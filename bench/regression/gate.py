@@ -20,16 +20,18 @@ from scipy import stats
 
 from ..cases import Case
 from ..implementations import Implementation
-from .duet import Duel, Side, Task, Value, run_worker
+from .duet import Duel, Effort, Side, Task, Value, run_worker
 
 # From 1 x 10 to 256 x 4096; an implementation meets those shapes whose call is predicted to be short.
-SHAPES = ((1, 10), (8, 32), (32, 128), (1, 512), (32, 512), (256, 512), (256, 4096))
+SHAPES = ((1, 10), (8, 32), (16, 64), (1, 512), (32, 512), (256, 512), (256, 4096))
 LONGEST_CALL_S = 0.003
 PREDICTION_BYTES_PER_S = 1e10
 CONTROL_CASE = Case("softmax", "vectorized", 32, 512, "float64", "normal")
 SAME, PADDED = "control: base against itself", "control: base against itself, padded"
 CONTROL_PADDING = 0.03
 MARGIN = 0.005
+SCREENING_EFFORT = Effort(precision=0.004, limit_s=0.4)
+CONFIRMING_EFFORT = Effort(precision=0.002, limit_s=1.0)
 MEMORY_TOLERANCE_BYTES = 2048  # bookkeeping of the interpreter; the arrays themselves are read to the byte
 
 
@@ -39,7 +41,8 @@ class Rule:
 
     ``margin``: slow-downs up to this share are no concern; over ten processes two copies of identical code differed by
     less, 0.3 % at the most on an idle machine and mostly below 0.1 %. ``suspicion``: a screened median beyond it makes
-    a suspect. ``alpha``: the probability of a false alarm in a whole check, Holm-corrected.
+    a suspect. ``alpha``: the probability of a false alarm in a whole check, Holm-corrected. The efforts: how long a
+    process works on a case.
     """
 
     screening: int = 4
@@ -47,6 +50,8 @@ class Rule:
     margin: float = MARGIN
     suspicion: float = 0.005
     alpha: float = 0.01
+    screening_effort: Effort = SCREENING_EFFORT
+    confirming_effort: Effort = CONFIRMING_EFFORT
 
     def refusal(self, tests: int) -> str:
         """Why the rule could never alarm at this number of tests; empty where it can."""
@@ -177,15 +182,16 @@ def _judged(
     worker: Worker,
 ) -> Check:
     progress("checking results and memory of both versions")
-    examined = {value.label: value for value in worker(Task(list(duels), seed=0, examine=True))}
+    examined = {value.label: value for value in worker(Task(list(duels), seed=0, effort=None))}
     findings = [finding for finding in map(_examined_finding, examined.values()) if finding is not None]
     wrong = {finding.label for finding in findings if finding.verdict == "wrong"}
     timed = [duel for duel in duels if duel.label not in wrong]
-    screened = _measure(timed, range(1, 1 + rule.screening), "screening", progress, worker)
+    seeds = range(1, 1 + rule.screening)
+    screened = _measure(timed, seeds, rule.screening_effort, "screening", progress, worker)
     suspects = [duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > rule.suspicion]
     stage = f"confirming {len(suspects)} suspects and the controls"
     seeds = range(1 + rule.screening, 1 + rule.screening + rule.confirming)
-    confirmed = _measure([*suspects, *controls], seeds, stage, progress, worker)
+    confirmed = _measure([*suspects, *controls], seeds, rule.confirming_effort, stage, progress, worker)
     p_values = _holm({duel.label: _p_value(confirmed[duel.label].ratios, rule.margin) for duel in suspects})
     for duel in timed:
         sample = confirmed.get(duel.label, screened[duel.label])
@@ -203,12 +209,12 @@ class _Sample:
 
 
 def _measure(
-    duels: Sequence[Duel], seeds: Iterable[int], stage: str, progress: Progress, worker: Worker
+    duels: Sequence[Duel], seeds: Iterable[int], effort: Effort, stage: str, progress: Progress, worker: Worker
 ) -> dict[str, _Sample]:
     samples = {duel.label: _Sample(duel.label) for duel in duels}
     for seed in seeds if duels else ():
         progress(f"{stage}: process {seed}")
-        for value in worker(Task(list(duels), seed)):
+        for value in worker(Task(list(duels), seed, effort)):
             if value.failed:
                 raise RuntimeError(f"{value.label}: {value.failed}")
             samples[value.label].ratios.append(value.log_ratio)

@@ -31,7 +31,6 @@ from ..tables import Table, load_table
 from .duet import Duel, Side
 from .gate import Rule, controls_of, duels_of, judge_duels
 
-SPUN_SHARES = (0.01, 0.02, 0.03, 0.05)
 USUAL_RULES = ("min:5%", "mean:10%")
 USUAL_MAX_TIME_S = 0.1
 SHORTEST_SPUN_CALL_BYTES = 100_000  # of traffic: below, a call is too short for spinning a hundredth of it
@@ -73,14 +72,17 @@ class Condition:
 # A comment is identical code. Sizes of changed source are not known beforehand: they are NaN.
 PLAN = (
     Condition("comment", 0.0, "idle", 60),
-    Condition("comment", 0.0, "idle", 20, usual=True),
-    *(Condition("spin", share, "idle", 30) for share in SPUN_SHARES),
-    *(Condition("spin", share, "idle", 10, usual=True) for share in SPUN_SHARES),
-    Condition("spin", 0.03, "one core hogged", 10),
-    Condition("spin", 0.03, "both cores hogged", 30),
-    Condition("spin", 0.05, "memory hogged", 30),
-    Condition("uniform", 0.05, "idle", 5),
-    *(Condition(kind, float("nan"), "idle", 5) for kind in ("copy", "upcast", "strided")),
+    Condition("spin", 0.01, "idle", 20),
+    Condition("spin", 0.02, "idle", 30),
+    Condition("spin", 0.03, "idle", 30),
+    Condition("spin", 0.05, "idle", 10),
+    Condition("spin", 0.03, "one core hogged", 5),
+    Condition("spin", 0.03, "both cores hogged", 20),
+    Condition("spin", 0.05, "memory hogged", 20),
+    Condition("uniform", 0.05, "idle", 3),
+    *(Condition(kind, float("nan"), "idle", 3) for kind in ("copy", "upcast", "strided")),
+    Condition("comment", 0.0, "idle", 10, usual=True),
+    *(Condition("spin", share, "idle", 5, usual=True) for share in (0.01, 0.02, 0.03, 0.05)),
 )
 
 
