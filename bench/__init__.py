@@ -10,8 +10,9 @@ either through the [B, N, N] Jacobians diag(p) - outer(p, p) or without them.
 Where things are, each importing only from above itself:
 
     implementations   what is measured; knows nothing of the suite
-    cases             a case, the grids, the inputs
-    oracle            whether a result is right
+    cases             a case, the grids, softmax's inputs
+    oracle            whether a gradient is right
+    operations        what is computed: inputs, reference, judge and baseline of each operation
     clock memory host the instruments
     files             a file is there whole or not at all
     tables results budget   the stored run; what a case may cost

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from .cases import Case
 from .host import FASTEST_CACHE_BYTES_PER_S
 from .memory import SMALL_BUFFER_BYTES
+from .operations import operations
 from .results import Row
 from .units import quantity
 
-# Beside the call's own allocations a case holds its inputs (logits, probs, grad_output, out) and the oracle's
+# Beside the call's own allocations a case holds its inputs (four arrays in every operation so far) and the oracle's
 # reference (expected, remainder, unit, and a result being judged with two temporaries).
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
@@ -46,8 +47,8 @@ def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -
     """What is arithmetically impossible about a measured row; empty where nothing is.
 
     No peak is below the result that the call must allocate (save what NumPy's small-buffer cache serves) or above the
-    machine's memory; no time is below the bytes it must move (two arrays read, one written) at the fastest cache's
-    rate, nor can the median round have been repeated for longer than the whole timing took.
+    machine's memory; no time is below the bytes it must move (the operation's arrays) at the fastest cache's rate, nor
+    can the median round have been repeated for longer than the whole timing took.
     """
     must_allocate = 0 if case.spec.writes_out else case.array_bytes
     if row.peak_bytes is not None:
@@ -56,7 +57,7 @@ def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -
         if row.peak_bytes > memory_bytes:
             peak, memory = quantity(row.peak_bytes, "B"), quantity(memory_bytes, "B")
             return f"implausible: peak of {peak}, and the machine has {memory}"
-    floor_s = 3 * case.array_bytes / FASTEST_CACHE_BYTES_PER_S
+    floor_s = operations()[case.operation].arrays_moved * case.array_bytes / FASTEST_CACHE_BYTES_PER_S
     if row.time_median_s < floor_s:
         median, floor = quantity(row.time_median_s, "s"), quantity(floor_s, "s")
         return f"implausible: a median of {median}, and moving the arrays takes {floor} at the least"

@@ -15,6 +15,7 @@ from .implementations.softmax import softmax
 T = TypeVar("T")
 
 DTYPES = ("float32", "float64")
+ARTICLE_OPERATION = "softmax"
 ARTICLE_SHAPE = (32, 512)  # the article measures batch 32, features 512, logits uniform in [0, 1), float64
 
 # Peaked logits are normal with this standard deviation: at 512 features about 20 % (float32) and 6 % (float64) of the
@@ -63,16 +64,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes whose product is a sweep, the article's own case beside them."""
+    """The axes whose product is a sweep, the article's own case beside them.
+
+    Where the operation is a loss, ``loss_batch`` stands for ``batch``: its time grows with the batch as softmax's own
+    does, and there are three operations to be measured.
+    """
 
     batch: tuple[int, ...]
     features: tuple[int, ...]
+    loss_batch: tuple[int, ...] = ARTICLE_SHAPE[:1]
+    loss_features: tuple[int, ...] | None = None  # the same as features
     dtype: tuple[str, ...] = ("float64",)
     logits: tuple[str, ...] = ("normal",)
 
 
 GRIDS = {
-    "quick": Grid(batch=(1, 32, 128), features=(10, 128, 512)),
+    "quick": Grid(batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512)),
     "default": Grid(batch=(1, 8, 32, 128, 512), features=(10, 32, 128, 512, 2048, 8192)),
     "full": Grid(
         batch=(1, 8, 32, 128, 512),
@@ -103,14 +110,13 @@ class Selection:
         return cls(stored["grid"], **axes)
 
     def cases(self) -> list[Case]:
-        """The selected cases, small shapes first and all implementations of one shape together.
+        """The selected cases by operation, small shapes first and all implementations of one shape together.
 
         Raises:
             UserError: a name or a number that does not exist or make sense.
         """
         if self.grid not in GRIDS:
             raise UserError(f"--grid {self.grid}: unknown; one of {', '.join(GRIDS)}")
-        grid = GRIDS[self.grid]
         for axis in ("batch", "features", "threads"):
             for value in getattr(self, axis):
                 if value < 1:
@@ -121,23 +127,35 @@ class Selection:
             raise UserError(
                 f"no implementation of {', '.join(self.operation)} is named {', '.join(self.implementation)}"
             )
+        cases = []
+        for operation in unique(operation for operation, _ in chosen):
+            shapes = self._inputs_of(operation)
+            names = [name for its_operation, name in chosen if its_operation == operation]
+            cases += [
+                Case(operation, name, *shape, threads)
+                for shape, threads, name in itertools.product(shapes, unique(self.threads), names)
+            ]
+        return cases
+
+    def _inputs_of(self, operation: str) -> list[tuple[int, int, str, str]]:
+        """The (batch, features, dtype, logits) of an operation, small shapes first."""
+        grid = GRIDS[self.grid]
+        batch, features = grid.batch, grid.features
+        if operation != ARTICLE_OPERATION:
+            batch, features = grid.loss_batch, grid.loss_features or grid.features
         axes = itertools.product(
-            self.batch or grid.batch,
-            self.features or grid.features,
-            self.dtype or grid.dtype,
-            self.logits or grid.logits,
+            self.batch or batch, self.features or features, self.dtype or grid.dtype, self.logits or grid.logits
         )
-        inputs = list(axes) + self._article_inputs()
-        inputs.sort(key=lambda shape: (shape[0] * shape[1], shape))
-        return [
-            Case(operation, name, *shape, threads)
-            for shape, threads, (operation, name) in itertools.product(unique(inputs), unique(self.threads), chosen)
-        ]
+        inputs = list(axes) + (self._article_inputs() if operation == ARTICLE_OPERATION else [])
+        return unique(sorted(inputs, key=lambda shape: (shape[0] * shape[1], shape)))
 
     def _wants(self, operation: str, implementation: str) -> bool:
-        # A user's own implementation, path.py:name, stands beside those that are chosen, not in their place.
+        # A user's own implementation, path.py:name, stands beside those of its operation, or beside those that are
+        # chosen, not in their place.
         chosen = [name for name in self.implementation if ":" not in name]
-        return (not self.operation or operation in self.operation) and (
+        own = [known_as(name) for name in self.implementation if ":" in name]
+        wanted = self.operation or [its_operation for its_operation, name in registered() if name in own]
+        return (not wanted or operation in wanted) and (
             not chosen or implementation in map(known_as, self.implementation)
         )
 
@@ -179,7 +197,7 @@ def unique(values: Iterable[T]) -> list[T]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A case's arrays, each [B, N] in the case's dtype, made from (seed, shape, distribution) alone."""
+    """The arrays of softmax's backward, each [B, N] in a case's dtype, made from (seed, shape, distribution) alone."""
 
     logits: FloatArray
     probs: FloatArray

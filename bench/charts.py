@@ -23,7 +23,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from .errors import NothingToDrawError
 from .files import replace_file
-from .results import BASELINE, Run, load_rows, load_run, to_frame
+from .operations import operations
+from .results import Run, load_rows, load_run, to_frame
 from .units import factor, quantity
 
 # Okabe and Ito's colours and Tol's wine, told apart by readers with any common colour blindness; marks and dashes go on
@@ -73,16 +74,21 @@ class Slice:
     @property
     def implementations(self) -> list[str]:
         """The slice's implementations in the order of the registry that the run was made with."""
-        known = [spec["name"] for spec in self.run.implementations]
+        known = [spec["name"] for spec in self.run.implementations if spec["operation"] == self.key[0]]
         present = list(dict.fromkeys(self.rows["implementation"]))
         return sorted(present, key=lambda name: known.index(name) if name in known else len(known))
 
     def style(self, implementation: str) -> Style:
         """The implementation's style, from its place in the registry."""
-        known = list(dict.fromkeys(spec["name"] for spec in self.run.implementations))
+        known = [spec["name"] for spec in self.run.implementations if spec["operation"] == self.key[0]]
         place = known.index(implementation) if implementation in known else len(known)
         turn, colour = divmod(place, len(COLOURS))
         return Style(COLOURS[colour], MARKS[(colour + turn) % len(MARKS)], DASHES[turn % len(DASHES)])
+
+    @property
+    def baseline(self) -> str:
+        """The implementation that ratios refer to."""
+        return operations()[self.key[0]].baseline
 
     @property
     def caption(self) -> str:
@@ -91,7 +97,7 @@ class Slice:
         machine, versions = self.run.machine, self.run.versions
         plural = "thread" if threads == 1 else "threads"
         return (
-            f"{operation} backward, {dtype}, {logits} logits, {threads} {plural} · {machine['cpu']}, "
+            f"{operations()[operation].title}, {dtype}, {logits} logits, {threads} {plural} · {machine['cpu']}, "
             f"{machine['cores']} cores, {quantity(machine['memory_bytes'], 'B')} memory, {machine['system']} · "
             f"Python {versions['python']}, NumPy {versions['numpy']} · run {self.run.run_id}, {self.run.started[:10]}"
         )
@@ -118,14 +124,14 @@ def memory_by_batch(data: Slice) -> Figure:
 
 
 def speedup_heatmap(data: Slice) -> Figure:
-    """Speed-up over explicit_jacobian on batch × features, a panel per implementation."""
-    title = f"How many times faster than {BASELINE}  (grey: one of the two was skipped)"
+    """Speed-up over the operation's baseline on batch × features, a panel per implementation."""
+    title = f"How many times faster than {data.baseline}  (grey: one of the two was skipped)"
     return _heatmap(data, title, "speedup")
 
 
 def memory_ratio_heatmap(data: Slice) -> Figure:
-    """explicit_jacobian's peak memory over each implementation's on batch × features."""
-    title = f"How many times less peak memory than {BASELINE}  (~: its predicted peak, where it was skipped)"
+    """The baseline's peak memory over each implementation's on batch × features."""
+    title = f"How many times less peak memory than {data.baseline}  (~: its predicted peak, where it was skipped)"
     return _heatmap(data, title, "memory_ratio", "predicted_memory_ratio")
 
 
@@ -336,9 +342,9 @@ def _places(group: list[float]) -> list[float]:
 
 def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None) -> Figure:
     """Panels per implementation but the baseline, the ratio in figures and colour, a substitute marked with ~."""
-    others = [name for name in data.implementations if name != BASELINE]
-    if data.rows[["batch", "features"]].drop_duplicates().shape[0] < 2 or not data.rows[column].notna().any():
-        raise NothingToDrawError(f"needs {BASELINE} and another implementation at two shapes")
+    others = [name for name in data.implementations if name != data.baseline]
+    if min(data.rows["batch"].nunique(), data.rows["features"].nunique()) < 2 or not data.rows[column].notna().any():
+        raise NothingToDrawError(f"needs {data.baseline} and another implementation at two batches and features")
     shown = data.rows.assign(ratio=data.rows[column].fillna(data.rows[substitute or column]))
     columns = min(PANEL_COLUMNS, len(others))
     lines = -(-len(others) // columns)

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from . import sweep
+from .cases import ARTICLE_OPERATION
 from .results import STATUSES, Row, to_frame
-from .summary import article_sentence, summary_table
+from .summary import article_sentence, summary_tables
 from .units import quantity
 
 STYLES = {"measured": "green", "skipped": "yellow", "wrong": "bold red", "failed": "bold red"}
@@ -97,8 +98,10 @@ class Display:
 
     def _sum_up(self, current: sweep.Sweep) -> None:
         frame = to_frame(current.rows.values())
-        self._console.print(summary_table(frame))
-        self._console.print(article_sentence(frame), soft_wrap=True)
+        for table in summary_tables(frame):
+            self._console.print(table)
+        if (frame["operation"] == ARTICLE_OPERATION).any():
+            self._console.print(article_sentence(frame), soft_wrap=True)
         for line in run_sentences(current, frame):
             self._console.print(line, soft_wrap=True)
 

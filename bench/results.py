@@ -14,11 +14,11 @@ import pandas as pd
 from .cases import Case
 from .errors import UserError
 from .files import replace_file
+from .operations import operations
 from .tables import Table, columns_of, load_table
 
 STATUSES = ("measured", "skipped", "wrong", "failed")
 IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
-BASELINE = "explicit_jacobian"  # what speed-ups and memory ratios refer to
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -147,6 +147,9 @@ def load_rows(folder: Path) -> list[Row]:
     for where, row in load_table(folder / "cases.csv", Row, hint):
         if row.status not in STATUSES:
             raise UserError(f"{where}: column 'status': {row.status!r} is not one of {', '.join(STATUSES)}")
+        if row.operation not in operations():
+            known = ", ".join(operations())
+            raise UserError(f"{where}: column 'operation': {row.operation!r} is not one of {known}")
         if row.case in seen:
             raise UserError(f"{where}: the same case as {seen[row.case]}: {row.case}")
         seen[row.case] = where
@@ -157,7 +160,8 @@ def load_rows(folder: Path) -> list[Row]:
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
     """The rows as a data frame, missing as NaN, with three derived columns, NaN where either part is missing.
 
-    ``speedup``: the median time of explicit_jacobian at the same shape, dtype, logits and threads over this row's;
+    ``speedup``: the median time of the operation's baseline at the same shape, dtype, logits and threads, over this
+    row's;
     ``memory_ratio``: likewise of peak bytes; ``predicted_memory_ratio``: likewise of its predicted peak over this
     row's measured one, for shapes at which it does not fit.
     """
@@ -166,9 +170,12 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
     shape = ["operation", "batch", "features", "dtype", "logits", "threads"]
     measured = frame.where(frame["status"] == "measured")[["time_median_s", "peak_bytes"]]
-    baseline = frame[[*shape, "predicted_peak_bytes"]].join(measured)[frame["implementation"] == BASELINE]
+    baselines = {operation.name: operation.baseline for operation in operations().values()}
+    is_baseline = frame["implementation"] == frame["operation"].map(baselines)
+    baseline = frame[[*shape, "predicted_peak_bytes"]].join(measured)[is_baseline]
     against = frame[shape].merge(baseline, on=shape, how="left").set_index(frame.index)
     frame["speedup"] = against["time_median_s"] / measured["time_median_s"]
-    frame["memory_ratio"] = against["peak_bytes"] / measured["peak_bytes"]
-    frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / measured["peak_bytes"]
+    peaks = measured["peak_bytes"].where(measured["peak_bytes"] > 0)  # 0: served from NumPy's cache of small buffers
+    frame["memory_ratio"] = against["peak_bytes"] / peaks
+    frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / peaks
     return frame

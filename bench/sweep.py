@@ -15,12 +15,12 @@ from threadpoolctl import ThreadpoolController
 
 from . import host
 from .budget import MEMORY_SHARE, implausible, predict, reason_to_skip
-from .cases import Case, Inputs, Selection, make_inputs
+from .cases import Case, Selection
 from .clock import minor_faults, time_call
 from .errors import UserError
 from .implementations import registered
 from .memory import memory_limit, read_peak
-from .oracle import Reference, judge, make_reference
+from .operations import operations
 from .results import RUN_ID, Row, Run, find_run, load_rows, load_run, open_rows, write_run
 
 # Calls of a case beside those within --benchmark-max-time: check, calibration, faults, three peak readings, the last
@@ -59,7 +59,7 @@ class Sweep:
         self._started = time.perf_counter()
         self._threads = ThreadpoolController()
         self._stream_bytes_per_s = float(run.options["stream_bytes_per_s"])
-        self._shared: tuple[object, Inputs, Reference] | None = None
+        self._shared: tuple[object, Any, Any] | None = None
 
     def record(self, case: Case, benchmark: BenchmarkFixture) -> Row:
         """Measure a case and store its row; whatever the case raises becomes a row ``failed``.
@@ -95,13 +95,14 @@ class Sweep:
 
     def _measure(self, case: Case, benchmark: BenchmarkFixture, row: Callable[..., Row], budget_bytes: int) -> Row:
         inputs, reference = self._inputs(case)
-        call = partial(case.spec.function, inputs.probs, inputs.grad_output)
-        if case.spec.writes_out:
-            call = partial(call, out=inputs.out)
+        zeros = int((inputs.probs == 0).sum()) if case.spec.divides_by_probs else 0
+        if zeros:
+            return row(status="skipped", reason=f"divides by probabilities, and {zeros} of {inputs.probs.size} are 0")
+        call = case.spec.bind(inputs)
         with self._measuring(budget_bytes):
-            grad_logits = call()  # warms up, too: buffers that stay are allocated, new memory is touched
-        verdict = judge(grad_logits, reference)
-        del grad_logits
+            result = call()  # warms up, too: buffers that stay are allocated, new memory is touched
+        verdict = operations()[case.operation].judge(result, reference)
+        del result
         if not verdict.right:
             return row(status="wrong", reason=verdict.reason, max_error_ulp=verdict.max_error_ulp)
         with self._measuring(budget_bytes):
@@ -131,13 +132,14 @@ class Sweep:
         finally:
             self.measuring_s += time.perf_counter() - started
 
-    def _inputs(self, case: Case) -> tuple[Inputs, Reference]:
+    def _inputs(self, case: Case) -> tuple[Any, Any]:
         """The inputs and their reference, kept while consecutive cases share them."""
         key = (case.operation, case.batch, case.features, case.dtype, case.logits)
         if self._shared is None or self._shared[0] != key:
             self._shared = None  # the old arrays go before the new ones come
-            inputs = make_inputs(case, self.run.seed)
-            self._shared = (key, inputs, make_reference(inputs, self.run.seed))
+            operation = operations()[case.operation]
+            inputs = operation.make_inputs(case, self.run.seed)
+            self._shared = (key, inputs, operation.make_reference(inputs, self.run.seed))
         return self._shared[1:]
 
     def _store(self, case: Case, row: Row) -> Row:

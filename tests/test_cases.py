@@ -19,8 +19,11 @@ def test_every_grid_holds_the_articles_case(grid: str) -> None:
 
 
 def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None:
-    names = len({case.implementation for case in Selection().cases()})
-    assert len(Selection().cases()) == (5 * 6 + 1) * names
+    softmax = Selection(operation=("softmax",)).cases()
+    assert len(softmax) == (5 * 6 + 1) * len({case.implementation for case in softmax})
+    loss = Selection(operation=("softmax_cross_entropy",)).cases()
+    assert {case.batch for case in loss} == {32}
+    assert len(loss) == 6 * len({case.implementation for case in loss})
 
 
 def test_case_id() -> None:

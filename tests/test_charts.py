@@ -19,7 +19,7 @@ RUN = Run(
     machine={"cpu": "a processor", "cores": 2, "memory_bytes": 25 * 10**9, "system": "Linux x86_64"},
     versions={"python": "3.11", "numpy": "2.4"},
     code={},
-    implementations=[{"name": name} for name in NAMES],
+    implementations=[{"operation": "softmax", "name": name} for name in NAMES],
 )
 
 
@@ -83,7 +83,9 @@ def test_an_implementation_has_one_style_in_every_slice(stored: Path) -> None:
 
 
 def test_more_implementations_than_colours_still_differ(stored: Path) -> None:
-    run = dataclasses.replace(RUN, implementations=[{"name": f"number_{place}"} for place in range(20)])
+    run = dataclasses.replace(
+        RUN, implementations=[{"operation": "softmax", "name": f"number_{place}"} for place in range(20)]
+    )
     data, *_ = slices_of(to_frame(load_rows(stored)), run)
     assert len({data.style(f"number_{place}") for place in range(20)}) == 20
 

@@ -19,12 +19,12 @@ from bench.cases import Case
 from bench.errors import UserError
 from bench.host import PACKAGE
 from bench.implementations import registered
+from bench.operations import operations
 from bench.regression.baseline import compare_rows
 from bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_worker
 from bench.regression.gate import (
     PADDED,
     SAME,
-    SHAPES,
     Check,
     Exit,
     Finding,
@@ -159,13 +159,17 @@ def test_removed_fails_unless_allowed_and_added_never() -> None:
     assert not any(finding.is_regression for finding in presence_findings(base, work, allow_removed=True))
 
 
+def test_every_operation_is_checked_and_every_label_names_one_case() -> None:
+    duels = duels_of(IMPLEMENTATIONS, IMPLEMENTATIONS, registered(), registered())
+    assert {duel.case.operation for duel in duels} == set(operations())
+    assert len({duel.label for duel in duels}) == len(duels)
+
+
 def test_the_check_has_at_least_24_cases_of_both_families_from_small_to_large() -> None:
     cases = cases_of(registered())
     assert len(cases) >= 24
     assert {"explicit_jacobian", "row_loop", "vectorized", "row_blocks"} <= {case.implementation for case in cases}
-    assert {SHAPES[0], SHAPES[-1]} <= {(case.batch, case.features) for case in cases}
-    assert SHAPES[0] == (1, 10)
-    assert SHAPES[-1] == (256, 4096)
+    assert {(1, 10), (256, 4096)} <= {(case.batch, case.features) for case in cases}
     assert not Rule().refusal(len(cases) + 2)
 
 
@@ -309,7 +313,7 @@ def test_compare_tells_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxB
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("compare", "vectorized", "fast"), "'fast': no such implementation (one of explicit_jacobian"),
+        (("compare", "vectorized", "fast"), "'fast': no such implementation of softmax (one of explicit_jacobian"),
         (("compare", "vectorized", "none.py:f"), "none.py: no such file"),
         (("compare", "vectorized", "nosuch:f"), "nosuch: no such module"),
         (("compare", "vectorized", "math:f"), "math: has no 'f'; "),

@@ -5,29 +5,34 @@ under another name and measured beside this one.
 
 A softmax backward has the signature ``vjp(probs, grad_output) -> grad_logits``, all of shape [B, N] and one dtype.
 One that writes into a given array has ``vjp(probs, grad_output, *, out) -> out``; that signature is what registers
-it as such. The docstring states, each on a line of its own, in the letters of ``FORMULA_NAMES``:
+it as such. In general an implementation takes any of its operation's arrays, by their names, and returns what the
+operation's module says. The docstring states, each on a line of its own, in the letters of ``FORMULA_NAMES``:
 
 ``Workspace:``
     peak bytes allocated during one call, the result included, to leading order;
 ``Traffic:``
     bytes read and written in one call, to leading order, from which its time is predicted;
 ``Source:``
-    where the method comes from.
+    where the method comes from;
+``Domain: probs > 0``
+    only where it divides by probabilities: what it is not measured beyond.
 """
 
 import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
-Vjp = Callable[..., FloatArray]
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
 
 UFUNC_BUFFER_ITEMS = 8192
 FORMULA_NAMES = {
@@ -60,43 +65,66 @@ class Implementation:
 
     name: str
     operation: str
-    function: Vjp
+    function: Function
     summary: str
     workspace: Formula
     traffic: Formula
     source: str
     writes_out: bool
+    arguments: tuple[str, ...] = ("probs", "grad_output")  # the arrays that it takes, beside out
     guessed: bool = False  # whether workspace and traffic are guesses, good for guarding only
+    divides_by_probs: bool = False
+
+    def bind(self, inputs: object) -> Callable[[], Any]:
+        """A call of it on the inputs, which hold its arrays as attributes."""
+        return bind(self.function, inputs, self.arguments, writes_out=self.writes_out)
+
+
+def bind(
+    function: Callable[..., Any], inputs: object, arguments: Iterable[str], *, writes_out: bool
+) -> Callable[[], Any]:
+    """A call of the function on the inputs' attributes of the given names, into their ``out`` where it writes that."""
+    call = partial(function, *(getattr(inputs, name) for name in arguments))
+    return partial(call, out=inputs.out) if writes_out else call  # type: ignore[attr-defined]
 
 
 _registry: dict[tuple[str, str], Implementation] = {}
 
 
-def implementation(operation: str) -> Callable[[Vjp], Vjp]:
+def implementation(operation: str) -> Callable[[F], F]:
     """Decorator that registers a function under its own name as an implementation of ``operation``.
 
     Raises:
         ValueError: the docstring lacks one of the three stated lines, or the name is taken.
     """
 
-    def register(function: Vjp) -> Vjp:
-        name = function.__name__
-        doc = inspect.getdoc(function) or ""
-        enlist(
-            Implementation(
-                name=name,
-                operation=operation,
-                function=function,
-                summary=doc.partition("\n")[0],
-                workspace=Formula(stated(doc, "Workspace", name)),
-                traffic=Formula(stated(doc, "Traffic", name)),
-                source=stated(doc, "Source", name),
-                writes_out="out" in inspect.signature(function).parameters,
-            )
-        )
+    def register(function: F) -> F:
+        enlist(described(function, operation, function.__name__))
         return function
 
     return register
+
+
+def described(function: Function, operation: str, name: str) -> Implementation:
+    """The function as an implementation of that name, from its signature and docstring.
+
+    Raises:
+        ValueError: the docstring lacks one of the three stated lines.
+    """
+    doc = inspect.getdoc(function) or ""
+    parameters = tuple(inspect.signature(function).parameters)
+    return Implementation(
+        name=name,
+        operation=operation,
+        function=function,
+        summary=doc.partition("\n")[0],
+        workspace=Formula(stated(doc, "Workspace", name)),
+        traffic=Formula(stated(doc, "Traffic", name)),
+        source=stated(doc, "Source", name),
+        writes_out="out" in parameters,
+        arguments=tuple(parameter for parameter in parameters if parameter != "out"),
+        divides_by_probs="Domain: probs > 0" in doc,
+    )
 
 
 def enlist(competitor: Implementation) -> None:

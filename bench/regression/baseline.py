@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import host
-from ..cases import ARTICLE_SHAPE, Case
-from ..results import BASELINE, Row, load_rows, load_run, to_frame
+from ..cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
+from ..operations import operations
+from ..results import Row, load_rows, load_run, to_frame
 from .gate import Check, Finding, case_label, memory_growth, presence_findings
 
 GRID = "quick"
@@ -74,7 +75,7 @@ def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
     batch, features = ARTICLE_SHAPE
     speedups = []
     for rows in (old, new):
-        frame = to_frame(rows).set_index(to_frame(rows)["implementation"].astype(str))
+        frame = to_frame(row for row in rows if row.operation == ARTICLE_OPERATION).set_index("implementation")
         at_article = frame[(frame["batch"] == batch) & (frame["features"] == features) & (frame["logits"] == "uniform")]
         if "vectorized" not in at_article.index:
             return None
@@ -82,8 +83,8 @@ def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
     before, now = speedups
     if now >= TRIPWIRE * before or math.isnan(now):
         return None
-    case = Case("softmax", "vectorized", batch, features, "float64", "uniform")
-    note = f"{now:.0f}x faster than {BASELINE}, was {before:.0f}x"
+    case = Case(ARTICLE_OPERATION, "vectorized", batch, features, "float64", "uniform")
+    note = f"{now:.0f}x faster than {operations()[case.operation].baseline}, was {before:.0f}x"
     return Finding(case_label(case), "slower", note=note)
 
 

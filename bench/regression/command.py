@@ -74,6 +74,7 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
 @click.option("--features", default=512, show_default=True, type=click.IntRange(min=1))
 @click.option("--dtype", default="float64", show_default=True)
 @click.option("--logits", default="normal", show_default=True)
+@click.option("--operation", default="softmax", show_default=True, help="what implementations given by name compute")
 @click.option("--fail-above", metavar="SHARE", help="exit with 1 where B is slower than A by more, as in 3%")
 @_output_options
 def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, junit: Path | None, **case: Any) -> None:
@@ -83,7 +84,7 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     """
     _end_on_sigterm()
     margin = 0.0 if fail_above is None else _share(fail_above)
-    sides = [_side(text) for text in (a, b)]
+    sides = [_side(text, case["operation"]) for text in (a, b)]
     duel = Duel(f"{b} against {a}", _case_of(a, b, **case), *sides)
     with Status("", console=Console(stderr=True)) as status:
         controls = controls_of(str(PACKAGE / "implementations"))
@@ -145,23 +146,26 @@ def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> No
             file.write(to_markdown(check))
 
 
-def _side(text: str) -> Side:
+def _side(text: str, operation: str) -> Side:
     place, colon, name = text.rpartition(":")
     if colon:
         if place.endswith(".py"):
             place = str(Path(place).resolve())
         return Side(place, name, is_package=False)
-    if text not in {name for _, name in registered()}:
-        known = ", ".join(name for _, name in registered())
-        raise UserError(f"{text!r}: no such implementation (one of {known}), nor module:function, nor path.py:function")
-    return Side(str(PACKAGE / "implementations"), text)
+    if (operation, text) not in registered():
+        known = ", ".join(name for its_operation, name in registered() if its_operation == operation)
+        raise UserError(
+            f"{text!r}: no such implementation of {operation} (one of {known}), "
+            "nor module:function, nor path.py:function"
+        )
+    return Side(str(PACKAGE / "implementations"), text, operation)
 
 
 def _case_of(a: str, b: str, **axes: Any) -> Case:
     """The case at which two functions are compared."""
     chosen: dict[str, Any] = {axis: (value,) for axis, value in axes.items()}
-    operation = Selection(**chosen).cases()[0].operation  # refuses what does not exist
-    return Case(operation, f"{b}-against-{a}", **axes)
+    Selection(**chosen).cases()  # refuses what does not exist
+    return Case(implementation=f"{b}-against-{a}", **axes)
 
 
 def _share(text: str) -> float:

@@ -26,15 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..cases import Case, Inputs, make_inputs
+from ..cases import Case
 from ..clock import settle_heap
 from ..errors import UserError
-from ..implementations import FloatArray
+from ..implementations import bind
 from ..loading import load
 from ..memory import read_peak
-from ..oracle import Reference, judge, make_reference
+from ..operations import Operation, operations
 
 # A slot is a quarter of a millisecond of calls, or one longer call. Many short blocks spread less than few long ones of
 # the same time in all: with 40 blocks of 4 slots the standard deviation over processes was 0.2 to 0.5 %, with 10 blocks
@@ -158,7 +159,8 @@ def perform(task: Task) -> list[Value]:
         return [_timed(*player, order, task.effort) for player in players]
 
 
-Player = Callable[[Inputs], Any]
+Player = Callable[[Any], Callable[[], Any]]  # of a case's inputs: a call on them
+SOFTMAX_ARGUMENTS = ("probs", "grad_output")  # of a user's function, and in revisions that knew no others
 
 
 class SideLoader:
@@ -168,17 +170,17 @@ class SideLoader:
         self._packages: dict[tuple[str, str], Any] = {}
 
     def __call__(self, side: Side, role: str) -> Player:
-        """The side's function as one of a case's inputs."""
+        """The side's function, to be bound to a case's inputs."""
         if side.is_package:
             spec = self._implementations(side.place, role)[side.operation, side.name]
             function, writes_out = spec.function, spec.writes_out
+            arguments = getattr(spec, "arguments", SOFTMAX_ARGUMENTS)
         else:
             function, writes_out = load_function(f"{side.place}:{side.name}"), False
+            arguments = SOFTMAX_ARGUMENTS
         if side.padding is not None:
             function = padded(function, side.padding)
-        if writes_out:
-            return lambda inputs: function(inputs.probs, inputs.grad_output, out=inputs.out)
-        return lambda inputs: function(inputs.probs, inputs.grad_output)
+        return partial(bind, function, arguments=arguments, writes_out=writes_out)
 
     def _implementations(self, place: str, role: str) -> Any:
         key = (place, role)
@@ -244,23 +246,25 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
 
 
 def _timed(duel: Duel, base: Player, work: Player, order: random.Random, effort: Effort) -> Value:
-    inputs = make_inputs(duel.case, SEED)
+    inputs = operations()[duel.case.operation].make_inputs(duel.case, SEED)
+    calls = {False: base(inputs), True: work(inputs)}
     try:
-        base(inputs), work(inputs)  # first calls allocate what stays
+        calls[False](), calls[True]()  # first calls allocate what stays
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
-    repeats = max(1, round(SLOT_S / min(_slot(base, inputs, 1) for _ in range(3))))
+    repeats = max(1, round(SLOT_S / min(_slot(calls[False], 1) for _ in range(3))))
     work_first = order.random() < 0.5
     end = time.perf_counter() + effort.limit_s
     ratios: list[float] = []
     shortest = math.inf
     while len(ratios) < LEAST_BLOCKS or (_error_of_median(ratios) > effort.precision and time.perf_counter() < end):
         inputs = _relocated(inputs, order)
-        base(inputs), work(inputs)  # neither meets a cache that the last case or the other side left cold
+        calls = {False: base(inputs), True: work(inputs)}
+        calls[False](), calls[True]()  # neither meets a cache that the last case or the other side left cold
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(SLOTS_A_BLOCK):
             for is_work in (work_first, not work_first):
-                seconds[is_work].append(_slot(work if is_work else base, inputs, repeats))
+                seconds[is_work].append(_slot(calls[is_work], repeats))
             work_first = not work_first
         ratios.append(math.log(min(seconds[True]) / min(seconds[False])))
         shortest = min(shortest, min(seconds[False]) / repeats)
@@ -274,36 +278,37 @@ def _error_of_median(values: list[float]) -> float:
     return MEDIAN_ERROR * deviation / math.sqrt(len(values))
 
 
-def _relocated(inputs: Inputs, order: random.Random) -> Inputs:
+def _relocated(inputs: Any, order: random.Random) -> Any:
     """The inputs copied to new places in memory, each at a random offset within a page.
 
     The time of one function can differ by half with the low bits of its arrays' addresses (a load that follows a store
     4096 bytes apart waits for it). Both sides meet each layout, and the median over blocks meets many.
     """
 
-    def moved(array: FloatArray) -> FloatArray:
+    def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         room = np.empty(array.nbytes + PAGE_BYTES, dtype=np.uint8)
         offset = order.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
-        place: FloatArray = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+        place: npt.NDArray[Any] = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
         place[...] = array
         return place
 
-    return Inputs(*(moved(getattr(inputs, part.name)) for part in dataclasses.fields(Inputs)))
+    return type(inputs)(*(moved(getattr(inputs, part.name)) for part in dataclasses.fields(inputs)))
 
 
-def _slot(player: Player, inputs: Inputs, repeats: int) -> float:
+def _slot(call: Callable[[], Any], repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
-        player(inputs)
+        call()
     return time.perf_counter() - start
 
 
 def _examined(duel: Duel, base_player: Player, work_player: Player) -> Value:
-    inputs = make_inputs(duel.case, SEED)
+    operation = operations()[duel.case.operation]
+    inputs = operation.make_inputs(duel.case, SEED)
     # PyTorch is not asked: with it in the process, each of memray's readings takes twice as long.
-    reference = make_reference(inputs, SEED, ask_pytorch=False)
-    base_wrong, base_peak = _examine_side(partial(base_player, inputs), reference)
-    work_wrong, work_peak = _examine_side(partial(work_player, inputs), reference)
+    reference = operation.make_reference(inputs, SEED, ask_pytorch=False)
+    base_wrong, base_peak = _examine_side(base_player(inputs), operation, reference)
+    work_wrong, work_peak = _examine_side(work_player(inputs), operation, reference)
     return Value(
         duel.label,
         base_wrong=base_wrong,
@@ -313,10 +318,10 @@ def _examined(duel: Duel, base_player: Player, work_player: Player) -> Value:
     )
 
 
-def _examine_side(call: Callable[[], Any], reference: Reference) -> tuple[str, int | None]:
+def _examine_side(call: Callable[[], Any], operation: Operation, reference: Any) -> tuple[str, int | None]:
     """What is wrong with a side's result (empty: nothing) and its peak bytes (None if it raises)."""
     try:
-        reason = judge(call(), reference).reason
+        reason = operation.judge(call(), reference).reason
         return reason, read_peak(call).peak_bytes
     except Exception as error:
         return f"raises {type(error).__name__}: {error}", None

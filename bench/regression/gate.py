@@ -20,11 +20,10 @@ from scipy import stats
 
 from ..cases import Case
 from ..implementations import Implementation
+from ..operations import operations
 from .duet import Duel, Effort, Side, Task, Value, run_worker
 
-# From 1 x 10 to 256 x 4096; an implementation meets those shapes whose call is predicted to be short.
-SHAPES = ((1, 10), (8, 32), (16, 64), (1, 512), (32, 512), (256, 512), (256, 4096))
-LONGEST_CALL_S = 0.003
+LONGEST_CALL_S = 0.003  # as predicted; a case whose call would take longer is left out
 PREDICTION_BYTES_PER_S = 1e10
 CONTROL_CASE = Case("softmax", "vectorized", 32, 512, "float64", "normal")
 SAME, PADDED = "control: base against itself", "control: base against itself, padded"
@@ -144,7 +143,7 @@ def cases_of(implementations: Mapping[tuple[str, str], Implementation]) -> list[
     return [
         case
         for operation, name in implementations
-        for batch, features in SHAPES
+        for batch, features in (operations()[operation].checked_shapes if operation in operations() else ())
         for case in [Case(operation, name, batch, features, "float64", "normal")]
         if implementations[operation, name].traffic(batch, features, case.itemsize) / PREDICTION_BYTES_PER_S
         <= LONGEST_CALL_S
@@ -301,8 +300,9 @@ def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
 
 
 def case_label(case: Case) -> str:
-    """A case of the check in a few words; what all of them share is left out."""
-    return f"{case.implementation} {case.batch} × {case.features}"
+    """A case of the check in a few words; what most of them share is left out."""
+    operation = "" if case.operation == CONTROL_CASE.operation else f" {case.operation}"
+    return f"{case.implementation} {case.batch} × {case.features}{operation}"
 
 
 def duels_of(

@@ -1,0 +1,186 @@
+"""Softmax and cross-entropy together, the mean loss over the batch: forward, backward, and both.
+
+The reference starts from the logits, so a right result may differ from it by what a rounded exponential loses: one ulp
+of a probability for each unit of its logit's distance from the row's maximum.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import cases, oracle
+from ..cases import Case
+from ..implementations import FloatArray
+from ..implementations.cross_entropy import BACKWARD, BOTH, FORWARD
+from ..oracle import CHUNK_ITEMS, STEP, TOLERANCES, Reference, Verdict
+from . import Operation
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """A case's arrays: [B, N] in its dtype, but ``labels``, B integers, whose one-hot form is ``targets``."""
+
+    logits: FloatArray
+    probs: FloatArray
+    log_probs: FloatArray
+    targets: FloatArray
+    labels: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class LossReference:
+    """What a right result is: the mean loss with the unit of its error, and the gradient's reference."""
+
+    loss: float
+    loss_unit: float
+    gradient: Reference
+
+
+def make_inputs(case: Case, seed: int) -> LossInputs:
+    """The inputs of a case; its logits are those of softmax at the same shape, dtype and distribution.
+
+    Labels are drawn from the probabilities themselves, as if the network knew how sure it may be: a label whose
+    probability underflows to 0 would make some implementations fail, which is the accuracy study's matter.
+    """
+    made = cases.make_inputs(case, seed)
+    noise = np.random.default_rng([seed, case.batch, case.features]).gumbel(size=made.logits.shape)
+    labels = (made.logits + noise).argmax(axis=1)  # by the Gumbel-max method a draw from softmax(logits)
+    return with_labels(made.logits, made.probs, labels)
+
+
+def with_labels(logits: FloatArray, probs: FloatArray, labels: npt.NDArray[np.intp]) -> LossInputs:
+    """Inputs of given logits [B, N], their probs, and labels [B]."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    targets = np.zeros_like(logits)
+    targets[np.arange(len(labels)), labels] = 1.0
+    return LossInputs(logits, probs, log_probs, targets, labels)
+
+
+def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -> LossReference:
+    """The loss and its gradient from the logits in higher precision, with the gradient's two witnesses.
+
+    The directional derivative is that of each row's share of the mean loss, along a direction drawn from ``seed``.
+    Where NumPy has no float wider than float64, its own reference is good to a few ulp of the terms.
+    """
+    logits, targets, labels = inputs.logits, inputs.targets, inputs.labels
+    batch, info = len(logits), np.finfo(logits.dtype)
+    expected, remainder, unit = np.empty_like(logits), np.empty_like(logits), np.empty_like(logits)
+    losses, loss_units = np.empty(batch), np.empty(batch)
+    step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
+    for start in range(0, batch, step):
+        chunk = slice(start, start + step)
+        shifted, probs, log_sums = _wide_softmax(logits[chunk])
+        exact = (probs - targets[chunk]) / batch  # [rows, N]
+        expected[chunk] = exact
+        remainder[chunk] = exact - expected[chunk]
+        distance = np.where(np.isfinite(shifted), -shifted, 0.0)
+        terms = (probs * (1.0 + distance) + targets[chunk]) / batch
+        np.maximum((terms * info.eps).astype(logits.dtype), info.smallest_subnormal, out=unit[chunk])
+        picked = shifted[np.arange(len(shifted)), labels[chunk]]
+        losses[chunk] = log_sums - picked
+        loss_units[chunk] = 1.0 + log_sums - picked
+    direction = np.random.default_rng(seed).integers(0, 2, size=logits.shape, dtype=np.int8) * np.int8(2) - np.int8(1)
+    gradient = Reference(
+        rows=slice(None),
+        expected=expected,
+        remainder=remainder,
+        unit=unit,
+        direction=direction,
+        slope=_central_difference(logits, labels, direction),
+        autograd=_autograd(logits, labels) if ask_pytorch and importlib.util.find_spec("torch") else None,
+        grad_scale=np.full(batch, 1.0 / batch),
+    )
+    return LossReference(float(losses.mean()), float(loss_units.mean() * info.eps), gradient)
+
+
+def judge_forward(result: object, reference: LossReference) -> Verdict:
+    """The verdict on (loss, residual): the loss is judged, the residual only when a backward uses it."""
+    loss = result[0] if isinstance(result, tuple) and len(result) == 2 else result
+    return _judge_loss(loss, reference)
+
+
+def judge_backward(result: object, reference: LossReference) -> Verdict:
+    """The verdict on grad_logits."""
+    return oracle.judge(result, reference.gradient)
+
+
+def judge_both(result: object, reference: LossReference) -> Verdict:
+    """The verdict on (loss, grad_logits): the worse of the two."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        return Verdict(False, np.nan, f"returned {type(result).__name__}, expected (loss, grad_logits)")
+    verdicts = _judge_loss(result[0], reference), judge_backward(result[1], reference)
+    wrong = next((verdict for verdict in verdicts if not verdict.right), None)
+    return wrong or Verdict(True, max(verdict.max_error_ulp for verdict in verdicts))
+
+
+def _judge_loss(loss: object, reference: LossReference) -> Verdict:
+    if np.ndim(loss) != 0 or not isinstance(loss, float | np.floating):  # type: ignore[arg-type]
+        return Verdict(False, np.nan, f"loss is {type(loss).__name__}, expected one float")
+    error_ulp = abs(float(loss) - reference.loss) / reference.loss_unit
+    allowed = TOLERANCES[str(reference.gradient.expected.dtype)].terms_ulp
+    if not error_ulp <= allowed:
+        return Verdict(
+            False,
+            np.inf if np.isnan(error_ulp) else error_ulp,
+            f"loss wrong by {error_ulp:.3g} ulp of its terms (allowed {allowed:g}): "
+            f"got {float(loss):.9g}, expected {reference.loss:.9g}",
+        )
+    return Verdict(True, error_ulp)
+
+
+def _wide_softmax(logits: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Logits minus the row's maximum, softmax, and the logarithm of the sum of exponentials, in the widest float."""
+    wide: FloatArray = logits.astype(np.float64 if logits.dtype == np.float32 else np.longdouble)
+    wide -= wide.max(axis=1, keepdims=True)
+    exponentials = np.exp(wide)
+    sums = exponentials.sum(axis=1, keepdims=True)
+    return wide, exponentials / sums, np.log(sums[:, 0])
+
+
+def _central_difference(
+    logits: FloatArray, labels: npt.NDArray[np.intp], direction: npt.NDArray[np.int8]
+) -> FloatArray:
+    """(f(z + hu) - f(z - hu)) / 2h of each row's f(z) = -log softmax(z)[y] / B: [B]."""
+    slopes = np.empty(len(logits))
+    step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
+    for start in range(0, len(logits), step):
+        chunk = slice(start, start + step)
+        shifted = logits[chunk] - logits[chunk].max(axis=1, keepdims=True)
+        offset = STEP * direction[chunk]
+        ahead, behind = (np.log(np.exp(shifted + sign * offset).sum(axis=1)) for sign in (1.0, -1.0))
+        # The label's own logit makes a difference of exactly 2hu[y], which is taken out beforehand.
+        at_label = direction[chunk][np.arange(len(shifted)), labels[chunk]]
+        slopes[chunk] = ((ahead - behind) / (2 * STEP) - at_label) / len(logits)
+    return slopes
+
+
+def _autograd(logits: FloatArray, labels: npt.NDArray[np.intp]) -> FloatArray:
+    """PyTorch's gradient of its own cross_entropy."""
+    import torch  # noqa: PLC0415 - an extra
+
+    leaf = torch.from_numpy(logits).requires_grad_()
+    torch.nn.functional.cross_entropy(leaf, torch.from_numpy(labels)).backward()
+    gradient: FloatArray = leaf.grad.numpy()
+    return gradient
+
+
+OPERATIONS = tuple(
+    Operation(
+        name=name,
+        title=title,
+        baseline="two_nodes_jacobian",
+        arrays_moved=2,
+        checked_shapes=shapes,
+        make_inputs=make_inputs,
+        make_reference=make_reference,
+        judge=judge,
+    )
+    for name, title, shapes, judge in (
+        (BOTH, "softmax and cross-entropy, forward and backward", ((32, 10), (32, 512)), judge_both),
+        (FORWARD, "softmax and cross-entropy, forward", ((32, 512),), judge_forward),
+        (BACKWARD, "softmax and cross-entropy, backward", ((32, 512),), judge_backward),
+    )
+)
