@@ -17,7 +17,7 @@ RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots check gate-quality baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots check gate-quality accuracy baseline test lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ check: $(STAMP) ## find what got slower, larger or wrong: against HEAD, or BASE=
 
 gate-quality: $(STAMP) ## try the check on known changes for MINUTES (60 unless given), store and draw the outcomes
 	$(BIN)/softmax-bench gate-quality $(if $(MINUTES),--minutes=$(MINUTES))
+
+accuracy: $(STAMP) ## measure how exact loss and gradient are from small logits to large, store and draw (a minute)
+	$(BIN)/softmax-bench accuracy
 
 # The old baseline comes back where the new one is not completed.
 baseline: $(STAMP) ## measure results/reference and plots/reference anew; nothing else moves them

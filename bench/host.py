@@ -29,10 +29,10 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that bear on a measurement."""
+def versions(extras: tuple[str, ...] = ()) -> dict[str, str]:
+    """The versions of Python and of the libraries that bear on a measurement, and of further packages."""
     found = {"python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
+    for package in (*RECORDED_PACKAGES, *extras):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

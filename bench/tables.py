@@ -6,12 +6,13 @@ import fcntl
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .errors import UserError
+from .files import replace_file
 
 RowType = TypeVar("RowType")
 
@@ -75,6 +76,17 @@ class Table(Generic[RowType]):
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             os.truncate(self.path, whole)
+
+
+def write_table(path: Path, rows: Sequence[Any]) -> Path:
+    """Store a table of one or more rows in place of the one that is there, whole or not at all. Returns the path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    columns = columns_of(type(rows[0]))
+    lines = [_csv_line(columns), *(_csv_line(_stored(getattr(row, column)) for column in columns) for row in rows)]
+    return replace_file(path, "".join(lines))
 
 
 def columns_of(row_type: type) -> dict[str, Any]:

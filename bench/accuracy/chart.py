@@ -1,0 +1,88 @@
+"""The charts of the accuracy study, from its stored rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from ..charts import COLOURS, MARKS, STYLE
+from .study import CHARTED_SHAPE, DTYPES, SHAPES
+
+CHARTED_SCALE = 10.0
+LEAST_ULP = 0.05  # a smaller error, a chance hit, is drawn here
+ERRORS = {"loss_error_ulp": "loss", "grad_error_ulp": "gradient, worst element"}
+BESIDE = 0.1  # of a place between the marks of two implementations, so that equal errors do not hide each other
+
+
+def accuracy_by_scale(rows: pd.DataFrame, caption: str) -> Figure:
+    """Error of loss and gradient against the scale of the logits, a panel per dtype."""
+    batch, features = CHARTED_SHAPE
+    mine = rows[(rows["batch"] == batch) & (rows["features"] == features)]
+    scales = sorted(mine["scale"].unique())
+    title = f"How exact are loss and gradient as logits grow?  ({batch} × {features})"
+    places = mine["scale"].map(scales.index)
+    names = [f"{scale:g}" for scale in scales]
+    return _figure(mine.assign(place=places), names, "standard deviation of the logits", title, caption)
+
+
+def accuracy_by_shape(rows: pd.DataFrame, caption: str) -> Figure:
+    """Error of loss and gradient at one scale of the logits against the shape, a panel per dtype."""
+    mine = rows[rows["scale"] == CHARTED_SCALE]
+    title = f"How exact are loss and gradient by shape?  (standard deviation of the logits {CHARTED_SCALE:g})"
+    names = [f"{batch} × {features}" for batch, features in SHAPES]
+    shapes = zip(mine["batch"], mine["features"], strict=True)
+    places = [SHAPES.index((int(batch), int(features))) for batch, features in shapes]
+    return _figure(mine.assign(place=places), names, "batch × features", title, caption)
+
+
+def _figure(rows: pd.DataFrame, names: Sequence[str], label: str, title: str, caption: str) -> Figure:
+    """A row of panels for each kind of error, a panel per dtype, against the column ``place``."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(16.0, 8.0), layout="constrained")
+        figure.suptitle(title, fontweight="bold", fontsize=13)
+        figure.supxlabel(caption, fontsize=7.5, color="#444444")
+        panels = figure.subplots(len(ERRORS), len(DTYPES), sharey="row")
+        for line, (column, name) in zip(panels, ERRORS.items(), strict=True):
+            for panel, dtype in zip(line, DTYPES, strict=True):
+                _draw(panel, rows[rows["dtype"] == dtype], column, wall=30.0 * float(rows[column].max()))
+                panel.set(title=f"{dtype}: {name}", xlabel=label, xlim=(-0.5, len(names) - 0.5))
+                panel.set_xticks(range(len(names)), names)
+            line[0].set_ylabel("error in ulp")
+        handles = {str(one.get_label()): one for panel in panels.flat for one in panel.get_lines()[1::2]}
+        figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+        return figure
+
+
+def _draw(panel: Axes, rows: pd.DataFrame, column: str, wall: float) -> None:
+    """A line an implementation; what is not finite stands on a grey line, the wall, above all errors."""
+    panel.set_yscale("log")
+    panel.axhline(wall, color="#888888", linewidth=1.0)
+    panel.annotate(
+        "NaN or infinity",
+        (0.005, wall),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=7.5,
+        color="#555555",
+    )
+    for number, name in enumerate(dict.fromkeys(rows["implementation"])):
+        mine = rows[rows["implementation"] == name]
+        style: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKS[number % len(MARKS)],
+            "markersize": 4.5,
+        }
+        x = mine["place"].to_numpy(dtype=float) + BESIDE * (number - 3)
+        errors = mine[column].to_numpy(dtype=float)
+        panel.plot(x, np.maximum(errors, LEAST_ULP), linewidth=1.1, label=name, **style)
+        panel.plot(x, np.where(np.isnan(errors), wall, np.nan), linestyle="none", **style)
+    panel.set_ylim(LEAST_ULP / 2, 8 * wall)
+    panel.yaxis.set_major_locator(LogLocator(base=10, numticks=12))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e5 else f"{value:.0e}"))
+    panel.yaxis.set_minor_locator(NullLocator())

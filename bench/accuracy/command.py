@@ -1,0 +1,79 @@
+"""The command accuracy."""
+
+import json
+from collections.abc import Iterator
+
+import click
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from ..host import ROOT
+from .study import load_accuracies, measure, store
+
+RESULTS, PLOTS = ROOT / "results" / "accuracy", ROOT / "plots" / "accuracy"
+
+
+@click.command()
+@click.option("--draw-only", is_flag=True, help="draw the stored rows, measure none")
+def accuracy(*, draw_only: bool) -> None:
+    """Measure how exact loss and gradient of softmax and cross-entropy are, store and draw the errors."""
+    from ..charts import write_figure  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+    from .chart import accuracy_by_scale, accuracy_by_shape  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    if not draw_only:
+        with Status("", console=Console(stderr=True)) as status:
+            store(list(measure(status.update)), RESULTS)
+    rows = load_accuracies(RESULTS)
+    console.print(to_table(rows))
+    for sentence in sentences(rows):
+        console.print(sentence, soft_wrap=True)
+    caption = _caption(rows)
+    for chart in (accuracy_by_scale, accuracy_by_shape):
+        figure = chart(rows, caption)
+        for ending in ("png", "svg"):
+            click.echo(write_figure(figure, PLOTS / f"{chart.__name__}.{ending}"))
+
+
+def sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """What to use when, from the figures."""
+    by_name = rows.groupby("implementation")[["not_finite_losses", "not_finite_elements"]].sum().sum(axis=1)
+    always = [name for name in dict.fromkeys(rows["implementation"]) if by_name[name] == 0]
+    yield f"Finite at every scale, dtype and shape: {', '.join(always)}."
+    for dtype in dict.fromkeys(rows["dtype"]):
+        mine = rows[rows["dtype"] == dtype]
+        failing = mine[mine["reason"] != ""].groupby("implementation")["scale"].min().sort_values()
+        if len(failing):
+            told = ", ".join(f"{name} from {scale:g}" for name, scale in failing.items())
+            yield f"Not finite in {dtype}: {told} (scale of the logits)."
+
+
+def to_table(rows: pd.DataFrame) -> Table:
+    """The worst finite errors over all scales and shapes, and the scale from which results are not finite."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("\ndtype")
+    table.add_column("\nimplementation", no_wrap=True)
+    for heading in ("worst error of\nloss, ulp", "of the\ngradient, ulp", "not finite\nfrom scale"):
+        table.add_column(heading, justify="right")
+    for dtype, of_dtype in rows.groupby("dtype", sort=False):
+        label = str(dtype)
+        for name, mine in of_dtype.groupby("implementation", sort=False):
+            errors = [f"{mine[column].max():.3g}" for column in ("loss_error_ulp", "grad_error_ulp")]
+            failing = mine.loc[mine["reason"] != "", "scale"]
+            table.add_row(label, str(name), *errors, f"{failing.min():g}" if len(failing) else "never")
+            label = ""
+        table.add_section()
+    return table
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    description = json.loads((RESULTS / "run.json").read_text(encoding="utf-8"))
+    versions = description["versions"]
+    return (
+        f"Largest of {rows['draws'].max()} draws: normal logits, uniform labels. Loss: ulp of the exact loss; "
+        f"gradient: ulp of (probs + targets) / batch. {description['machine']['cpu']} · NumPy {versions['numpy']}, "
+        f"PyTorch {versions['torch']} · {description['started'][:10]}"
+    )
