@@ -13,7 +13,7 @@ from .units import quantity
 # reference (expected, remainder, unit, and a result being judged with two temporaries).
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
-DEFAULT_CALL_BUDGET_S = 1.5
+DEFAULT_CALL_BUDGET_S = 1.0
 
 
 @dataclass(frozen=True)

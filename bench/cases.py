@@ -80,7 +80,9 @@ class Grid:
 
 GRIDS = {
     "quick": Grid(batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512)),
-    "default": Grid(batch=(1, 8, 32, 128, 512), features=(10, 32, 128, 512, 2048, 8192)),
+    "default": Grid(
+        batch=(1, 8, 32, 128, 512), features=(10, 32, 128, 512, 2048, 8192), loss_features=(10, 32, 128, 512, 8192)
+    ),
     "full": Grid(
         batch=(1, 8, 32, 128, 512),
         features=(10, 32, 128, 512, 2048, 8192, 32768, 131072),

@@ -23,7 +23,7 @@ def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None
     assert len(softmax) == (5 * 6 + 1) * len({case.implementation for case in softmax})
     loss = Selection(operation=("softmax_cross_entropy",)).cases()
     assert {case.batch for case in loss} == {32}
-    assert len(loss) == 6 * len({case.implementation for case in loss})
+    assert len(loss) == 5 * len({case.implementation for case in loss})
 
 
 def test_case_id() -> None:
