@@ -5,6 +5,7 @@ A chart shows one slice of the table: one operation, dtype, distribution of logi
 
 import io
 import itertools
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ STYLE: dict[Any, Any] = {
 TIMES = "(line: median, band: quartiles)"
 PEAKS = "(solid: measured, dotted: predicted, hollow: skipped)"
 PANEL_COLUMNS = 3
+TITLE_WIDTH = 9.0  # inches
+CAPTION_CHARACTERS_PER_INCH = 16
 LABEL_ROOM = 0.62  # of a panel's width, added at its right for the lines' names
 LABEL_GAP = 0.055  # of a panel's height, between the middles of two names
 
@@ -194,9 +197,12 @@ def write_figure(figure: Figure, path: Path) -> Path:
 
 
 def _figure(data: Slice, title: str, size_inches: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size_inches, layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.03))
+    """An empty figure, wide enough for its title, its caption in as many lines as it takes."""
+    width = max(size_inches[0], TITLE_WIDTH)
+    figure = Figure(figsize=(width, size_inches[1]), layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.03))
     figure.suptitle(title, fontweight="bold", fontsize=13)
-    figure.supxlabel(data.caption, fontsize=7.5, color="#444444")
+    caption = textwrap.fill(data.caption, int(width * CAPTION_CHARACTERS_PER_INCH))
+    figure.supxlabel(caption, fontsize=7.5, color="#444444")
     return figure
 
 

@@ -66,7 +66,7 @@ def _draw(panel: Axes, rows: pd.DataFrame, column: str, wall: float) -> None:
         "NaN or infinity",
         (0.005, wall),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
+        xytext=(0, 7),
         textcoords="offset points",
         fontsize=7.5,
         color="#555555",
