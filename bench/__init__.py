@@ -10,6 +10,7 @@ either through the [B, N, N] Jacobians diag(p) - outer(p, p) or without them.
 Where things are, each importing only from above itself:
 
     implementations   what is measured; knows nothing of the suite
+    graph             a network as nodes, softmax and loss apart or in one; knows only the implementations
     cases             a case, the grids, the inputs
     oracle            whether a result is right
     clock memory host the instruments
