@@ -20,6 +20,7 @@ Where things are, each importing only from above itself:
     summary charts scaling  what is read from a stored table
     regression        whether a change made an implementation slower, larger or wrong
     verification      whether somebody's own backward is right, and which mistake it makes
+    training          what a wrong backward does to the training of a network
     progress options sweep_command cli bench_backward   the terminal and pytest
 
 ``bench.verify(function)`` says whether somebody's gradient is right; ``bench.assert_vjp(function)`` asserts it.

@@ -20,6 +20,7 @@ COMMANDS = {
     "gate": "bench.regression.command:gate",
     "compare": "bench.regression.command:compare",
     "gate-quality": "bench.regression.command:gate_quality",
+    "train": "bench.training.command:train",
 }
 
 
