@@ -17,7 +17,7 @@ RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots check gate-quality accuracy baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots check gate-quality accuracy train baseline test lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,14 @@ gate-quality: $(STAMP) ## try the check on known changes for MINUTES (60 unless 
 
 accuracy: $(STAMP) ## measure how exact loss and gradient are from small logits to large, store and draw (a minute)
 	$(BIN)/softmax-bench accuracy
+
+with_train = $(if $(findstring train,$(EXTRAS)),$(EXTRAS),$(if $(strip $(EXTRAS)),$(strip $(EXTRAS))$(comma))train)
+train: ## train networks with right and wrong gradients of softmax; SEED=<n> for another seed (about a minute)
+	@$(MAKE) --no-print-directory EXTRAS=$(with_train) .train
+
+.PHONY: .train
+.train: $(STAMP)
+	$(BIN)/softmax-bench train $(if $(SEED),--seed=$(SEED))
 
 # The old baseline comes back where the new one is not completed.
 baseline: $(STAMP) ## measure results/reference and plots/reference anew; nothing else moves them

@@ -10,6 +10,7 @@ either through the [B, N, N] Jacobians diag(p) - outer(p, p) or without them.
 Where things are, each importing only from above itself:
 
     implementations   what is measured; knows nothing of the suite
+    graph             a network as nodes, softmax and loss apart or in one; knows only the implementations
     cases             a case, the grids, softmax's inputs
     oracle            whether a gradient is right
     operations        what is computed: inputs, reference, judge and baseline of each operation
@@ -20,6 +21,8 @@ Where things are, each importing only from above itself:
     summary charts scaling  what is read from a stored table
     regression        whether a change made an implementation slower, larger or wrong
     verification      whether somebody's own backward is right, and which mistake it makes
+    accuracy          how exact loss and gradient are, from small logits to large
+    training          what a wrong backward does to the training of a network
     progress options sweep_command cli bench_backward   the terminal and pytest
 
 ``bench.verify(function)`` says whether somebody's gradient is right; ``bench.assert_vjp(function)`` asserts it.

@@ -313,7 +313,7 @@ def _name_lines(panel: Axes) -> None:
             x, y = to_panel.transform(points[-1])
             ends.append((float(y), float(x), line))
     ends.sort(key=lambda end: end[:2])
-    heights = _spread([y for y, _, _ in ends])
+    heights = spread_apart([y for y, _, _ in ends])
     right = max(x for _, x, _ in ends) + 0.05
     for (y, x, line), height in zip(ends, heights, strict=True):
         panel.annotate(
@@ -329,7 +329,7 @@ def _name_lines(panel: Axes) -> None:
         )
 
 
-def _spread(wanted: list[float]) -> list[float]:
+def spread_apart(wanted: list[float]) -> list[float]:
     """Sorted heights moved apart to ``LABEL_GAP`` with the least total movement of each crowded group."""
     groups: list[list[float]] = []  # wanted heights that stand together
     for height in wanted:

@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "bench.regression.command:compare",
     "gate-quality": "bench.regression.command:gate_quality",
     "accuracy": "bench.accuracy.command:accuracy",
+    "train": "bench.training.command:train",
 }
 
 

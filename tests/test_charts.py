@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.charts import CHARTS, LABEL_GAP, _spread, draw_run, slices_of
+from bench.charts import CHARTS, LABEL_GAP, spread_apart, draw_run, slices_of
 from bench.errors import UserError
 from bench.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
 
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written_is_told(stored: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("wanted", [[0.5], [0.5, 0.5, 0.5], [0.1, 0.11, 0.5, 0.51], [0.0, 0.01, 0.99, 1.0]])
 def test_names_keep_their_order_and_do_not_overlap(wanted: list[float]) -> None:
-    heights = _spread(wanted)
+    heights = spread_apart(wanted)
     assert all(above - below > LABEL_GAP * 0.999 for below, above in itertools.pairwise(heights))
     assert heights[0] >= 0.0
     assert heights[-1] <= 1.0

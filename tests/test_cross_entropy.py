@@ -90,12 +90,12 @@ def bad_inputs() -> list[tuple[str, LossInputs, str]]:
     return [
         ("labels", replaced(good, labels=labels), "labels: 6 in row 2, and there are features 0 to 5"),
         ("labels", replaced(good, labels=negative), "labels: -1 in row 0, and there are features 0 to 5"),
-        ("labels", replaced(good, labels=good.labels[:3]), "logits of shape (4, 6) and labels of shape (3,)"),
+        ("labels", replaced(good, labels=good.labels[:3]), "labels of shape (3,) for (4, 6): must be [batch]"),
         ("labels", replaced(good, labels=good.labels.astype(float)), "labels are float64, and must be integers"),
         ("labels", replaced(good, logits=nan), "logits: NaN in row 3, column 4"),
         ("targets", replaced(good, targets=targets), "targets: row 1 sums to 1.8, and one-hot rows sum to 1"),
-        ("targets", replaced(good, targets=good.targets[:, :5]), "targets of shape (4, 5): both must be"),
-        ("targets", replaced(good, targets=good.targets[0]), "targets of shape (6,): both must be"),
+        ("targets", replaced(good, targets=good.targets[:, :5]), "targets of shape (4, 5) for (4, 6): both must be"),
+        ("targets", replaced(good, targets=good.targets[0]), "targets of shape (6,) for (4, 6): both must be"),
         ("targets", replaced(good, logits=nan), "logits: NaN in row 3, column 4"),
     ]
 

@@ -208,9 +208,7 @@ def check_targets(logits: FloatArray, targets: npt.NDArray[np.generic]) -> None:
         ValueError: logits or targets are not [B, N], or a row of targets does not sum to 1.
     """
     if logits.ndim != 2 or targets.shape != logits.shape:
-        raise ValueError(
-            f"logits of shape {logits.shape} and targets of shape {targets.shape}: both must be [batch, features]"
-        )
+        raise ValueError(f"targets of shape {targets.shape} for {logits.shape}: both must be [batch, features]")
     sums = targets.sum(axis=1)
     wrong = ~(np.abs(sums - 1.0) <= np.sqrt(np.finfo(logits.dtype).eps))
     if wrong.any():
@@ -225,9 +223,7 @@ def check_labels(logits: FloatArray, labels: Labels) -> None:
         ValueError: logits are not [B, N] or labels not B integers, or a label is not in 0 ... N - 1.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"logits of shape {logits.shape} and labels of shape {labels.shape}: must be [batch, features] and [batch]"
-        )
+        raise ValueError(f"labels of shape {labels.shape} for {logits.shape}: must be [batch] for [batch, features]")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels are {labels.dtype}, and must be integers")
     wrong = (labels < 0) | (labels >= logits.shape[1])

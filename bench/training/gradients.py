@@ -1,0 +1,179 @@
+"""The gradients that the networks are trained with: every right backward of the suite, and every known mistake.
+
+What a mistake may ask for is given to it by name: ``logits``, ``probs``, ``grad_output`` and ``targets``.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..graph import CrossEntropy, Node, SoftMax, SoftmaxCrossEntropy
+from ..implementations import FloatArray, Implementation, registered
+from ..implementations.cross_entropy import BACKWARD, BOTH
+from ..implementations.mistaken import MISTAKES, Mistake
+from ..implementations.softmax import vectorized
+
+RIGHT, MISTAKEN = "right", "mistaken"
+FUSED = "fused"
+# The question's own last attempt: its loss node has the gradient of softmax and cross-entropy together, and its softmax
+# node multiplies that by the Jacobian's diagonal. Two mistakes at once, neither of which is known by the other's name.
+QUESTIONS_PAIR = ("fused_gradient_at_loss_node", "diagonal_only")
+
+Backward = Callable[..., FloatArray]
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What a network gets as its backward.
+
+    ``softmax`` is the backward of a softmax node of its own, ``loss`` that of the loss's node, None for the graph's
+    own. Without ``softmax``, softmax and loss are one node, and ``loss`` is the backward of both.
+    """
+
+    kind: str
+    operation: str
+    name: str
+    softmax: Backward | None = None
+    loss: Backward | None = None
+
+
+class Clock:
+    """A context manager that adds up the seconds spent within it."""
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+        self._started_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._started_s = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.spent_s += time.perf_counter() - self._started_s
+
+
+class Loss(CrossEntropy):
+    """The loss's own node, its gradient given."""
+
+    def __init__(self, probs: Node, targets: npt.ArrayLike, backward: Backward) -> None:
+        super().__init__(probs, targets)
+        self._backward = backward
+
+    def grad_inputs(self) -> tuple[FloatArray, ...]:
+        """Gradient of the probabilities."""
+        (probs,) = self.inputs
+        return (self._backward(probs=probs.data, targets=self.targets),)
+
+
+class SoftmaxAndLoss(SoftmaxCrossEntropy):
+    """Softmax and loss in one node, its gradient given and timed."""
+
+    def __init__(self, logits: Node, targets: npt.ArrayLike, backward: Backward, clock: Clock) -> None:
+        super().__init__(logits, targets)
+        self.labels = self.targets.argmax(axis=1)
+        self._backward = backward
+        self._clock = clock
+
+    def grad_inputs(self) -> tuple[FloatArray, ...]:
+        """Gradient of the logits."""
+        (logits,) = self.inputs
+        with self._clock:
+            return (
+                self._backward(
+                    logits=logits.data,
+                    probs=self.probs,
+                    log_probs=self.log_probs,
+                    targets=self.targets,
+                    labels=self.labels,
+                ),
+            )
+
+
+def softmax_node(logits: Node, gradient: Gradient, clock: Clock) -> Node:
+    """Softmax as a node of its own with the gradient's backward, timed by the clock."""
+    backward = gradient.softmax or _answering(vectorized, ("probs", "grad_output"))
+
+    def vjp(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+        with clock:
+            return backward(logits=logits.data, probs=probs, grad_output=grad_output)
+
+    return SoftMax(logits, vjp)
+
+
+def loss_node(logits: Node, targets: npt.ArrayLike, gradient: Gradient, clock: Clock) -> Node:
+    """Softmax and cross-entropy, as one node or as two, with the gradient's backward."""
+    if gradient.softmax is not None:
+        probs = softmax_node(logits, gradient, clock)
+        return CrossEntropy(probs, targets) if gradient.loss is None else Loss(probs, targets, gradient.loss)
+    assert gradient.loss is not None  # noqa: S101 - a gradient is of the one or of the other, or of both
+    return SoftmaxAndLoss(logits, targets, gradient.loss, clock)
+
+
+def gradients_of_softmax() -> Iterator[Gradient]:
+    """Every backward of softmax alone: the registered implementations, then the known mistakes."""
+    for spec in registered().values():
+        if spec.operation == "softmax":
+            yield Gradient(RIGHT, "softmax", spec.name, softmax=_right(spec))
+    for mistake in _mistakes("softmax"):
+        yield Gradient(MISTAKEN, "softmax", mistake.name, softmax=_mistaken(mistake))
+
+
+def gradients_of_last_layer() -> Iterator[Gradient]:
+    """Every backward of softmax followed by cross-entropy, the right ones first.
+
+    Softmax and loss are one node or two. The question's SoftmaxLoss is the one node, ``fused``: it is right.
+    """
+    for (operation, name), spec in registered().items():
+        if operation == BACKWARD and not spec.divides_by_probs:  # those that divide are the two nodes
+            yield Gradient(RIGHT, BOTH, name, loss=_right(spec))
+    yield from gradients_of_softmax()
+    for mistake in _mistakes("softmax_cross_entropy"):
+        yield Gradient(MISTAKEN, mistake.operation, mistake.name, loss=_mistaken(mistake))
+    right_softmax = _answering(vectorized, ("probs", "grad_output"))
+    for mistake in _mistakes("cross_entropy"):
+        yield Gradient(MISTAKEN, mistake.operation, mistake.name, softmax=right_softmax, loss=_mistaken(mistake))
+    at_loss, at_softmax = MISTAKES["cross_entropy", QUESTIONS_PAIR[0]], MISTAKES["softmax", QUESTIONS_PAIR[1]]
+    yield Gradient(
+        MISTAKEN,
+        "cross_entropy+softmax",
+        "+".join(QUESTIONS_PAIR),
+        softmax=_mistaken(at_softmax),
+        loss=_mistaken(at_loss),
+    )
+
+
+def _mistakes(operation: str) -> Iterator[Mistake]:
+    return (mistake for mistake in MISTAKES.values() if mistake.operation == operation)
+
+
+def _mistaken(mistake: Mistake) -> Backward:
+    return _answering(mistake.function, mistake.arguments)
+
+
+def _right(spec: Implementation) -> Backward:
+    if not spec.writes_out:
+        return _answering(spec.function, spec.arguments)
+    array_of = functools.cache(np.empty)  # one array a shape for the whole training: what `out` is for
+
+    def backward(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+        grad_logits: FloatArray = spec.function(probs, grad_output, out=array_of(probs.shape))
+        return grad_logits
+
+    return _answering(backward, spec.arguments)
+
+
+def _answering(function: Backward, arguments: tuple[str, ...]) -> Backward:
+    """The function as one that is offered all there is and takes what it asks for."""
+
+    def backward(**offered: Any) -> FloatArray:
+        return function(**{name: offered[name] for name in arguments})
+
+    return backward
