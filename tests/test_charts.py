@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.charts import CHARTS, LABEL_GAP, spread_apart, draw_run, slices_of
+from bench.charts import CHARTS, LABEL_GAP, draw_run, slices_of, spread_apart
 from bench.errors import UserError
 from bench.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
 
