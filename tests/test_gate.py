@@ -194,6 +194,7 @@ def duel_of(folders: tuple[Path, Path]) -> Duel:
     return Duel("vectorized", case, *(Side(str(folder), "vectorized") for folder in folders))
 
 
+@pytest.mark.slow
 def test_an_extra_copy_is_found_by_memory_and_by_time(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "(grad_output - (grad_output * probs)", "(grad_output.copy() - (grad_output.copy() * probs)")
     check = judge_duels([duel_of(two_copies)], controls_of(str(two_copies[0])), Rule(), "base", lambda _: None)
@@ -293,6 +294,7 @@ def test_interrupted_it_leaves_no_process_and_no_file(tmp_path: Path, signalled:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_compare_tells_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def twice(probs, grad_output):\n"
@@ -308,6 +310,24 @@ def test_compare_tells_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxB
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert content["exit"] == 1
     assert any(finding["verdict"] == "slower" and finding["ratio"] > 1.5 for finding in content["findings"])
+
+
+@pytest.mark.slow
+def test_compare_takes_functions_of_another_operation_by_the_names_of_their_arrays(
+    softmax_bench: SoftmaxBench, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def backward(probs, targets):\n    return (probs - targets) / len(probs)\n\n\n"
+        "def misnamed(p, t):\n    return (p - t) / len(p)\n",
+        encoding="utf-8",
+    )
+    case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
+    told = softmax_bench("compare", "fused", "mine.py:backward", *case)
+    assert told.returncode in (0, 2), told.stderr
+    assert "mine.py:backward against fused at 16 × 64" in told.stdout
+    told = softmax_bench("compare", "fused", "mine.py:misnamed", *case, "--fail-above=3%")
+    assert told.returncode == 1
+    assert "has no attribute 'p'" in told.stdout
 
 
 @pytest.mark.parametrize(

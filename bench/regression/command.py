@@ -74,7 +74,7 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
 @click.option("--features", default=512, show_default=True, type=click.IntRange(min=1))
 @click.option("--dtype", default="float64", show_default=True)
 @click.option("--logits", default="normal", show_default=True)
-@click.option("--operation", default="softmax", show_default=True, help="what implementations given by name compute")
+@click.option("--operation", default="softmax", show_default=True, help="what both compute")
 @click.option("--fail-above", metavar="SHARE", help="exit with 1 where B is slower than A by more, as in 3%")
 @_output_options
 def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, junit: Path | None, **case: Any) -> None:
@@ -151,7 +151,7 @@ def _side(text: str, operation: str) -> Side:
     if colon:
         if place.endswith(".py"):
             place = str(Path(place).resolve())
-        return Side(place, name, is_package=False)
+        return Side(place, name, operation, is_package=False)
     if (operation, text) not in registered():
         known = ", ".join(name for its_operation, name in registered() if its_operation == operation)
         raise UserError(

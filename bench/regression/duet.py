@@ -11,6 +11,7 @@ The parent sends a fresh interpreter a `Task` as JSON and gets a list of `Value`
 import dataclasses
 import gc
 import importlib.util
+import inspect
 import json
 import math
 import os
@@ -29,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..cases import Case
+from ..cases import ARTICLE_OPERATION, Case
 from ..clock import settle_heap
 from ..errors import UserError
 from ..implementations import bind
@@ -178,6 +179,8 @@ class SideLoader:
         else:
             function, writes_out = load_function(f"{side.place}:{side.name}"), False
             arguments = SOFTMAX_ARGUMENTS
+            if side.operation != ARTICLE_OPERATION:  # there arrays are told apart by their names
+                arguments = tuple(inspect.signature(function).parameters)
         if side.padding is not None:
             function = padded(function, side.padding)
         return partial(bind, function, arguments=arguments, writes_out=writes_out)
@@ -247,8 +250,8 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
 
 def _timed(duel: Duel, base: Player, work: Player, order: random.Random, effort: Effort) -> Value:
     inputs = operations()[duel.case.operation].make_inputs(duel.case, SEED)
-    calls = {False: base(inputs), True: work(inputs)}
     try:
+        calls = {False: base(inputs), True: work(inputs)}
         calls[False](), calls[True]()  # first calls allocate what stays
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
@@ -307,8 +310,8 @@ def _examined(duel: Duel, base_player: Player, work_player: Player) -> Value:
     inputs = operation.make_inputs(duel.case, SEED)
     # PyTorch is not asked: with it in the process, each of memray's readings takes twice as long.
     reference = operation.make_reference(inputs, SEED, ask_pytorch=False)
-    base_wrong, base_peak = _examine_side(base_player(inputs), operation, reference)
-    work_wrong, work_peak = _examine_side(work_player(inputs), operation, reference)
+    base_wrong, base_peak = _examine_side(base_player, inputs, operation, reference)
+    work_wrong, work_peak = _examine_side(work_player, inputs, operation, reference)
     return Value(
         duel.label,
         base_wrong=base_wrong,
@@ -318,9 +321,10 @@ def _examined(duel: Duel, base_player: Player, work_player: Player) -> Value:
     )
 
 
-def _examine_side(call: Callable[[], Any], operation: Operation, reference: Any) -> tuple[str, int | None]:
+def _examine_side(player: Player, inputs: Any, operation: Operation, reference: Any) -> tuple[str, int | None]:
     """What is wrong with a side's result (empty: nothing) and its peak bytes (None if it raises)."""
     try:
+        call = player(inputs)
         reason = operation.judge(call(), reference).reason
         return reason, read_peak(call).peak_bytes
     except Exception as error:
