@@ -6,7 +6,7 @@ import pytest
 
 import bench
 from bench.implementations import FloatArray, Implementation, registered
-from bench.implementations.cross_entropy import BACKWARD, BOTH
+from bench.implementations.cross_entropy import BOTH, FORWARD
 from bench.implementations.mistaken import MISTAKES, Mistake
 from bench.implementations.softmax import vectorized
 
@@ -21,19 +21,11 @@ def test_each_mistake_is_recognised_as_itself_and_as_no_other(mistake: Mistake) 
     assert report.diagnosis.computes == mistake.formula
 
 
-# A gradient that is asked for by arrays that `verify` knows; a loss alone is none.
-GRADIENTS = [
-    spec
-    for spec in registered().values()
-    if spec.operation in ("softmax", BOTH, BACKWARD) and "log_probs" not in spec.arguments
-]
+# A loss alone is no gradient.
+GRADIENTS = [spec for spec in registered().values() if spec.operation != FORWARD and not spec.divides_by_probs]
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [spec for spec in GRADIENTS if not spec.divides_by_probs],
-    ids=lambda spec: f"{spec.operation}-{spec.name}",
-)
+@pytest.mark.parametrize("spec", GRADIENTS, ids=lambda spec: f"{spec.operation}-{spec.name}")
 def test_every_implementation_of_the_suite_is_right(spec: Implementation) -> None:
     report = bench.verify(spec.function)
     assert report.right

@@ -14,7 +14,7 @@ from .conventions import GRADS, Convention
 from .roles import has_signature, required_names
 
 RESULTS = ("dinputs", "dinput", "grad_input", "input_grad", "dx", "dX", "dlogits", "grad_logits", "dz", "dZ", *GRADS)
-MATRICES = ("logits", "probs", "grad_output", "targets")  # the roles that are [B, N]
+MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets")  # the roles that are [B, N]
 LEARNING_RATE = 0.125
 Inputs = Mapping[str, Any]
 

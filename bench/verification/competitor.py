@@ -142,6 +142,7 @@ def _inputs(probs: FloatArray, grad_output: FloatArray) -> dict[str, object]:
     return {
         "logits": logits,
         "probs": probs,
+        "log_probs": logits,
         "grad_output": grad_output,
         "targets": np.zeros_like(probs),
         "labels": np.zeros(len(probs), dtype=np.intp),

@@ -26,7 +26,9 @@ BACKWARDS = (
 )  # fmt: skip
 GRADS = ("g", "grad", "gradient", "_grad", "d", "adjoint", "diff", "delta")  # where a graph's node keeps its gradient
 # Roles that a user may name in --signature.
-ROLES = ("logits", "probs", "grad_output", "targets", "labels", "upstream", "axis", "features", "learning_rate")
+ROLES = (
+    "logits", "probs", "log_probs", "grad_output", "targets", "labels", "upstream", "axis", "features", "learning_rate",
+)  # fmt: skip
 LAYOUTS = {
     "rows": "arrays [batch, features]",
     "columns": "features first: arrays [features, batch], axis 0",
@@ -68,8 +70,8 @@ class Convention:
 
     @property
     def recomputes(self) -> bool:
-        """Whether the probabilities are the target's own, from logits."""
-        return bool(self.roles & {"logits", "packed"})
+        """Whether the probabilities are the target's own, from logits or from their logarithms."""
+        return bool(self.roles & {"logits", "log_probs", "packed"})
 
     @property
     def is_single(self) -> bool:

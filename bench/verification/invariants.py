@@ -24,7 +24,7 @@ def broken_invariants(subject: Subject, convention: Convention) -> list[str]:
             "the logits of a row can all be shifted without changing softmax, so each row of grad_logits sums to 0; "
             f"the first of yours sums to {sums[0]:.6g}"
         )
-    rows = ("logits", "probs", "grad_output", "targets", "labels")
+    rows = ("logits", "probs", "log_probs", "grad_output", "targets", "labels")
     other = _value(subject, convention, inputs | {name: _first_row_changed(inputs[name]) for name in rows})
     if other is not None and not _near(other[1:], value[1:]):
         found.append("rows are independent of each other; yours changes in other rows when the first row's inputs do")

@@ -11,6 +11,7 @@ _AXIS = r"axis|dim|axes"
 _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _CONTEXT = r"ctx|context"
 _CACHE = r"cache|caches|saved|memo(ry)?|tape"
+_LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
     r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired"
@@ -28,6 +29,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_RATE, ("learning_rate",)),
     (_CONTEXT, ("context",)),
     (_CACHE, ("cache",)),
+    (_LOG_PROBS, ("log_probs",)),
     (_LOGITS, ("logits",)),
     (_TARGETS, ("targets",)),
     (_GRAD, ("grad_output",)),
@@ -77,6 +79,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
         ("targets",): ("targets", "labels"),
         ("grad_output",): ("upstream", "probs"),
         ("logits",): ("logits",),
+        ("log_probs",): ("log_probs",),
         ("probs",): first,
     }
     packed = ("packed",) if _PACKED.fullmatch(name) else ()

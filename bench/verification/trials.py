@@ -118,6 +118,7 @@ def make_trial(operation: str, reduction: str, case: Case) -> Trial:
     inputs = {
         "logits": logits,
         "probs": probs,
+        "log_probs": log_softmax(logits),
         "grad_output": grad_output,
         "targets": targets,
         "labels": labels,
@@ -132,6 +133,15 @@ def make_trial(operation: str, reduction: str, case: Case) -> Trial:
         inputs,
         *right_gradient(operation, reduction, inputs),
     )
+
+
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """The logarithms of softmax's probabilities, none of them taken: logits - max - log(sum(exp(logits - max)))."""
+    if logits.size == 0:
+        return logits.copy()
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probs
 
 
 def extreme_logits(case: Case) -> FloatArray:

@@ -18,6 +18,7 @@ def worked_row(subject: Subject, convention: Convention, reduction: str) -> list
     inputs: dict[str, Any] = {
         "logits": np.log(PROBS),
         "probs": PROBS,
+        "log_probs": np.log(PROBS),
         "grad_output": GRAD_OUTPUT,
         "targets": TARGETS,
         "labels": LABELS,
