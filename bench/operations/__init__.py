@@ -27,6 +27,7 @@ class Operation:
 
     name: str
     title: str
+    label: str  # of its cases in the regression check, after implementation and shape
     baseline: str  # what speed-ups and memory ratios refer to
     arrays_moved: int
     checked_shapes: tuple[tuple[int, int], ...]

@@ -7,6 +7,7 @@ OPERATIONS = (
     Operation(
         name="softmax",
         title="softmax backward",
+        label="",
         baseline="explicit_jacobian",
         arrays_moved=3,
         # Sizes at which a call takes 2 microseconds to 2 milliseconds. Jacobians of 4 MB and more are not among them:

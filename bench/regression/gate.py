@@ -301,8 +301,7 @@ def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
 
 def case_label(case: Case) -> str:
     """A case of the check in a few words; what most of them share is left out."""
-    operation = "" if case.operation == CONTROL_CASE.operation else f" {case.operation}"
-    return f"{case.implementation} {case.batch} × {case.features}{operation}"
+    return f"{case.implementation} {case.batch} × {case.features} {operations()[case.operation].label}".rstrip()
 
 
 def duels_of(

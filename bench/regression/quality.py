@@ -280,7 +280,8 @@ import json
 import pathlib
 import pytest
 from threadpoolctl import threadpool_limits
-from bench.cases import Case, make_inputs
+from bench.cases import Case
+from bench.operations import operations
 from bench.regression.duet import Side, SideLoader
 
 DUELS = json.loads(pathlib.Path(__file__).with_name("cases.json").read_text())
@@ -289,9 +290,10 @@ LOAD = SideLoader()
 @pytest.mark.parametrize("label", list(DUELS))
 def test_case(benchmark, label):
     one = DUELS[label]
-    player, inputs = LOAD(Side(**one["side"]), "usual"), make_inputs(Case(**one["case"]), 42)
+    case = Case(**one["case"])
+    call = LOAD(Side(**one["side"]), "usual")(operations()[case.operation].make_inputs(case, 42))
     with threadpool_limits(limits=1):
-        benchmark(player, inputs)
+        benchmark(call)
 """
 
 
