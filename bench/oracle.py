@@ -82,9 +82,7 @@ def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Re
     elif not WIDER_FLOAT_EXISTS:
         wide, rows = Fraction, sample_rows(*probs.shape)
     expected, remainder, unit = high_precision_vjp(probs[rows], grad_output[rows], wide)
-    direction = np.random.default_rng(seed).integers(0, 2, size=probs.shape, dtype=np.int8)
-    direction *= 2
-    direction -= 1
+    direction = random_direction(probs.shape, seed)
     return Reference(
         rows=rows,
         expected=expected,
@@ -164,6 +162,14 @@ def high_precision_vjp(
         terms = p * (abs(g) + abs(g * p).sum(axis=1, keepdims=True))
         np.maximum(terms.astype(probs.dtype) * info.eps, info.smallest_subnormal, out=unit[chunk])
     return expected, remainder, unit
+
+
+def random_direction(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.int8]:
+    """An array of +-1 drawn from ``seed``."""
+    direction = np.random.default_rng(seed).integers(0, 2, size=shape, dtype=np.int8)
+    direction *= 2
+    direction -= 1
+    return direction
 
 
 def sample_rows(batch: int, features: int) -> npt.NDArray[np.intp]:

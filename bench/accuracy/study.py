@@ -24,7 +24,7 @@ from ..files import replace_file
 from ..implementations import FloatArray, registered
 from ..implementations.cross_entropy import BOTH, two_nodes_vectorized
 from ..implementations.softmax import softmax_unshifted
-from ..operations.cross_entropy import LossInputs, with_labels
+from ..operations.cross_entropy import LossInputs, wide_softmax, with_labels
 from ..tables import load_table, write_table
 
 DTYPES = ("float16", "float32", "float64")
@@ -114,13 +114,10 @@ def exact_of(inputs: LossInputs) -> Exact:
     loss = mean(log(sum(exp(z - m))) - (z[y] - m)), m the row's maximum; gradient = (p - t) / B.
     """
     info = np.finfo(inputs.logits.dtype)
-    shifted = inputs.logits.astype(np.longdouble)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    sums = exponentials.sum(axis=1, keepdims=True)
+    shifted, probs, log_sums = wide_softmax(inputs.logits, np.longdouble)
     batch = len(shifted)
-    loss = (np.log(sums[:, 0]) - shifted[np.arange(batch), inputs.labels]).mean()
-    probs, targets = exponentials / sums, inputs.targets.astype(np.longdouble)
+    loss = (log_sums - shifted[np.arange(batch), inputs.labels]).mean()
+    targets = inputs.targets.astype(np.longdouble)
     unit = np.maximum((probs + targets) / batch * info.eps, np.longdouble(info.smallest_subnormal))
     return Exact(loss, np.maximum(loss * info.eps, info.smallest_subnormal), (probs - targets) / batch, unit)
 

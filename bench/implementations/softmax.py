@@ -32,6 +32,13 @@ def softmax(logits: FloatArray) -> FloatArray:
     return probs
 
 
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """Log-softmax over the last axis, z - max - log(sum(exp(z - max))): no log of 0 is taken; [B, N] -> [B, N]."""
+    shifted: FloatArray = logits - logits.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
 def softmax_unshifted(logits: FloatArray) -> FloatArray:
     """Softmax over the last axis as the article writes it, nothing subtracted; [B, N] -> [B, N].
 

@@ -6,6 +6,7 @@ of a probability for each unit of its logit's distance from the row's maximum.
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from .. import cases, oracle
 from ..cases import Case
 from ..implementations import FloatArray
 from ..implementations.cross_entropy import BACKWARD, BOTH, FORWARD
-from ..oracle import CHUNK_ITEMS, STEP, TOLERANCES, Reference, Verdict
+from ..implementations.softmax import log_softmax
+from ..oracle import CHUNK_ITEMS, STEP, TOLERANCES, Reference, Verdict, random_direction
 from . import Operation
 
 
@@ -52,11 +54,9 @@ def make_inputs(case: Case, seed: int) -> LossInputs:
 
 def with_labels(logits: FloatArray, probs: FloatArray, labels: npt.NDArray[np.intp]) -> LossInputs:
     """Inputs of given logits [B, N], their probs, and labels [B]."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     targets = np.zeros_like(logits)
     targets[np.arange(len(labels)), labels] = 1.0
-    return LossInputs(logits, probs, log_probs, targets, labels)
+    return LossInputs(logits, probs, log_softmax(logits), targets, labels)
 
 
 def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -> LossReference:
@@ -69,10 +69,11 @@ def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -
     batch, info = len(logits), np.finfo(logits.dtype)
     expected, remainder, unit = np.empty_like(logits), np.empty_like(logits), np.empty_like(logits)
     losses, loss_units = np.empty(batch), np.empty(batch)
+    wide = np.float64 if logits.dtype == np.float32 else np.longdouble
     step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
     for start in range(0, batch, step):
         chunk = slice(start, start + step)
-        shifted, probs, log_sums = _wide_softmax(logits[chunk])
+        shifted, probs, log_sums = wide_softmax(logits[chunk], wide)
         exact = (probs - targets[chunk]) / batch  # [rows, N]
         expected[chunk] = exact
         remainder[chunk] = exact - expected[chunk]
@@ -82,7 +83,7 @@ def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -
         picked = shifted[np.arange(len(shifted)), labels[chunk]]
         losses[chunk] = log_sums - picked
         loss_units[chunk] = 1.0 + log_sums - picked
-    direction = np.random.default_rng(seed).integers(0, 2, size=logits.shape, dtype=np.int8) * np.int8(2) - np.int8(1)
+    direction = random_direction(logits.shape, seed)
     gradient = Reference(
         rows=slice(None),
         expected=expected,
@@ -131,13 +132,13 @@ def _judge_loss(loss: object, reference: LossReference) -> Verdict:
     return Verdict(True, error_ulp)
 
 
-def _wide_softmax(logits: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Logits minus the row's maximum, softmax, and the logarithm of the sum of exponentials, in the widest float."""
-    wide: FloatArray = logits.astype(np.float64 if logits.dtype == np.float32 else np.longdouble)
-    wide -= wide.max(axis=1, keepdims=True)
-    exponentials = np.exp(wide)
+def wide_softmax(logits: FloatArray, wide: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Logits minus the row's maximum [B, N], softmax [B, N], and log(sum(exp)) [B], evaluated in the type ``wide``."""
+    shifted: FloatArray = logits.astype(wide)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
-    return wide, exponentials / sums, np.log(sums[:, 0])
+    return shifted, exponentials / sums, np.log(sums[:, 0])
 
 
 def _central_difference(

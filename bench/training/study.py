@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import math
 import time
@@ -172,7 +171,7 @@ def _study(plan: Plan) -> Study:
         plan=dataclasses.asdict(plan),
         networks={one.name: {"width": one.width, "learning_rate": one.learning_rate} for one in NETWORKS},
         machine=machine(),
-        versions=versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")},
+        versions=versions(("scikit-learn",)),
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..cases import Case, make_inputs
 from ..implementations import FloatArray
-from ..implementations.softmax import softmax
+from ..implementations.softmax import log_softmax, softmax
 from ..oracle import TOLERANCES, WIDER_FLOAT_EXISTS, high_precision_vjp
 
 SEED = 42
@@ -133,15 +133,6 @@ def make_trial(operation: str, reduction: str, case: Case) -> Trial:
         inputs,
         *right_gradient(operation, reduction, inputs),
     )
-
-
-def log_softmax(logits: FloatArray) -> FloatArray:
-    """The logarithms of softmax's probabilities, none of them taken: logits - max - log(sum(exp(logits - max)))."""
-    if logits.size == 0:
-        return logits.copy()
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probs: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_probs
 
 
 def extreme_logits(case: Case) -> FloatArray:
