@@ -21,7 +21,7 @@ from bench.host import PACKAGE
 from bench.implementations import registered
 from bench.operations import operations
 from bench.regression.baseline import compare_rows
-from bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_worker
+from bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_workers
 from bench.regression.gate import (
     PADDED,
     SAME,
@@ -64,7 +64,7 @@ def worker_of(shifts: dict[str, float], noise: float = 0.002, **examined: Value)
 
 
 def check_of(worker: Callable[[Task], list[Value]], rule: Rule | None = None) -> Check:
-    return judge_duels(DUELS, CONTROLS, rule or Rule(), "base", lambda _: None, worker)
+    return judge_duels(DUELS, CONTROLS, rule or Rule(), "base", lambda _: None, lambda tasks: list(map(worker, tasks)))
 
 
 def verdicts(check: Check) -> dict[str, str]:
@@ -129,7 +129,7 @@ def test_a_rule_that_could_never_alarm_is_refused_before_measuring() -> None:
 
 
 def test_nothing_to_compare_is_inconclusive() -> None:
-    check = judge_duels([], CONTROLS, Rule(), "base", lambda _: None, worker_of({}))
+    check = judge_duels([], CONTROLS, Rule(), "base", lambda _: None)
     assert check.exit is Exit.INCONCLUSIVE
 
 
@@ -205,7 +205,7 @@ def test_an_extra_copy_is_found_by_memory_and_by_time(two_copies: tuple[Path, Pa
 
 def test_a_wrong_gradient_is_found(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "keepdims=True)) * probs", "keepdims=True)) * probs * (1 + 1e-6)")
-    (value,) = run_worker(Task([duel_of(two_copies)], seed=1, effort=None))
+    ((value,),) = run_workers([Task([duel_of(two_copies)], seed=1, effort=None)])
     assert value.base_wrong == ""
     assert "ulp of its terms" in value.work_wrong
 
@@ -213,9 +213,9 @@ def test_a_wrong_gradient_is_found(two_copies: tuple[Path, Path]) -> None:
 def test_versions_that_do_not_load_are_told(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "import numpy as np", "import numpie as np")
     with pytest.raises(UserError, match="work: the implementations do not import .*No module named 'numpie'"):
-        run_worker(Task([duel_of(two_copies)], seed=1, effort=None))
+        run_workers([Task([duel_of(two_copies)], seed=1, effort=None)])
     with pytest.raises(UserError, match="no implementations there"):
-        run_worker(Task([duel_of((two_copies[0], two_copies[0] / "none"))], seed=1, effort=None))
+        run_workers([Task([duel_of((two_copies[0], two_copies[0] / "none"))], seed=1, effort=None)])
 
 
 def test_padding_spins_for_its_share() -> None:

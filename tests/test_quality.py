@@ -8,7 +8,7 @@ import pytest
 from bench.cases import Case
 from bench.errors import NothingToDrawError
 from bench.regression import quality
-from bench.regression.duet import Duel, Side, Task, run_worker
+from bench.regression.duet import Duel, Side, Task, run_workers
 from bench.regression.quality import CHANGES, PLAN, Trial, load_trials, next_condition, open_trials, try_usual
 from bench.regression.quality_chart import gate_quality
 
@@ -49,7 +49,8 @@ def test_every_change_still_applies_and_gives_right_results(kind: str) -> None:
     case = Case("softmax", name, 8, 64, "float64", "normal")
     with quality._two_copies(kind) as (base, work):
         assert (base / "softmax.py").read_bytes() != (work / "softmax.py").read_bytes()
-        (value,) = run_worker(Task([Duel(name, case, Side(str(base), name), Side(str(work), name))], 1, effort=None))
+        duel = Duel(name, case, Side(str(base), name), Side(str(work), name))
+        ((value,),) = run_workers([Task([duel], 1, effort=None)])
     assert value.failed == value.base_wrong == value.work_wrong == ""
 
 

@@ -8,6 +8,7 @@ has one value a process, the median over blocks of the logarithm of the ratio of
 The parent sends a fresh interpreter a `Task` as JSON and gets a list of `Value`s back; this module is both ends.
 """
 
+import contextlib
 import dataclasses
 import gc
 import importlib.util
@@ -19,12 +20,13 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,33 +119,58 @@ class Value:
     failed: str = ""
 
 
-def run_worker(task: Task) -> list[Value]:
-    """The values of a task from a fresh process, which is gone when this returns or raises.
+def run_workers(tasks: Sequence[Task]) -> list[list[Value]]:
+    """The values of each task, every task in a fresh process and all of them at once.
+
+    Every process is gone when this returns or raises.
 
     Raises:
         UserError: a side could not be loaded; the message says which and why.
-        RuntimeError: the worker ended without an answer.
+        RuntimeError: a worker ended without an answer.
     """
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as worker:
-        try:
-            answer, complaint = worker.communicate(json.dumps(dataclasses.asdict(task)), timeout=WORKER_LIMIT_S)
-        except BaseException:
-            worker.kill()
-            raise
-    last = complaint.strip().splitlines()[-1:] or [f"exit status {worker.returncode}"]
-    if worker.returncode != 0:
-        if last[0].startswith(ERROR_MARK):
-            raise UserError(last[0].removeprefix(ERROR_MARK))
-        raise RuntimeError(f"a worker process ended without an answer: {last[0]}")
-    return [Value(**value) for value in json.loads(answer.splitlines()[-1])]
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(_started(task)) for task in tasks]
+        return [_answer(*one) for one in started]
+
+
+@contextlib.contextmanager
+def _started(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[str]]]:
+    """A worker at work on a task, the file of its answer and that of its complaints; killed where the block ends.
+
+    Files and not pipes: several workers are under way, and one that is waited for later must not wait for a reader.
+    """
+    with (
+        tempfile.TemporaryFile("w+") as question,
+        tempfile.TemporaryFile("w+") as answer,
+        tempfile.TemporaryFile("w+") as complaint,
+    ):
+        json.dump(dataclasses.asdict(task), question)
+        question.seek(0)
+        with subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=question,
+            stdout=answer,
+            stderr=complaint,
+            text=True,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        ) as worker:
+            try:
+                yield worker, answer, complaint
+            finally:
+                worker.kill()  # does nothing to one that has ended
+
+
+def _answer(worker: "subprocess.Popen[str]", answer: IO[str], complaint: IO[str]) -> list[Value]:
+    """The values of a worker, once it has ended."""
+    status = worker.wait(timeout=WORKER_LIMIT_S)
+    for file in (answer, complaint):
+        file.seek(0)
+    if status == 0:
+        return [Value(**value) for value in json.loads(answer.read().splitlines()[-1])]
+    last = (complaint.read().strip().splitlines() or [f"exit status {status}"])[-1]
+    if last.startswith(ERROR_MARK):
+        raise UserError(last.removeprefix(ERROR_MARK))
+    raise RuntimeError(f"a worker process ended without an answer: {last}")
 
 
 def perform(task: Task) -> list[Value]:

@@ -7,7 +7,9 @@ against itself, which must not alarm, and the base against itself with a known p
 """
 
 import dataclasses
+import itertools
 import math
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +23,7 @@ from scipy import stats
 from ..cases import ARTICLE_OPERATION, Case
 from ..implementations import Implementation
 from ..operations import operations
-from .duet import Duel, Effort, Side, Task, Value, run_worker
+from .duet import Duel, Effort, Side, Task, Value, run_workers
 
 LONGEST_CALL_S = 0.003  # as predicted; a case whose call would take longer is left out
 PREDICTION_BYTES_PER_S = 1e10
@@ -45,7 +47,7 @@ class Rule:
     """
 
     screening: int = 4
-    confirming: int = 13
+    confirming: int = 14
     margin: float = MARGIN
     suspicion: float = 0.005
     alpha: float = 0.01
@@ -134,7 +136,7 @@ class Check:
         )
 
 
-Worker = Callable[[Task], list[Value]]
+Workers = Callable[[Sequence[Task]], list[list[Value]]]
 Progress = Callable[[str], None]
 
 
@@ -156,7 +158,7 @@ def judge_duels(
     rule: Rule,
     base_name: str,
     progress: Progress,
-    worker: Worker = run_worker,
+    workers: Workers = run_workers,
 ) -> Check:
     """The check of duels by the rule, with its two controls (the same, and padded).
 
@@ -167,7 +169,7 @@ def judge_duels(
     if refusal:
         return Check(base_name, [], refusal)
     try:
-        return _judged(duels, controls, rule, base_name, progress, worker)
+        return _judged(duels, controls, rule, base_name, progress, workers)
     except RuntimeError as error:
         return Check(base_name, [], str(error))
 
@@ -178,19 +180,21 @@ def _judged(
     rule: Rule,
     base_name: str,
     progress: Progress,
-    worker: Worker,
+    workers: Workers,
 ) -> Check:
     progress("checking results and memory of both versions")
-    examined = {value.label: value for value in worker(Task(list(duels), seed=0, effort=None))}
+    shares = [list(duels[first :: _at_once()]) for first in range(_at_once())]
+    answers = workers([Task(share, seed=0, effort=None) for share in shares if share])
+    examined = {value.label: value for value in itertools.chain.from_iterable(answers)}
     findings = [finding for finding in map(_examined_finding, examined.values()) if finding is not None]
     wrong = {finding.label for finding in findings if finding.verdict == "wrong"}
     timed = [duel for duel in duels if duel.label not in wrong]
     seeds = range(1, 1 + rule.screening)
-    screened = _measure(timed, seeds, rule.screening_effort, "screening", progress, worker)
+    screened = _measure(timed, seeds, rule.screening_effort, "screening", progress, workers)
     suspects = [duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > rule.suspicion]
     stage = f"confirming {len(suspects)} suspects and the controls"
     seeds = range(1 + rule.screening, 1 + rule.screening + rule.confirming)
-    confirmed = _measure([*suspects, *controls], seeds, rule.confirming_effort, stage, progress, worker)
+    confirmed = _measure([*suspects, *controls], seeds, rule.confirming_effort, stage, progress, workers)
     p_values = _holm({duel.label: _p_value(confirmed[duel.label].ratios, rule.margin) for duel in suspects})
     for duel in timed:
         sample = confirmed.get(duel.label, screened[duel.label])
@@ -208,17 +212,23 @@ class _Sample:
 
 
 def _measure(
-    duels: Sequence[Duel], seeds: Iterable[int], effort: Effort, stage: str, progress: Progress, worker: Worker
+    duels: Sequence[Duel], seeds: Iterable[int], effort: Effort, stage: str, progress: Progress, workers: Workers
 ) -> dict[str, _Sample]:
     samples = {duel.label: _Sample(duel.label) for duel in duels}
-    for seed in seeds if duels else ():
-        progress(f"{stage}: process {seed}")
-        for value in worker(Task(list(duels), seed, effort)):
+    left = iter(seeds if duels else ())
+    while some := list(itertools.islice(left, _at_once())):
+        progress(f"{stage}: process {' and '.join(map(str, some))}")
+        for value in itertools.chain.from_iterable(workers([Task(list(duels), seed, effort) for seed in some])):
             if value.failed:
                 raise RuntimeError(f"{value.label}: {value.failed}")
             samples[value.label].ratios.append(value.log_ratio)
             samples[value.label].base_s = min(samples[value.label].base_s, value.base_s)
     return samples
+
+
+def _at_once() -> int:
+    """Processes at a time: a duel is alternating calls on one core, so two cores have room for two."""
+    return min(2, os.cpu_count() or 1)
 
 
 def _p_value(ratios: Sequence[float], margin: float) -> float:

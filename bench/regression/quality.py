@@ -72,7 +72,7 @@ class Condition:
 # A comment is identical code. Sizes of changed source are not known beforehand: they are NaN.
 PLAN = (
     Condition("comment", 0.0, "idle", 60),
-    Condition("spin", 0.01, "idle", 10),
+    Condition("spin", 0.01, "idle", 20),
     Condition("spin", 0.02, "idle", 30),
     Condition("spin", 0.03, "idle", 20),
     Condition("spin", 0.05, "idle", 5),
