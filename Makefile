@@ -10,7 +10,7 @@ extras := $(if $(strip $(EXTRAS)),[$(strip $(EXTRAS))])
 STAMP := $(VENV)/.installed$(subst $(comma),-,$(addprefix -,$(strip $(EXTRAS))))
 
 # make bench BATCH="8 32" FEATURES=512 IMPLEMENTATION=vectorized THREADS="1 2" ...
-AXES := OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS
+AXES := OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS
 lower = $(shell echo $(1) | tr A-Z a-z)
 SELECTION = $(foreach axis,$(AXES),$(foreach value,$($(axis)),--$(call lower,$(axis))=$(value)))
 RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
@@ -22,7 +22,7 @@ RUN ?= reference
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION BATCH FEATURES DTYPE LOGITS THREADS (several values in'
+	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS (several in'
 	@echo 'quotes), RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
 	@echo '(reference unless given). IMPLEMENTATION takes path/to/file.py:name, too: one more competitor, of your own. EXTRAS=torch,dev installs more: with torch, results are checked against autograd, too.'
 

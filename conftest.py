@@ -1,5 +1,6 @@
 """pytest's options and fixtures for the sweep: which cases, which run, and the instruments' session."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Select the cases, and take a resumed run's own timing options before pytest-benchmark reads them."""
     try:
+        _confine(config.getoption("sweep_sitting"))
         stored = _stored_run(config)
         selection = _selection(config, stored)
         for target in filter(is_target, selection.implementation):
@@ -62,11 +64,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[sweep.CURRENT] = current = _open_sweep(config)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
-    done = [item for item in cases if _case_of(item) in current.rows]
-    current.missing = len(cases) - len(done)
-    if done:
-        config.hook.pytest_deselected(items=done)
-        items[:] = [item for item in items if item not in done]
+    sitting = config.getoption("sweep_sitting") or ""
+    missing = [item for item in cases if _case_of(item) not in current.rows]
+    chosen = [item for item in missing if sweep.sitting_of(_case_of(item)) == sitting]
+    current.missing = len(missing)
+    left_out = {item.nodeid for item in cases} - {item.nodeid for item in chosen}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+        items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -87,6 +92,13 @@ def _case_of(item: pytest.Item) -> Case:
     return case
 
 
+def _confine(sitting: str | None) -> None:
+    """Leave a sitting's process as many processors as it has threads: some libraries start a thread for each."""
+    threads = (sitting or "").rpartition(":")[2]
+    if threads.isdecimal() and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: max(1, int(threads))])
+
+
 def _stored_run(config: pytest.Config) -> Run | None:
     name = config.getoption("sweep_resume")
     return None if name is None else load_run(find_run(name, Path(config.getoption("sweep_results"))))
@@ -95,7 +107,7 @@ def _stored_run(config: pytest.Config) -> Run | None:
 def _selection(config: pytest.Config, stored: Run | None) -> Selection:
     chosen: dict[str, Any] = {option.name: tuple(config.getoption(option.destination)) for option in AXES}
     if stored is None:
-        return Selection(**{**chosen, "grid": config.getoption("sweep_grid"), "threads": chosen["threads"] or (1,)})
+        return Selection(**{**chosen, "grid": config.getoption("sweep_grid")})
     for axis, values in chosen.items():
         if values:
             raise UserError(f"--{axis} beside --resume: a resumed run has its own cases")

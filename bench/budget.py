@@ -50,7 +50,7 @@ def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -
     machine's memory; no time is below the bytes it must move (the operation's arrays) at the fastest cache's rate, nor
     can the median round have been repeated for longer than the whole timing took.
     """
-    must_allocate = 0 if case.spec.writes_out else case.array_bytes
+    must_allocate = 0 if case.spec.writes_out or case.spec.reuses_memory else case.array_bytes
     if row.peak_bytes is not None:
         if must_allocate >= SMALL_BUFFER_BYTES and row.peak_bytes < must_allocate:
             return f"implausible: peak of {row.peak_bytes} bytes, and the result alone has {must_allocate}"

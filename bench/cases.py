@@ -1,6 +1,7 @@
 """What is measured: a case, the grids of cases, and a case's inputs."""
 
 import itertools
+import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -99,11 +100,12 @@ class Selection:
     grid: str = "default"
     operation: tuple[str, ...] = ()
     implementation: tuple[str, ...] = ()
+    library: tuple[str, ...] = ()
     batch: tuple[int, ...] = ()
     features: tuple[int, ...] = ()
     dtype: tuple[str, ...] = ()
     logits: tuple[str, ...] = ()
-    threads: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = ()
 
     @classmethod
     def restored(cls, stored: dict[str, Any]) -> Self:
@@ -126,18 +128,29 @@ class Selection:
         self._check_names()
         chosen = [key for key in registered() if self._wants(*key)]
         if not chosen:
-            raise UserError(
-                f"no implementation of {', '.join(self.operation)} is named {', '.join(self.implementation)}"
-            )
+            wanted = {axis: ", ".join(getattr(self, axis)) for axis in ("operation", "implementation", "library")}
+            told = "; ".join(f"{axis} {names}" for axis, names in wanted.items() if names)
+            raise UserError(f"no implementation is all of this: {told}")
         cases = []
         for operation in unique(operation for operation, _ in chosen):
             shapes = self._inputs_of(operation)
-            names = [name for its_operation, name in chosen if its_operation == operation]
+            players = [
+                (threads, name)
+                for threads in self._threads()
+                for its_operation, name in chosen
+                if its_operation == operation and threads in self._threads_of(registered()[operation, name])
+            ]
             cases += [
-                Case(operation, name, *shape, threads)
-                for shape, threads, name in itertools.product(shapes, unique(self.threads), names)
+                Case(operation, name, *shape, threads) for shape, (threads, name) in itertools.product(shapes, players)
             ]
         return cases
+
+    def _threads(self) -> list[int]:
+        return unique(self.threads or (1, os.cpu_count() or 1))
+
+    def _threads_of(self, spec: Implementation) -> list[int]:
+        """Unless numbers of threads are asked for, one, and all cores for what runs threads of its own."""
+        return self._threads() if self.threads or spec.runs_threads else [1]
 
     def _inputs_of(self, operation: str) -> list[tuple[int, int, str, str]]:
         """The (batch, features, dtype, logits) of an operation, small shapes first."""
@@ -157,14 +170,17 @@ class Selection:
         chosen = [name for name in self.implementation if ":" not in name]
         own = [known_as(name) for name in self.implementation if ":" in name]
         wanted = self.operation or [its_operation for its_operation, name in registered() if name in own]
-        return (not wanted or operation in wanted) and (
-            not chosen or implementation in map(known_as, self.implementation)
+        return (
+            (not wanted or operation in wanted)
+            and (not chosen or implementation in map(known_as, self.implementation))
+            and (not self.library or registered()[operation, implementation].library in self.library)
         )
 
     def _check_names(self) -> None:
         known = {
             "operation": unique(operation for operation, _ in registered()),
             "implementation": unique(name for _, name in registered()),
+            "library": unique(spec.library for spec in registered().values()),
             "dtype": list(DTYPES),
             "logits": list(DISTRIBUTIONS),
         }

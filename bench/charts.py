@@ -158,7 +158,7 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
         NothingToDrawError: no chart can be drawn from the run.
     """
     run = load_run(folder)
-    slices = list(slices_of(to_frame(load_rows(folder)), run))
+    slices = list(slices_of(to_frame(load_rows(folder), run.ceiling), run))
     drawn = False
     for place, data in enumerate(slices):
         suffix = "" if place == 0 else "-" + "-".join(map(str, data.key))

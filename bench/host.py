@@ -1,14 +1,18 @@
-"""The machine: what it is, what software it runs, how much memory it leaves, and how fast it streams fresh memory."""
+"""The machine: what it is, what software it runs, how much memory it leaves, and how fast memory streams."""
 
 import hashlib
 import importlib.metadata
 import os
 import platform
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+from numpy.lib.stride_tricks import as_strided
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
@@ -16,7 +20,20 @@ ROOT = PACKAGE.parent
 # No core moves more than two loads and one store of 64 bytes a cycle, and none runs above 6 GHz: the floor under
 # every time, whatever the machine.
 FASTEST_CACHE_BYTES_PER_S = 3 * 64 * 6e9
-RECORDED_PACKAGES = ("numpy", "scipy", "pandas", "memray", "pytest", "pytest-benchmark", "threadpoolctl")
+RECORDED_PACKAGES = (
+    *("numpy", "scipy", "pandas", "memray", "pytest", "pytest-benchmark", "threadpoolctl"),
+    *("numba", "torch", "jax", "numexpr"),
+)
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux tells there what a core has
+LEAST_WORKING_SET_BYTES = 16 << 10
+CEILING_SHARE_OF_MEMORY = 0.25  # of what is available: beyond that the ceiling is not measured
+STREAM_SLOT_S = 0.01
+STREAM_REPEATS = 4
+UNKNOWN_CACHE_BYTES = 32 << 20
+SHORTEST_BUFFER_ITEMS = 256
+# Arrays that start at the same place in their pages would wait for each other's stores, arrays that do not start at the
+# same place in a cache line for two lines a load.
+PAGE_BYTES, STREAM_SKEW_BYTES = 4096, 1344
 
 
 def machine() -> dict[str, str | int]:
@@ -25,6 +42,7 @@ def machine() -> dict[str, str | int]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
         "memory_bytes": psutil.virtual_memory().total,
+        **_cache_sizes(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
@@ -69,6 +87,75 @@ def fresh_stream_bytes_per_s(array_bytes: int = 64 << 20, repeats: int = 6) -> f
         np.multiply(left, right)
         seconds.append(time.perf_counter() - start)
     return 3 * left.nbytes / min(seconds)
+
+
+def stream_ceiling(threads: int, largest_bytes: int) -> list[dict[str, float]]:
+    """How fast memory streams with so many threads: the product of two arrays written to a third, all in use before.
+
+    A point for each working set (the three arrays of all threads together) in powers of two, from 16 KiB to eight
+    times the last-level cache or a quarter of the free memory, or for working sets of no more than ``largest_bytes``
+    that fit the second-level cache to the next power: ``threads``, ``working_set_bytes``, ``bytes_per_s``, the fastest
+    of four. Each thread goes over its own share again and again inside one call of NumPy, so neither calls
+    nor waiting for each other are in the figure.
+    """
+    caches = _cache_sizes()
+    largest = 2 * largest_bytes
+    if largest_bytes > caches.get("l2_bytes", 0):
+        largest = 8 * max(caches.values(), default=UNKNOWN_CACHE_BYTES)
+    largest = min(largest, int(available_bytes() * CEILING_SHARE_OF_MEMORY))
+    sizes = [LEAST_WORKING_SET_BYTES]
+    while sizes[-1] * 2 <= largest:
+        sizes.append(sizes[-1] * 2)
+    blocks = [np.ones(sizes[-1] // threads + 5 * PAGE_BYTES, dtype=np.uint8) for _ in range(threads)]
+    # With its usual buffer NumPy copies rows of less than a quarter of that to and fro.
+    with ThreadPoolExecutor(threads, initializer=np.setbufsize, initargs=(SHORTEST_BUFFER_ITEMS,)) as pool:
+        return [
+            {"threads": threads, "working_set_bytes": size, "bytes_per_s": round(_stream(blocks, size, pool))}
+            for size in sizes
+        ]
+
+
+def _stream(blocks: "list[np.ndarray[Any, Any]]", working_set_bytes: int, pool: ThreadPoolExecutor) -> float:
+    """The fastest rate of streaming a working set that is spread over the blocks, one a thread."""
+    items = working_set_bytes // len(blocks) // (3 * 8)
+    together = threading.Barrier(len(blocks))
+
+    def work(arrays: "list[np.ndarray[Any, Any]]") -> None:
+        together.wait()  # else one thread of the pool could take two shares, one after the other
+        np.multiply(arrays[0], arrays[1], out=arrays[2])
+
+    repeats = 1
+    fastest = 0.0
+    measured = 0
+    while measured < STREAM_REPEATS:
+        passes = [_stream_pass(block, items, repeats) for block in blocks]
+        start = time.perf_counter()
+        list(pool.map(work, passes))
+        seconds = time.perf_counter() - start
+        if seconds < STREAM_SLOT_S:
+            repeats = max(2 * repeats, round(repeats * STREAM_SLOT_S / seconds))
+            continue
+        fastest = max(fastest, 3 * 8 * items * repeats * len(blocks) / seconds)
+        measured += 1
+    return fastest
+
+
+def _stream_pass(block: "np.ndarray[Any, Any]", items: int, repeats: int) -> "list[np.ndarray[Any, Any]]":
+    """Two factors and a product in a block, each [repeats, items] over the same items: a row is one pass."""
+    first = -block.ctypes.data % PAGE_BYTES
+    starts = [first + place * (-(-items * 8 // PAGE_BYTES) * PAGE_BYTES + STREAM_SKEW_BYTES) for place in range(3)]
+    arrays = [block[start : start + items * 8].view(np.float64) for start in starts]
+    return [as_strided(array, (repeats, items), (0, 8)) for array in arrays]
+
+
+def _cache_sizes() -> dict[str, int]:
+    """Bytes of each level of data cache as the system states them, as ``l1_bytes`` and so on; {} where it does not."""
+    stated = {}
+    for folder in sorted(CACHES.glob("index*")):
+        level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            stated[f"l{level}_bytes"] = int(size.removesuffix("K")) << 10
+    return stated
 
 
 def _cpu_name() -> str:

@@ -28,11 +28,18 @@ class Option:
 AXES = (
     Option("operation", str, "measure only this operation", repeats=True),
     Option("implementation", str, "measure only this one, or path.py:name of your own beside the others", repeats=True),
+    Option("library", str, "measure only what needs this one beside NumPy, or numpy itself", repeats=True),
     Option("batch", int, "batch size in place of the grid's", repeats=True, metavar="B"),
     Option("features", int, "number of features in place of the grid's", repeats=True, metavar="N"),
     Option("dtype", str, f"{' or '.join(DTYPES)}, in place of the grid's", repeats=True),
     Option("logits", str, f"distribution of the logits: {', '.join(DISTRIBUTIONS)}", repeats=True),
-    Option("threads", int, "threads of the linear algebra library (1 unless given)", repeats=True, metavar="T"),
+    Option(
+        "threads",
+        int,
+        "number of threads (1 unless given, and all cores for implementations that run threads)",
+        repeats=True,
+        metavar="T",
+    ),
 )
 SWEEP = (
     Option("grid", str, f"the cases: {', '.join(GRIDS)}", default="default"),
@@ -43,4 +50,10 @@ SWEEP = (
     Option("results", str, "folder of the stored runs", default=os.path.relpath(ROOT / "results"), metavar="FOLDER"),
     Option("run-id", str, "name of the new run (the time unless given)"),
     Option("resume", str, "measure what this stored run misses", metavar="RUN"),
+    Option(
+        "sitting",
+        str,
+        "of a resumed run, measure only the cases of this library and number of threads",
+        metavar="NAME:T",
+    ),
 )

@@ -95,8 +95,12 @@ def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Re
     )
 
 
-def judge(grad_logits: object, reference: Reference) -> Verdict:
-    """The verdict on a result, whatever it is."""
+def judge(grad_logits: object, reference: Reference, *, flushes_subnormals: bool = False) -> Verdict:
+    """The verdict on a result, whatever it is.
+
+    One that flushes subnormal numbers may be off by what that takes: a result below the smallest normal number, and
+    for probabilities below it their whole share, at most that number times 2 max |g|. Such errors count as none.
+    """
     shape, dtype = reference.direction.shape, reference.expected.dtype
     if not isinstance(grad_logits, np.ndarray):
         return Verdict(False, np.nan, f"returned {type(grad_logits).__name__}, expected an array of shape {shape}")
@@ -106,8 +110,12 @@ def judge(grad_logits: object, reference: Reference) -> Verdict:
         return Verdict(False, np.nan, f"returned dtype {grad_logits.dtype}, expected {dtype}")
     tolerance = TOLERANCES[str(dtype)]
     got = grad_logits[reference.rows]
-    errors = np.abs((got - reference.expected) - reference.remainder) / reference.unit
+    distances = np.abs((got - reference.expected) - reference.remainder)
+    errors = distances / reference.unit
     errors[np.isnan(errors)] = np.inf
+    if flushes_subnormals:
+        flushed = np.finfo(dtype).smallest_normal * (1.0 + 2.0 * reference.grad_scale[reference.rows, None])
+        errors[distances <= flushed] = 0.0
     worst = float(errors.max(initial=0.0))
     if worst > tolerance.terms_ulp:
         row, column = np.unravel_index(errors.argmax(), errors.shape)

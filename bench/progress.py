@@ -15,7 +15,7 @@ from rich.text import Text
 
 from . import sweep
 from .cases import ARTICLE_OPERATION
-from .results import STATUSES, Row, to_frame
+from .results import NOT_INSTALLED, STATUSES, Row, to_frame
 from .summary import article_sentence, summary_tables
 from .units import quantity
 
@@ -58,8 +58,12 @@ class Display:
             item.nodeid: current.expected_s(item.callspec.params["case"])  # type: ignore[attr-defined]
             for item in session.items
         }
+        library, _, threads = (session.config.getoption("sweep_sitting") or "").partition(":")
+        apart = f" in a process of their own: {library}, threads: {threads}" if library else ""
         kept = f", {len(current.rows)} there already" if current.rows else ""
-        self._console.print(f"run [bold]{current.run.run_id}[/]: {len(session.items)} cases to measure{kept}")
+        cases = [item.callspec.params["case"] for item in session.items]  # type: ignore[attr-defined]
+        count = sum(case.spec.installed for case in cases)
+        self._console.print(f"run [bold]{current.run.run_id}[/]: {count} cases to measure{apart}{kept}")
         self._task = self._progress.add_task("", total=len(session.items), left="")
         self._started = time.perf_counter()
         self._progress.start()
@@ -77,7 +81,7 @@ class Display:
                 self._console.print(f"[bold red]error[/] {escape(report.nodeid)}\n{escape(report.longreprtext)}")
             return
         row = dict(report.user_properties).get("row")
-        if isinstance(row, Row):
+        if isinstance(row, Row) and not row.reason.startswith(NOT_INSTALLED):
             self._console.print(_line(row), soft_wrap=True)
         self._done_s += self._expected_s.pop(report.nodeid, 0.0)
         self._progress.advance(self._task)
@@ -93,11 +97,12 @@ class Display:
         current = config.stash.get(sweep.CURRENT, None)
         if current is not None:
             current.close()
-            self._sum_up(current)
+            if self.interrupted or not sweep.sittings(current.folder):  # else another process goes on
+                self._sum_up(current)
         self._console.file.close()
 
     def _sum_up(self, current: sweep.Sweep) -> None:
-        frame = to_frame(current.rows.values())
+        frame = to_frame(current.rows.values(), current.run.ceiling)
         for table in summary_tables(frame):
             self._console.print(table)
         if (frame["operation"] == ARTICLE_OPERATION).any():
@@ -116,13 +121,19 @@ class Display:
 def run_sentences(current: sweep.Sweep, frame: pd.DataFrame) -> Iterator[str]:
     """How the run went and what can be done with it."""
     counts = frame["status"].value_counts()
-    sitting = current.run.sessions[-1]
-    beside = 1 - sitting["measuring_s"] / sitting["wall_s"]
+    wall_s, measuring_s = (sum(sitting[part] for sitting in current.run.sessions) for part in ("wall_s", "measuring_s"))
     told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
     yield (
-        f"{told or 'nothing measured'}; {sitting['wall_s']:.0f} s, of which {beside:.0%} outside measuring. "
+        f"{told or 'nothing measured'}; {wall_s:.0f} s, of which {1 - measuring_s / wall_s:.0%} outside measuring. "
         f"Stored in {current.folder}."
     )
+    absent = frame["reason"][frame["reason"].str.startswith(NOT_INSTALLED)]
+    if len(absent):
+        libraries = ", ".join(reason.partition(": ")[2] for reason in absent.unique())
+        yield (
+            f"{len(absent)} of the skipped ones want a library that is not installed ({libraries}): "
+            "make bench EXTRAS=compiled,torch,jax"
+        )
     if current.missing:
         yield f"{current.missing} cases are missing: make bench RESUME={current.run.run_id}"
 

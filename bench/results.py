@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .cases import Case
@@ -17,6 +18,7 @@ from .files import replace_file
 from .operations import operations
 from .tables import Table, columns_of, load_table
 
+NOT_INSTALLED = "not installed"  # how the reason of a skipped row begins whose library is not there
 STATUSES = ("measured", "skipped", "wrong", "failed")
 IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -46,6 +48,7 @@ class Row:
     predicted_peak_bytes: int | None = None
     minor_faults: int | None = None
     max_error_ulp: float = math.nan
+    first_call_s: float = math.nan  # preparing and the first call: conversion, compilation, new memory
 
     @property
     def case(self) -> Case:
@@ -70,6 +73,8 @@ class Run:
     code: dict[str, str]
     implementations: list[dict[str, Any]]
     sessions: list[dict[str, float]] = field(default_factory=list)  # wall_s and measuring_s of each sitting
+    # How fast memory streams: threads, working_set_bytes, bytes_per_s of each point
+    ceiling: list[dict[str, float]] = field(default_factory=list)
 
     def differences(self, other: "Run") -> list[str]:
         """What keeps measurements of two runs from standing in one table, each in a phrase."""
@@ -130,9 +135,9 @@ def load_run(folder: Path) -> Run:
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a run (expected an object)")
     for part in dataclasses.fields(Run):
-        if part.name not in content:
+        if part.name not in content and part.default_factory is dataclasses.MISSING:
             raise UserError(f"{path}: not a run (no {part.name!r})")
-    return Run(**{part.name: content[part.name] for part in dataclasses.fields(Run)})
+    return Run(**{part.name: content[part.name] for part in dataclasses.fields(Run) if part.name in content})
 
 
 def load_rows(folder: Path) -> list[Row]:
@@ -157,25 +162,55 @@ def load_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows as a data frame, missing as NaN, with three derived columns, NaN where either part is missing.
+def to_frame(rows: Iterable[Row], ceiling: Iterable[Mapping[str, float]] = ()) -> pd.DataFrame:
+    """The rows as a data frame, missing as NaN, with derived columns, NaN where a part of them is missing.
 
     ``speedup``: the median time of the operation's baseline at the same shape, dtype, logits and threads, over this
-    row's;
+    row's; where the baseline was not measured with that number of threads, its time with one;
     ``memory_ratio``: likewise of peak bytes; ``predicted_memory_ratio``: likewise of its predicted peak over this
-    row's measured one, for shapes at which it does not fit.
+    row's measured one, for shapes at which it does not fit;
+    ``working_set_bytes``: the arrays that the operation must move, counted once;
+    ``bytes_per_s``: those over the median time, which is less than what really moves where a form reads them twice;
+    ``ceiling_share``: that over the rate at which memory streams, by ``ceiling`` of the run, at the same working set
+    and number of threads.
     """
     frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
     numeric = [column for column, kind in COLUMNS.items() if kind is not str]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
-    shape = ["operation", "batch", "features", "dtype", "logits", "threads"]
     measured = frame.where(frame["status"] == "measured")[["time_median_s", "peak_bytes"]]
-    baselines = {operation.name: operation.baseline for operation in operations().values()}
-    is_baseline = frame["implementation"] == frame["operation"].map(baselines)
-    baseline = frame[[*shape, "predicted_peak_bytes"]].join(measured)[is_baseline]
-    against = frame[shape].merge(baseline, on=shape, how="left").set_index(frame.index)
+    against = _baselines(frame, measured)
     frame["speedup"] = against["time_median_s"] / measured["time_median_s"]
     peaks = measured["peak_bytes"].where(measured["peak_bytes"] > 0)  # 0: served from NumPy's cache of small buffers
     frame["memory_ratio"] = against["peak_bytes"] / peaks
     frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / peaks
+    arrays = frame["operation"].map({operation.name: operation.arrays_moved for operation in operations().values()})
+    itemsize = frame["dtype"].map({"float32": 4, "float64": 8})
+    frame["working_set_bytes"] = arrays * frame["batch"] * frame["features"] * itemsize  # 3*B*N*s of softmax's backward
+    frame["bytes_per_s"] = frame["working_set_bytes"] / measured["time_median_s"]
+    frame["ceiling_share"] = frame["bytes_per_s"] / _ceiling_of(frame, list(ceiling))
     return frame
+
+
+def _baselines(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """For each row of the frame what its baseline's row has."""
+    shape = ["operation", "batch", "features", "dtype", "logits"]
+    names = {operation.name: operation.baseline for operation in operations().values()}
+    is_baseline = frame["implementation"] == frame["operation"].map(names)
+    baseline = frame[[*shape, "threads", "predicted_peak_bytes"]].join(measured)[is_baseline]
+
+    def found(keys: list[str], among: pd.DataFrame) -> pd.DataFrame:
+        return frame[keys].merge(among, on=keys, how="left").set_index(frame.index)
+
+    single = baseline[baseline["threads"] == 1].drop(columns="threads")
+    return found([*shape, "threads"], baseline).combine_first(found(shape, single))
+
+
+def _ceiling_of(frame: pd.DataFrame, ceiling: list[Mapping[str, float]]) -> pd.Series:
+    """The ceiling at each row's working set and threads, interpolated between its points on logarithms."""
+    found = pd.Series(math.nan, index=frame.index)
+    for threads, rows in frame.groupby("threads"):
+        points = [(one["working_set_bytes"], one["bytes_per_s"]) for one in ceiling if one["threads"] == threads]
+        if points:
+            sizes, rates = np.log(np.array(sorted(points))).T
+            found[rows.index] = np.exp(np.interp(np.log(rows["working_set_bytes"].astype(float)), sizes, rates))
+    return found

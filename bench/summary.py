@@ -1,5 +1,6 @@
 """What a run says at the terminal when it ends: a small table per shape, and a sentence on the article's case."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,22 +25,21 @@ def _summary_table(measured: pd.DataFrame, title: str) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
     )
-    table.add_column("batch ×\nfeatures", no_wrap=True)
-    table.add_column("\nimplementation", no_wrap=True)
-    for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio"):
+    table.add_column("batch × features\nimplementation", no_wrap=True)
+    for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio", "\nstreams", "of the\nceiling"):
         table.add_column(heading, justify="right", no_wrap=True)
     for _, group in measured.groupby(SHAPE, sort=False):
-        label = shape_label(group.iloc[0])
+        table.add_row(f"[bold]{shape_label(group.iloc[0])}[/]")
         for _, row in group.iterrows():
             table.add_row(
-                label,
-                row["implementation"],
+                f"  {row['implementation']}",
                 quantity(row["time_median_s"], "s"),
                 quantity(row["peak_bytes"], "B"),
                 factor(row["speedup"]),
                 factor(row["memory_ratio"]),
+                quantity(row["bytes_per_s"], "B/s"),
+                "" if math.isnan(row["ceiling_share"]) else f"{row['ceiling_share']:.0%}",
             )
-            label = ""
         table.add_section()
     return table
 

@@ -15,13 +15,13 @@ from threadpoolctl import ThreadpoolController
 
 from . import host
 from .budget import MEMORY_SHARE, implausible, predict, reason_to_skip
-from .cases import Case, Selection
+from .cases import Case, Selection, unique
 from .clock import minor_faults, time_call
 from .errors import UserError
-from .implementations import registered
+from .implementations import NUMPY, registered
 from .memory import memory_limit, read_peak
 from .operations import operations
-from .results import RUN_ID, Row, Run, find_run, load_rows, load_run, open_rows, write_run
+from .results import NOT_INSTALLED, RUN_ID, Row, Run, find_run, load_rows, load_run, open_rows, write_run
 
 # Calls of a case beside those within --benchmark-max-time: check, calibration, faults, three peak readings, the last
 # call that pytest-benchmark makes for its result.
@@ -72,6 +72,8 @@ class Sweep:
         predicted_peak_bytes = None if case.spec.guessed else prediction.peak_bytes
         row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=predicted_peak_bytes)
         reason = reason_to_skip(case, prediction, budget, self.settings.max_call_s)
+        if not case.spec.installed:
+            reason = f"{NOT_INSTALLED}: {case.spec.library}"
         if reason:
             return self._store(case, row(status="skipped", reason=reason))
         try:
@@ -84,7 +86,9 @@ class Sweep:
     def expected_s(self, case: Case) -> float:
         """About how long the case will take, for the estimate of the time left."""
         prediction = predict(case, self._stream_bytes_per_s)
-        if reason_to_skip(case, prediction, self._memory_budget_bytes(), self.settings.max_call_s):
+        if not case.spec.installed or reason_to_skip(
+            case, prediction, self._memory_budget_bytes(), self.settings.max_call_s
+        ):
             return 0.0
         options = self.settings.benchmark
         timing_s = max(options["max_time"], options["min_rounds"] * prediction.call_s)
@@ -98,13 +102,17 @@ class Sweep:
         zeros = int((inputs.probs == 0).sum()) if case.spec.divides_by_probs else 0
         if zeros:
             return row(status="skipped", reason=f"divides by probabilities, and {zeros} of {inputs.probs.size} are 0")
-        call = case.spec.bind(inputs)
+        started = time.perf_counter()
+        call = case.spec.bind(inputs, case.threads)
         with self._measuring(budget_bytes):
             result = call()  # warms up, too: buffers that stay are allocated, new memory is touched
-        verdict = operations()[case.operation].judge(result, reference)
+        first_call_s = time.perf_counter() - started
+        lenience = {"flushes_subnormals": True} if case.spec.flushes_subnormals else {}
+        verdict = operations()[case.operation].judge(result, reference, **lenience)
         del result
+        row = partial(row, max_error_ulp=verdict.max_error_ulp, first_call_s=first_call_s)
         if not verdict.right:
-            return row(status="wrong", reason=verdict.reason, max_error_ulp=verdict.max_error_ulp)
+            return row(status="wrong", reason=verdict.reason)
         with self._measuring(budget_bytes):
             started = time.perf_counter()
             timing = time_call(benchmark, call)
@@ -116,7 +124,6 @@ class Sweep:
             reason="; ".join(filter(None, [peak.note, "" if timing else "not timed: --benchmark-disable"])),
             peak_bytes=peak.peak_bytes,
             minor_faults=faults,
-            max_error_ulp=verdict.max_error_ulp,
             **(dataclasses.asdict(timing) if timing else {}),
         )
         impossible = implausible(measured, case, timing_wall_s, self.run.machine["memory_bytes"])
@@ -159,6 +166,23 @@ class Sweep:
         self.table.close()
 
 
+def sittings(folder: Path) -> list[str]:
+    """What a stored run still misses that wants a process of its own: library and threads, as in 'torch:2'.
+
+    NumPy's cases are measured in the process of the sweep. Other libraries bring pools of threads that would fight, and
+    some size theirs once, when they start.
+    """
+    selection = Selection.restored(load_run(folder).selection)
+    done = {row.case for row in load_rows(folder)}
+    missing = [case for case in selection.cases() if case not in done and case.spec.installed]
+    return unique(sitting for case in missing if (sitting := sitting_of(case)))
+
+
+def sitting_of(case: Case) -> str:
+    """The sitting of a case that wants a process of its own; empty for NumPy and for what is not installed."""
+    return f"{case.spec.library}:{case.threads}" if case.spec.library != NUMPY and case.spec.installed else ""
+
+
 CURRENT = pytest.StashKey[Sweep]()  # where a pytest session keeps its run
 
 
@@ -168,11 +192,20 @@ def begin(selection: Selection, settings: Settings, run_id: str | None) -> Sweep
     Raises:
         UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
     """
-    run = describe(selection, settings, run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
+    name = run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    run = describe(selection, settings, name, _ceiling(selection.cases()))
     folder = settings.results / run.run_id
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
     return Sweep(run, folder, settings)
+
+
+def _ceiling(cases: list[Case]) -> list[dict[str, float]]:
+    """The ceiling for the cases that are installed, at each of their numbers of threads."""
+    installed = [case for case in cases if case.spec.installed]
+    largest = max((operations()[case.operation].arrays_moved * case.array_bytes for case in installed), default=0)
+    threads = unique(case.threads for case in installed)
+    return [point for count in threads for point in host.stream_ceiling(count, largest)]
 
 
 def resume(name: str, settings: Settings) -> Sweep:
@@ -183,14 +216,14 @@ def resume(name: str, settings: Settings) -> Sweep:
     """
     folder = find_run(name, settings.results)
     stored = load_run(folder)
-    differences = stored.differences(describe(Selection(), settings, stored.run_id))
+    differences = stored.differences(describe(Selection(), settings, stored.run_id, ceiling=[]))
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise UserError(f"{folder} cannot be resumed: {differences[0]}{more}; start a new run")
     return Sweep(stored, folder, settings)
 
 
-def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
+def describe(selection: Selection, settings: Settings, run_id: str, ceiling: list[dict[str, float]]) -> Run:
     """The description of a run that starts now, here.
 
     Raises:
@@ -204,6 +237,7 @@ def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
         seed=settings.seed,
         selection=dataclasses.asdict(selection),
         options={**settings.stored(), "stream_bytes_per_s": round(host.fresh_stream_bytes_per_s())},
+        ceiling=ceiling,
         machine=host.machine(),
         versions=host.versions(),
         code=host.code_hashes(),
@@ -214,6 +248,7 @@ def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
                 "summary": spec.summary,
                 "workspace": str(spec.workspace),
                 "source": spec.source,
+                "library": spec.library,
             }
             for spec in registered().values()
         ],

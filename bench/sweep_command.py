@@ -1,5 +1,6 @@
 """The commands run, plot and list."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
 from .progress import Display
 from .results import find_run
+from .sweep import sittings
 from .units import quantity
 
 RESULTS = next(option.default for option in SWEEP if option.name == "results")
@@ -47,27 +49,48 @@ def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> Non
 
     Exit status: 0 all measured or skipped, 1 a case wrong or failed, 2 the run could not start, 130 interrupted.
     """
+    sys.stdout.flush()
     arguments = ["-qq", "--no-header", "--no-summary", "--benchmark-quiet", "-p", "no:cacheprovider"]
     if given["grid"] == "quick":
         arguments.append(f"--benchmark-max-time={QUICK_MAX_TIME_S}")
     for name, value in given.items():
         values = value if isinstance(value, tuple) else (value,)
         arguments += [f"--{name.replace('_', '-')}={one}" for one in values if one is not None]
+    status, folder = _sit([*arguments, f"--rootdir={ROOT}", *pytest_arguments])
+    if folder is not None and given["sitting"] is None and status in (0, 1):
+        for sitting in sittings(folder):
+            status = max(status, _sit_apart(folder, sitting, pytest_arguments))
+            if status not in (0, 1):
+                sys.exit(status)
+        if charts:
+            try:
+                _draw(folder, None)
+            except NothingToDrawError as error:
+                click.echo(f"no charts: {error}")
+    sys.exit(status)
+
+
+def _sit(arguments: list[str]) -> tuple[int, Path | None]:
+    """Measure in this process; the exit status, and the run's folder where one was begun."""
     target = Path(__file__).with_name("bench_backward.py")
     display = Display()
     try:
-        code = pytest.main([*arguments, f"--rootdir={ROOT}", *pytest_arguments, str(target)], plugins=[display])
+        code = pytest.main([*arguments, str(target)], plugins=[display])
     except Exception:
         if not display.interrupted:
             raise
         code = pytest.ExitCode.INTERRUPTED
-    status = EXIT_STATUSES.get(pytest.ExitCode(code), 2)
-    if charts and display.folder is not None and status in (0, 1):
-        try:
-            _draw(display.folder, None)
-        except NothingToDrawError as error:
-            click.echo(f"no charts: {error}")
-    sys.exit(status)
+    return EXIT_STATUSES.get(pytest.ExitCode(code), 2), display.folder
+
+
+def _sit_apart(folder: Path, sitting: str, pytest_arguments: tuple[str, ...]) -> int:
+    """Measure a sitting of the run in a process of its own; its exit status."""
+    command = [sys.executable, "-m", "bench.cli", "run", f"--results={folder.parent}", f"--resume={folder.name}"]
+    try:
+        done = subprocess.run([*command, f"--sitting={sitting}", "--no-charts", "--", *pytest_arguments], check=False)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return done.returncode
 
 
 @click.command("list")

@@ -13,7 +13,7 @@ from bench.host import ROOT
 SoftmaxBench = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMAND = [str(Path(sys.executable).with_name("softmax-bench"))]
 SIZES = ("--no-charts", "--batch=4", "--features=16", "--features=32", "--dtype=float64")
-SMALL = (*SIZES, "--operation=softmax", "--logits=normal")
+SMALL = (*SIZES, "--operation=softmax", "--library=numpy", "--logits=normal")
 FAST = ("--", "--benchmark-max-time=0.002", "--benchmark-min-rounds=2")
 
 

@@ -73,7 +73,7 @@ def test_no_ratio_to_a_baseline_of_another_shape() -> None:
             ",vectorized,",
             "cases.csv:3: softmax-vectorized-B32-N512-float64-normal",
         ),
-        ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 21 values where the header has 20"),
+        ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 22 values where the header has 21"),
     ],
 )
 def test_a_damaged_table_is_told_by_file_line_and_column(stored: Path, old: str, new: str, said: str) -> None:

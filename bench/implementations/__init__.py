@@ -15,10 +15,19 @@ operation's module says. The docstring states, each on a line of its own, in the
 ``Source:``
     where the method comes from;
 ``Domain: probs > 0``
-    only where it divides by probabilities: what it is not measured beyond.
+    only where it divides by probabilities: what it is not measured beyond;
+``Flushes: subnormal numbers``
+    only where it takes them for 0 and gives 0 for them;
+``Reuses: ...``
+    only where the result stands in memory that an earlier result has given back.
+
+One that runs several threads takes ``*, threads`` as well. One that needs more than NumPy names its library in the
+decorator, imports that inside its own body, and returns not the result but a call without arguments that computes it:
+what it does before (convert, compile, set the number of threads) is not timed.
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -34,6 +43,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
+NUMPY = "numpy"
 UFUNC_BUFFER_ITEMS = 8192
 FORMULA_NAMES = {
     "B": "batch",
@@ -74,38 +84,55 @@ class Implementation:
     arguments: tuple[str, ...] = ("probs", "grad_output")  # the arrays that it takes, beside out
     guessed: bool = False  # whether workspace and traffic are guesses, good for guarding only
     divides_by_probs: bool = False
+    flushes_subnormals: bool = False
+    reuses_memory: bool = False
+    runs_threads: bool = False
+    library: str = NUMPY  # the package that it needs; with another than NumPy its function returns the call
 
-    def bind(self, inputs: object) -> Callable[[], Any]:
-        """A call of it on the inputs, which hold its arrays as attributes."""
-        return bind(self.function, inputs, self.arguments, writes_out=self.writes_out)
+    def bind(self, inputs: object, threads: int = 1) -> Callable[[], Any]:
+        """A call of it on the inputs, which hold its arrays as attributes; what it must prepare is done here.
+
+        Raises:
+            ModuleNotFoundError: its library is not installed.
+        """
+        options = {"threads": threads} if self.runs_threads else {}
+        call = bind(self.function, inputs, self.arguments, writes_out=self.writes_out, **options)
+        return call if self.library == NUMPY else call()
+
+    @property
+    def installed(self) -> bool:
+        """Whether its library is there."""
+        return importlib.util.find_spec(self.library) is not None
 
 
 def bind(
-    function: Callable[..., Any], inputs: object, arguments: Iterable[str], *, writes_out: bool
+    function: Callable[..., Any], inputs: object, arguments: Iterable[str], *, writes_out: bool, **options: Any
 ) -> Callable[[], Any]:
     """A call of the function on the inputs' attributes of the given names, into their ``out`` where it writes that."""
-    call = partial(function, *(getattr(inputs, name) for name in arguments))
+    call = partial(function, *(getattr(inputs, name) for name in arguments), **options)
     return partial(call, out=inputs.out) if writes_out else call  # type: ignore[attr-defined]
 
 
 _registry: dict[tuple[str, str], Implementation] = {}
 
 
-def implementation(operation: str) -> Callable[[F], F]:
+def implementation(operation: str, library: str = NUMPY) -> Callable[[F], F]:
     """Decorator that registers a function under its own name as an implementation of ``operation``.
+
+    ``library``: the package that it needs; with another than NumPy the function returns the call, see above.
 
     Raises:
         ValueError: the docstring lacks one of the three stated lines, or the name is taken.
     """
 
     def register(function: F) -> F:
-        enlist(described(function, operation, function.__name__))
+        enlist(described(function, operation, function.__name__, library))
         return function
 
     return register
 
 
-def described(function: Function, operation: str, name: str) -> Implementation:
+def described(function: Function, operation: str, name: str, library: str = NUMPY) -> Implementation:
     """The function as an implementation of that name, from its signature and docstring.
 
     Raises:
@@ -122,8 +149,12 @@ def described(function: Function, operation: str, name: str) -> Implementation:
         traffic=Formula(stated(doc, "Traffic", name)),
         source=stated(doc, "Source", name),
         writes_out="out" in parameters,
-        arguments=tuple(parameter for parameter in parameters if parameter != "out"),
+        arguments=tuple(parameter for parameter in parameters if parameter not in ("out", "threads")),
         divides_by_probs="Domain: probs > 0" in doc,
+        flushes_subnormals="Flushes: subnormal numbers" in doc,
+        reuses_memory="\nReuses: " in doc,
+        runs_threads="threads" in parameters,
+        library=library,
     )
 
 
@@ -153,5 +184,6 @@ def stated(doc: str, heading: str, name: str) -> str:
 def registered() -> Mapping[tuple[str, str], Implementation]:
     """Every implementation by (operation, name), in the order of the modules' names and then of definition."""
     for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+        if not module.name.startswith("_"):  # kernels: imported by those who need them
+            importlib.import_module(f"{__name__}.{module.name}")
     return _registry

@@ -33,7 +33,7 @@ class Operation:
     checked_shapes: tuple[tuple[int, int], ...]
     make_inputs: Callable[[Case, int], Any]
     make_reference: Callable[..., Any]
-    judge: Callable[[object, Any], Verdict]
+    judge: Callable[..., Verdict]
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any
 from .. import host
 from ..cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
 from ..operations import operations
-from ..results import Row, load_rows, load_run, to_frame
+from ..results import NOT_INSTALLED, Row, load_rows, load_run, to_frame
 from .gate import Check, Finding, case_label, memory_growth, presence_findings
 
 GRID = "quick"
@@ -35,7 +35,11 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
     now: dict[str, dict[str, Any]] = {"machine": host.machine(), "versions": host.versions()}
     for part, found in now.items():
         kept: dict[str, Any] = getattr(stored, part)
-        changed = [key for key in {*kept, *found} if kept.get(key) != found.get(key)]
+        # An extra that is only here or only there is no difference: its cases are not compared.
+        pairs = {key: (kept.get(key), found.get(key)) for key in {*kept, *found}}
+        changed = [
+            key for key, (old_one, new_one) in pairs.items() if old_one != new_one and "absent" not in pairs[key]
+        ]
         if changed:
             key = min(changed)
             return Check(str(folder), [], f"incomparable: {part}: {key} was {kept.get(key)}, is {found.get(key)}")
@@ -46,7 +50,11 @@ def compare_rows(name: str, old: list[Row], new: list[Row], *, allow_removed: bo
     """The check of new rows against stored ones, made on one machine with one set of libraries."""
     before = {row.case: row for row in old}
     findings = presence_findings(_names(old), _names(new), allow_removed=allow_removed)
-    common = [row for row in new if row.case in before and before[row.case].status == "measured"]
+    common = [
+        row
+        for row in new
+        if row.case in before and before[row.case].status == "measured" and not row.reason.startswith(NOT_INSTALLED)
+    ]
     findings += [_finding(before[row.case], row) for row in common]
     if not common:
         return Check(name, findings, "nothing to compare: the stored run has no case of the quick grid")
@@ -91,6 +99,7 @@ def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
 def _sweep() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
         command = [sys.executable, "-m", "bench.cli", "run", f"--grid={GRID}", f"--results={folder}", "--run-id=now"]
+        command += ["--library=numpy", "--library=numba"]
         done = subprocess.run([*command, "--no-charts"], capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

@@ -201,16 +201,19 @@ class SideLoader:
         """The side's function, to be bound to a case's inputs."""
         if side.is_package:
             spec = self._implementations(side.place, role)[side.operation, side.name]
-            function, writes_out = spec.function, spec.writes_out
             arguments = getattr(spec, "arguments", SOFTMAX_ARGUMENTS)
+            # A revision that does not know binding yet has functions of NumPy arrays alone.
+            play = getattr(spec, "bind", partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out))
         else:
-            function, writes_out = load_function(f"{side.place}:{side.name}"), False
+            function = load_function(f"{side.place}:{side.name}")
             arguments = SOFTMAX_ARGUMENTS
             if side.operation != ARTICLE_OPERATION:  # there arrays are told apart by their names
                 arguments = tuple(inspect.signature(function).parameters)
-        if side.padding is not None:
-            function = padded(function, side.padding)
-        return partial(bind, function, arguments=arguments, writes_out=writes_out)
+            play = partial(bind, function, arguments=arguments, writes_out=False)
+        if side.padding is None:
+            return play
+        share = side.padding
+        return lambda inputs: padded(play(inputs), share)
 
     def _implementations(self, place: str, role: str) -> Any:
         key = (place, role)

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import stats
 
 from ..cases import ARTICLE_OPERATION, Case
-from ..implementations import Implementation
+from ..implementations import NUMPY, Implementation
 from ..operations import operations
 from .duet import Duel, Effort, Side, Task, Value, run_workers
 
@@ -141,15 +141,26 @@ Progress = Callable[[str], None]
 
 
 def cases_of(implementations: Mapping[tuple[str, str], Implementation]) -> list[Case]:
-    """The cases of a check: each implementation at the shapes where a call of it is predicted to be short."""
+    """The cases of a check: each implementation at the shapes where a call of it is predicted to be short.
+
+    Ours alone, compiled ones where Numba is installed; not the libraries' own, and not what runs threads: a duel has
+    one core.
+    """
+    checked = [key for key, spec in implementations.items() if _is_checked(spec)]
     return [
         case
-        for operation, name in implementations
+        for operation, name in checked
         for batch, features in (operations()[operation].checked_shapes if operation in operations() else ())
         for case in [Case(operation, name, batch, features, "float64", "normal")]
         if implementations[operation, name].traffic(batch, features, case.itemsize) / PREDICTION_BYTES_PER_S
         <= LONGEST_CALL_S
     ]
+
+
+def _is_checked(spec: Implementation) -> bool:
+    """Whether an implementation is checked; one of a revision that knows no libraries needs none."""
+    library = getattr(spec, "library", NUMPY)
+    return not getattr(spec, "runs_threads", False) and (library == NUMPY or (library == "numba" and spec.installed))
 
 
 def judge_duels(

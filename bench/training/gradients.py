@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..graph import CrossEntropy, Node, SoftMax, SoftmaxCrossEntropy
-from ..implementations import FloatArray, Implementation, registered
+from ..implementations import NUMPY, FloatArray, Implementation, registered
 from ..implementations.cross_entropy import BACKWARD, BOTH
 from ..implementations.mistaken import MISTAKES, Mistake
 from ..implementations.softmax import vectorized
@@ -120,7 +120,7 @@ def loss_node(logits: Node, targets: npt.ArrayLike, gradient: Gradient, clock: C
 def gradients_of_softmax() -> Iterator[Gradient]:
     """Every backward of softmax alone: the registered implementations, then the known mistakes."""
     for spec in registered().values():
-        if spec.operation == "softmax":
+        if spec.operation == "softmax" and spec.library == NUMPY and not spec.runs_threads:
             yield Gradient(RIGHT, "softmax", spec.name, softmax=_right(spec))
     for mistake in _mistakes("softmax"):
         yield Gradient(MISTAKEN, "softmax", mistake.name, softmax=_mistaken(mistake))

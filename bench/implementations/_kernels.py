@@ -1,0 +1,139 @@
+"""The compiled loops behind `compiled`: Numba functions on C-contiguous [B, N] arrays of one dtype.
+
+A row is read twice, for its dot product and for the result, the second time from cache: while probs and grad_output of
+a row fit there, 3*B*N*s bytes move. Nothing here checks shapes; `compiled` does.
+"""
+
+import platform
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+DOT_ITEMS = 512  # summed in SIMD lanes; such sums are added with compensation
+SEGMENT_ITEMS = 1 << 16  # longer rows are split where there are too few of them for all threads
+# The lanes of a sum may be added in any order and products fused into sums: nothing more of IEEE arithmetic goes.
+LANES = {"reassoc", "contract", "nsz"}
+HAS_MXCSR = platform.machine() in ("x86_64", "AMD64")
+FLUSH_TO_ZERO = 0x8040  # MXCSR's bits: subnormal results become 0 (0x8000), subnormal operands count as 0 (0x0040)
+
+
+@numba.njit(fastmath=LANES, error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+def _chunk_dot(probs: Any, grad_output: Any) -> Any:
+    total = probs.dtype.type(0)
+    for item in range(probs.size):
+        total += probs[item] * grad_output[item]
+    return total
+
+
+@numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
+def _row_dot(probs: Any, grad_output: Any) -> Any:
+    """The sum of p[k] g[k] of a row or a part of one, [n] and [n], in float64.
+
+    A chunk's sum runs over dozens of lanes, so its error grows with the chunk's length over their number; chunks are
+    added by Neumaier's compensated sum, so the row's length does not add to it.
+    """
+    total, lost = 0.0, 0.0
+    for start in range(0, probs.size, DOT_ITEMS):
+        chunk = float(_chunk_dot(probs[start : start + DOT_ITEMS], grad_output[start : start + DOT_ITEMS]))
+        added = total + chunk
+        if abs(total) >= abs(chunk):
+            lost += (total - added) + chunk
+        else:
+            lost += (chunk - added) + total
+        total = added
+    return total + lost
+
+
+@numba.njit(fastmath={"contract"}, error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+def _scale(probs: Any, grad_output: Any, dot: Any, out: Any) -> None:
+    for item in range(probs.size):
+        out[item] = (grad_output[item] - dot) * probs[item]  # p[j] * (g[j] - sum_k g[k] p[k])
+
+
+@numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
+def _row(probs: Any, grad_output: Any, out: Any) -> None:
+    _scale(probs, grad_output, probs.dtype.type(_row_dot(probs, grad_output)), out)
+
+
+@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def fused(probs: Any, grad_output: Any, out: Any) -> Any:
+    """The gradient row by row into ``out``, which is returned; [B, N] each."""
+    for row in range(len(probs)):
+        _row(probs[row], grad_output[row], out[row])
+    return out
+
+
+@numba.njit(parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
+    """The gradient into ``out``, rows or parts of long rows over that many threads; [B, N] each."""
+    numba.set_num_threads(threads)
+    batch, features = probs.shape
+    if features < SEGMENT_ITEMS or batch >= 4 * threads:
+        for row in numba.prange(batch):
+            _row(probs[row], grad_output[row], out[row])
+        return out
+    segments = -(-features // SEGMENT_ITEMS)  # of each row
+    dots = np.empty((batch, segments))
+    for part in numba.prange(batch * segments):
+        row, start = part // segments, part % segments * SEGMENT_ITEMS
+        stop = start + SEGMENT_ITEMS
+        dots[row, part % segments] = _row_dot(probs[row, start:stop], grad_output[row, start:stop])
+    for part in numba.prange(batch * segments):
+        row, start = part // segments, part % segments * SEGMENT_ITEMS
+        stop = start + SEGMENT_ITEMS
+        dot = probs.dtype.type(dots[row].sum())
+        _scale(probs[row, start:stop], grad_output[row, start:stop], dot, out[row, start:stop])
+    return out
+
+
+@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def fused_flushing(probs: Any, grad_output: Any, out: Any) -> Any:
+    """As ``fused``, with subnormal numbers taken for 0 while it runs."""
+    before = _exchange_mxcsr(FLUSH_TO_ZERO)
+    fused(probs, grad_output, out)
+    _set_mxcsr(before)
+    return out
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _exchange_mxcsr(typing_context: Any, bits: Any) -> Any:
+    """Set further bits of the thread's floating-point control register; what it was. Does nothing off x86."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(32)
+        if not HAS_MXCSR:
+            return ir.Constant(word, 0)
+        before = _mxcsr(builder, "llvm.x86.sse.stmxcsr", None)
+        more = builder.trunc(arguments[0], word) if arguments[0].type.width > 32 else arguments[0]
+        _mxcsr(builder, "llvm.x86.sse.ldmxcsr", builder.or_(before, more))
+        return before
+
+    return numba.uint32(bits), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _set_mxcsr(typing_context: Any, value: Any) -> Any:
+    """Set the thread's floating-point control register. Does nothing off x86."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if HAS_MXCSR:
+            _mxcsr(builder, "llvm.x86.sse.ldmxcsr", arguments[0])
+        return context.get_dummy_value()
+
+    return numba.void(numba.uint32), generate
+
+
+def _mxcsr(builder: Any, name: str, value: Any) -> Any:
+    """A store of the register to memory, or a load of it from there; the word in memory afterwards."""
+    word = ir.IntType(32)
+    place = cgutils.alloca_once(builder, word)
+    if value is not None:
+        builder.store(value, place)
+    pointer = ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [pointer]), name)
+    builder.call(function, [builder.bitcast(place, pointer)])
+    return builder.load(place)

@@ -1,0 +1,48 @@
+"""Memory that is handed out again once the array that stood in it is gone."""
+
+import weakref
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from . import FloatArray
+
+LEAST_BYTES = 1 << 18  # below, the allocator itself hands freed memory out again
+KEPT = 2  # free blocks of one size that are kept
+
+
+class _Lease:
+    """A block in use. Arrays and views of them keep it alive; when the last is gone, so is the lease."""
+
+    def __init__(self, block: "np.ndarray[Any, Any]", interface: dict[str, Any]) -> None:
+        self.block = block
+        self.__array_interface__ = interface
+
+
+class ReusedMemory:
+    """Allocates arrays; those of 256 KiB and more in a block that an earlier one of the same size has given back.
+
+    A block goes back when nothing refers to its array or to any view of it. One user at a time: it takes no lock.
+    """
+
+    def __init__(self) -> None:
+        self._free: defaultdict[int, list[np.ndarray[Any, Any]]] = defaultdict(list)
+
+    def empty_like(self, array: FloatArray) -> FloatArray:
+        """An array of that shape and dtype, its contents arbitrary."""
+        if array.nbytes < LEAST_BYTES:
+            return np.empty_like(array)
+        free = self._free[array.nbytes]
+        block = free.pop() if free else np.empty(array.nbytes, dtype=np.uint8)
+        lease = _Lease(
+            block,
+            {"shape": array.shape, "typestr": array.dtype.str, "data": (block.ctypes.data, False), "version": 3},
+        )
+        weakref.finalize(lease, self._take_back, block).atexit = False
+        return np.asarray(lease)
+
+    def _take_back(self, block: "np.ndarray[Any, Any]") -> None:
+        free = self._free[block.nbytes]
+        if len(free) < KEPT:
+            free.append(block)

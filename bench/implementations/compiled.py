@@ -1,0 +1,96 @@
+"""Softmax's backward compiled by Numba: one pass over the rows, each row's second reading from cache.
+
+Compiling takes seconds and happens before the first call is timed. `_kernels` has the loops, and what they sum how.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from . import FloatArray, implementation
+
+Call = Callable[[], FloatArray]
+
+
+@implementation("softmax", library="numba")
+def fused(probs: FloatArray, grad_output: FloatArray) -> Call:
+    """One compiled pass, row by row: the dot product, then the result while the row is in cache.
+
+    Workspace: B*N*s
+    Traffic: 3*B*N*s
+    Source: loop fusion of the article's formula
+    """
+    from . import _kernels  # noqa: PLC0415 - an extra, and slow to import
+
+    # A function of its own: what is measured is the allocation of the result and the pass.
+    return lambda: _kernels.fused(probs, grad_output, np.empty_like(probs))
+
+
+@implementation("softmax", library="numba")
+def fused_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> Call:
+    """One compiled pass into a given array.
+
+    Workspace: 512
+    Traffic: 3*B*N*s
+    Source: loop fusion of the article's formula
+    """
+    from . import _kernels  # noqa: PLC0415
+
+    return partial(_kernels.fused, probs, grad_output, out)
+
+
+@implementation("softmax", library="numba")
+def fused_reused(probs: FloatArray, grad_output: FloatArray) -> Call:
+    """One compiled pass; from 256 KiB on the result stands in memory that an earlier result has given back.
+
+    Workspace: B*N*s
+    Traffic: 3*B*N*s
+    Source: loop fusion with a pool of results; new memory costs a page fault for each page of it
+    Reuses: the memory of a result that nobody refers to any longer; up to two results' worth stays allocated.
+    """
+    from . import _kernels  # noqa: PLC0415
+    from ._memory import ReusedMemory  # noqa: PLC0415
+
+    memory = ReusedMemory()
+    return lambda: _kernels.fused(probs, grad_output, memory.empty_like(probs))
+
+
+@implementation("softmax", library="numba")
+def fused_flushing_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> Call:
+    """One compiled pass into a given array, the processor set to take subnormal numbers for 0 (x86 only).
+
+    Workspace: 512
+    Traffic: 3*B*N*s
+    Source: the flush-to-zero and denormals-are-zero bits of MXCSR, Intel 64 manual, volume 1, section 10.2.3
+    Flushes: subnormal numbers
+    """
+    from . import _kernels  # noqa: PLC0415
+
+    return partial(_kernels.fused_flushing, probs, grad_output, out)
+
+
+@implementation("softmax", library="numba")
+def fused_parallel(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
+    """The compiled pass with the rows over all threads, and few long rows in parts.
+
+    Workspace: B*N*s
+    Traffic: 3*B*N*s
+    Source: loop fusion of the article's formula
+    """
+    from . import _kernels  # noqa: PLC0415
+
+    return lambda: _kernels.fused_parallel(probs, grad_output, np.empty_like(probs), threads)
+
+
+@implementation("softmax", library="numba")
+def fused_parallel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
+    """The compiled pass into a given array, with the rows over all threads, and few long rows in parts.
+
+    Workspace: 1024
+    Traffic: 3*B*N*s
+    Source: loop fusion of the article's formula
+    """
+    from . import _kernels  # noqa: PLC0415
+
+    return partial(_kernels.fused_parallel, probs, grad_output, out, threads)

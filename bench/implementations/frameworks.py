@@ -1,0 +1,165 @@
+"""What people would use instead: PyTorch, JAX and NumExpr, each as its own documentation calls it.
+
+Arrays are shared with NumPy where the library allows it and converted before the clock starts where not; work that a
+library would do in the background is waited for inside the call. Results come back as NumPy arrays, without a copy.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import FloatArray, implementation
+
+Call = Callable[[], FloatArray]
+
+
+@implementation("softmax", library="torch")
+def torch_kernel(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
+    """PyTorch's own kernel, the one its autograd calls, into a new tensor.
+
+    Workspace: B*N*s
+    Traffic: 3*B*N*s
+    Source: aten::_softmax_backward_data of PyTorch
+    """
+    torch, probs_, grad_output_ = _tensors(threads, probs, grad_output)
+    kernel = torch.ops.aten._softmax_backward_data
+    return lambda: kernel(grad_output_, probs_, 1, probs_.dtype).numpy()
+
+
+@implementation("softmax", library="torch")
+def torch_kernel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
+    """PyTorch's own kernel into a given tensor.
+
+    Workspace: 1024
+    Traffic: 3*B*N*s
+    Source: aten::_softmax_backward_data.out of PyTorch
+    """
+    torch, probs_, grad_output_, out_ = _tensors(threads, probs, grad_output, out)
+    kernel = torch.ops.aten._softmax_backward_data.out
+
+    def call() -> FloatArray:
+        kernel(grad_output_, probs_, 1, probs_.dtype, grad_input=out_)
+        return out
+
+    return call
+
+
+@implementation("softmax", library="torch")
+def torch_autograd(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
+    """PyTorch end to end: softmax of the logits recorded, then autograd; the forward is in the time.
+
+    Workspace: 2*B*N*s
+    Traffic: 6*B*N*s
+    Source: torch.softmax and torch.autograd.grad
+    """
+    torch, logits_, grad_output_ = _tensors(threads, logits, grad_output)
+    logits_.requires_grad_()
+
+    def call() -> FloatArray:
+        (gradient,) = torch.autograd.grad(torch.softmax(logits_, dim=1), logits_, grad_output_)
+        result: FloatArray = gradient.numpy()
+        return result
+
+    return call
+
+
+@implementation("softmax", library="torch")
+def torch_compiled(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
+    """The article's one-liner through torch.compile; compiled anew for each shape, before the first call is timed.
+
+    Workspace: B*N*s
+    Traffic: 3*B*N*s
+    Source: torch.compile with its default backend
+    """
+    torch, probs_, grad_output_ = _tensors(threads, probs, grad_output)
+    torch.compiler.reset()  # else it falls back to eager code after its eighth shape
+
+    def one_liner(probs: Any, grad_output: Any) -> Any:
+        return (grad_output - (grad_output * probs).sum(dim=1, keepdim=True)) * probs
+
+    compiled = torch.compile(one_liner, dynamic=False)
+    return lambda: compiled(probs_, grad_output_).numpy()
+
+
+@implementation("softmax", library="jax")
+def jax_vjp(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
+    """JAX end to end, operation by operation: jax.vjp of softmax and its pullback; the forward is in the time.
+
+    Workspace: 4*B*N*s
+    Traffic: 12*B*N*s
+    Source: jax.vjp and jax.nn.softmax
+    Flushes: subnormal numbers, as XLA sets the processor
+    """
+    pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
+    return lambda: np.asarray(pullback(logits_, grad_output_).block_until_ready())
+
+
+@implementation("softmax", library="jax")
+def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
+    """JAX end to end, compiled by XLA: jax.jit of jax.vjp of softmax; the forward is in the time.
+
+    Workspace: 2*B*N*s
+    Traffic: 6*B*N*s
+    Source: jax.jit, jax.vjp and jax.nn.softmax
+    Flushes: subnormal numbers, as XLA sets the processor
+    """
+    import jax  # noqa: PLC0415 - an extra, and slow to import
+
+    pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
+    compiled = jax.jit(pullback)
+    return lambda: np.asarray(compiled(logits_, grad_output_).block_until_ready())
+
+
+@implementation("softmax", library="numexpr")
+def numexpr_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
+    """NumExpr into a given array: the products summed by one expression, the rest by another, block by block.
+
+    Workspace: B*s + 300000
+    Traffic: 5*B*N*s
+    Source: numexpr.evaluate in the article's formula
+    """
+    import numexpr  # noqa: PLC0415 - an extra
+
+    numexpr.set_num_threads(threads)
+
+    named = {"probs": probs, "grad_output": grad_output}
+
+    def call() -> FloatArray:
+        dots = numexpr.evaluate("sum(grad_output * probs, axis=1)", named)[:, None]  # [B, 1]
+        numexpr.evaluate("(grad_output - dots) * probs", {**named, "dots": dots}, out=out)
+        return out
+
+    return call
+
+
+def _tensors(threads: int, *arrays: FloatArray) -> tuple[Any, ...]:
+    """PyTorch, told its number of threads, and the arrays as tensors on the same memory."""
+    import torch  # noqa: PLC0415 - an extra, and slow to import
+
+    torch.set_num_threads(threads)
+    return torch, *map(torch.from_numpy, arrays)
+
+
+def _jax_pullback(threads: int, logits: FloatArray, grad_output: FloatArray) -> tuple[Any, Any, Any]:
+    """(logits, grad_output) -> grad_logits by jax.vjp, and the two arrays as JAX has them, in their own dtype.
+
+    JAX sizes its pool of threads when it starts, by the processors that its process may use: who calls sees to those.
+
+    Raises:
+        RuntimeError: the process may use more processors than there are to be threads.
+    """
+    import jax  # noqa: PLC0415 - an extra, and slow to import
+
+    if len(os.sched_getaffinity(0)) > threads:
+        raise RuntimeError(
+            f"JAX would run a thread on each of {len(os.sched_getaffinity(0))} processors, not {threads}"
+        )
+    jax.config.update("jax_enable_x64", val=True)  # else float64 arrays become float32
+
+    def pullback(logits: Any, grad_output: Any) -> Any:
+        _, pull = jax.vjp(jax.nn.softmax, logits)
+        return pull(grad_output)[0]
+
+    return pullback, jax.numpy.asarray(logits), jax.numpy.asarray(grad_output)
