@@ -18,6 +18,9 @@ T = TypeVar("T")
 DTYPES = ("float32", "float64")
 ARTICLE_OPERATION = "softmax"
 ARTICLE_SHAPE = (32, 512)  # the article measures batch 32, features 512, logits uniform in [0, 1), float64
+ARTICLE_INPUTS = ((*ARTICLE_SHAPE, "float64", "uniform"),)
+# What subnormal probabilities cost: the same shape with hardly any of them and with a fifth.
+SUBNORMAL_INPUTS = tuple((*ARTICLE_SHAPE, "float32", logits) for logits in ("normal", "peaked"))
 
 # Peaked logits are normal with this standard deviation: at 512 features about 20 % (float32) and 6 % (float64) of the
 # probabilities are subnormal.
@@ -65,7 +68,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes whose product is a sweep, the article's own case beside them.
+    """The axes whose product is a sweep; ``beside`` them some inputs more of softmax's own, as the article's always.
 
     Where the operation is a loss, ``loss_batch`` stands for ``batch``: its time grows with the batch as softmax's own
     does, and there are three operations to be measured.
@@ -77,12 +80,16 @@ class Grid:
     loss_features: tuple[int, ...] | None = None  # the same as features
     dtype: tuple[str, ...] = ("float64",)
     logits: tuple[str, ...] = ("normal",)
+    beside: tuple[tuple[int, int, str, str], ...] = ()
 
 
 GRIDS = {
     "quick": Grid(batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512)),
     "default": Grid(
-        batch=(1, 8, 32, 128, 512), features=(10, 32, 128, 512, 2048, 8192), loss_features=(10, 32, 128, 512, 8192)
+        batch=(1, 8, 32, 128, 512),
+        features=(10, 32, 128, 512, 2048, 8192),
+        loss_features=(10, 32, 128, 512, 8192),
+        beside=SUBNORMAL_INPUTS,
     ),
     "full": Grid(
         batch=(1, 8, 32, 128, 512),
@@ -161,7 +168,9 @@ class Selection:
         axes = itertools.product(
             self.batch or batch, self.features or features, self.dtype or grid.dtype, self.logits or grid.logits
         )
-        inputs = list(axes) + (self._article_inputs() if operation == ARTICLE_OPERATION else [])
+        inputs = list(axes)
+        if operation == ARTICLE_OPERATION:
+            inputs += [one for one in (*ARTICLE_INPUTS, *grid.beside) if self._admits(*one)]
         return unique(sorted(inputs, key=lambda shape: (shape[0] * shape[1], shape)))
 
     def _wants(self, operation: str, implementation: str) -> bool:
@@ -189,18 +198,15 @@ class Selection:
                 if value not in names:
                     raise UserError(f"--{axis} {value}: unknown; one of {', '.join(names)}")
 
-    def _article_inputs(self) -> list[tuple[int, int, str, str]]:
-        """The article's own case, unless an axis was narrowed to values that leave it out."""
-        batch, features = ARTICLE_SHAPE
+    def _admits(self, batch: int, features: int, dtype: str, logits: str) -> bool:
+        """Whether no axis was narrowed to values that leave these inputs out."""
         wanted: list[tuple[Sequence[object], object]] = [
             (self.batch, batch),
             (self.features, features),
-            (self.dtype, "float64"),
-            (self.logits, "uniform"),
+            (self.dtype, dtype),
+            (self.logits, logits),
         ]
-        if all(not chosen or value in chosen for chosen, value in wanted):
-            return [(batch, features, "float64", "uniform")]
-        return []
+        return all(not chosen or value in chosen for chosen, value in wanted)
 
 
 def known_as(name: str) -> str:

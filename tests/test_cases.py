@@ -23,7 +23,7 @@ def test_every_grid_holds_the_articles_case(grid: str) -> None:
 def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None:
     softmax = Selection(operation=("softmax",)).cases()
     players = {(case.implementation, case.threads) for case in softmax}
-    assert len(softmax) == (5 * 6 + 1) * len(players)
+    assert len(softmax) == (5 * 6 + 1 + 2) * len(players)
     assert {threads for name, threads in players if name == "vectorized"} == {1}
     assert {threads for name, threads in players if name == "fused_parallel"} == {1, os.cpu_count()}
     loss = Selection(operation=("softmax_cross_entropy",)).cases()

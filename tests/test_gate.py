@@ -431,7 +431,10 @@ def test_duels_cover_what_both_versions_have() -> None:
     have = dict(registered())
     less = {key: spec for key, spec in have.items() if key[1] != "row_loop"}
     duels = duels_of(Path("base"), Path("work"), have, less)
-    assert {duel.case.implementation for duel in duels} == {name for _, name in less}
+    of_numpy = {key[1] for key, spec in less.items() if spec.library == "numpy" and not spec.runs_threads}
+    compared = {duel.case.implementation for duel in duels}
+    assert of_numpy <= compared
+    assert not compared & {"row_loop", "row_blocks_threads", "fused_parallel", "torch_kernel", "jax_vjp"}
     assert all(duel.base.place == "base" and duel.work.place == "work" for duel in duels)
     assert len({duel.label for duel in duels}) == len(duels)
     assert dataclasses.is_dataclass(duels[0])
