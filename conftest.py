@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     for option, value in (stored.options["benchmark"] if stored else {}).items():
-        setattr(config.option, f"benchmark_{option}", value)
+        kind = type(getattr(config.option, f"benchmark_{option}"))  # a number of rounds is whole
+        setattr(config.option, f"benchmark_{option}", kind(value))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

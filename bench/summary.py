@@ -26,7 +26,7 @@ def _summary_table(measured: pd.DataFrame, title: str) -> Table:
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
     )
     table.add_column("batch × features\nimplementation", no_wrap=True)
-    for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio", "\nstreams", "of the\nceiling"):
+    for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio", "of the\nceiling"):
         table.add_column(heading, justify="right", no_wrap=True)
     for _, group in measured.groupby(SHAPE, sort=False):
         table.add_row(f"[bold]{shape_label(group.iloc[0])}[/]")
@@ -37,7 +37,6 @@ def _summary_table(measured: pd.DataFrame, title: str) -> Table:
                 quantity(row["peak_bytes"], "B"),
                 factor(row["speedup"]),
                 factor(row["memory_ratio"]),
-                quantity(row["bytes_per_s"], "B/s"),
                 "" if math.isnan(row["ceiling_share"]) else f"{row['ceiling_share']:.0%}",
             )
         table.add_section()

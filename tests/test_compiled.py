@@ -1,0 +1,98 @@
+"""The compiled implementations: right at every shape and thread count, small, and as exact as the NumPy ones."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from bench.cases import DISTRIBUTIONS, DTYPES, Case, Inputs, make_inputs
+from bench.implementations import Implementation, registered
+from bench.implementations._memory import LEAST_BYTES, ReusedMemory
+from bench.memory import read_peak
+from bench.oracle import judge, make_reference
+
+COMPILED = [spec for spec in registered().values() if spec.library == "numba"]
+SHAPES = [(1, 1), (1, 10), (5, 2), (3, 513), (32, 512), (1, 131072), (3, 65537)]
+
+
+def inputs_of(batch: int, features: int, dtype: str = "float64", logits: str = "normal") -> Inputs:
+    return make_inputs(Case("softmax", "vectorized", batch, features, dtype, logits), 7)
+
+
+@pytest.fixture(autouse=True)
+def numba(request: pytest.FixtureRequest) -> None:
+    if "spec" in request.fixturenames or "needs_numba" in request.keywords:
+        pytest.importorskip("numba")
+
+
+@pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("logits", DISTRIBUTIONS)
+def test_right_at_every_shape_and_inputs_left_alone(spec: Implementation, dtype: str, logits: str) -> None:
+    for batch, features in SHAPES:
+        inputs = inputs_of(batch, features, dtype, logits)
+        probs, grad_output = inputs.probs.copy(), inputs.grad_output.copy()
+        reference = make_reference(inputs, 7, ask_pytorch=False)
+        for threads in (1, 2) if spec.runs_threads else (1,):
+            result = spec.bind(inputs, threads)()
+            verdict = judge(result, reference, flushes_subnormals=spec.flushes_subnormals)
+            assert verdict.right, f"{batch} x {features}, {threads} threads: {verdict.reason}"
+            assert (result is inputs.out) == spec.writes_out
+        np.testing.assert_array_equal(inputs.probs, probs)
+        np.testing.assert_array_equal(inputs.grad_output, grad_output)
+
+
+@pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_long_row_is_summed_as_exactly_as_numpy_does(spec: Implementation, dtype: str) -> None:
+    inputs = inputs_of(8, 131072, dtype)
+    reference = make_reference(inputs, 7, ask_pytorch=False)
+    of_numpy = judge(registered()["softmax", "vectorized"].bind(inputs)(), reference).max_error_ulp
+    assert judge(spec.bind(inputs, 2)(), reference).max_error_ulp <= of_numpy + 0.5
+
+
+@pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)
+def test_a_call_takes_no_more_than_its_result_and_64_kib(spec: Implementation) -> None:
+    inputs = inputs_of(64, 8192)
+    call = spec.bind(inputs)
+    call()
+    allowed = 0 if spec.writes_out else inputs.probs.nbytes
+    assert read_peak(call).peak_bytes <= allowed + (64 << 10)
+
+
+@pytest.mark.parametrize("spec", [spec for spec in COMPILED if spec.flushes_subnormals], ids=lambda spec: spec.name)
+def test_flushing_gives_zero_for_subnormal_numbers_and_ends_with_the_call(spec: Implementation) -> None:
+    inputs = inputs_of(32, 512, "float32", "peaked")
+    smallest = np.finfo(np.float32).smallest_normal
+    exact = registered()["softmax", "vectorized"].bind(inputs)()
+    assert ((exact != 0) & (np.abs(exact) < smallest)).sum() > 1000
+    result = spec.bind(inputs)()
+    assert not ((result != 0) & (np.abs(result) < smallest)).any()
+    assert np.multiply(smallest, np.float32(0.5)) > 0  # the processor is as it was
+    reference = make_reference(inputs, 7, ask_pytorch=False)
+    assert judge(result, reference, flushes_subnormals=True).right
+    assert not judge(result, reference).right  # told apart unless it is allowed
+
+
+def test_memory_is_handed_out_again_once_nothing_refers_to_it() -> None:
+    memory, like = ReusedMemory(), np.empty((2, LEAST_BYTES // 8))
+    first = memory.empty_like(like)
+    assert first.shape == like.shape
+    assert first.dtype == like.dtype
+    first[...] = 1.0
+    address = first.ctypes.data
+    corner = first[1:, 5:]
+    del first
+    gc.collect()
+    second = memory.empty_like(like)
+    second[...] = 2.0
+    assert second.ctypes.data != address
+    assert (corner == 1.0).all()  # a view keeps the whole array's memory from others
+    del corner
+    assert memory.empty_like(like).ctypes.data == address
+
+
+def test_small_arrays_are_left_to_the_allocator() -> None:
+    small = ReusedMemory().empty_like(np.empty(10, dtype=np.float32))
+    assert small.base is None
+    assert small.dtype == np.float32

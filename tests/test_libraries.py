@@ -1,0 +1,90 @@
+"""Libraries beside NumPy in the sweep: each in a process of its own, absent ones skipped."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.cases import Selection
+from bench.results import load_rows, load_run
+
+from .conftest import SIZES, SoftmaxBench
+
+# So short that the least number of rounds counts, which a resumed run takes over from the first sitting.
+SHORT = ("--", "--benchmark-max-time=0.000001", "--benchmark-min-rounds=2")
+LIBRARIES = {
+    "numba": ("fused", "fused_parallel_out"),
+    "torch": ("torch_kernel", "torch_kernel_out", "torch_autograd"),
+    "jax": ("jax_vjp", "jax_vjp_jit"),
+    "numexpr": ("numexpr_out",),
+}
+ABSENT = '''
+from bench.implementations import implementation
+
+@implementation("softmax", library="nosuchlibrary")
+def elsewhere(probs, grad_output, *, threads):
+    """One whose library is not there.
+
+    Workspace: B*N*s
+    Traffic: 3*B*N*s
+    Source: a test
+    """
+    import nosuchlibrary
+'''
+
+
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=[] if name == "numexpr" else [pytest.mark.slow]) for name in LIBRARIES]
+)
+def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_threads(
+    softmax_bench: SoftmaxBench, tmp_path: Path, library: str
+) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    names = [f"--implementation={name}" for name in LIBRARIES[library]]
+    done = softmax_bench("run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", *names, *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = load_rows(tmp_path / "runs" / "its")
+    assert {row.status for row in rows} == {"measured"}, [row.reason for row in rows]
+    assert {row.implementation for row in rows} == set(LIBRARIES[library])
+    cores = os.cpu_count() or 1
+    threaded = {row.threads for row in rows if row.implementation != "fused"}
+    assert threaded == {1, cores}
+    sittings = {row.threads for row in rows}
+    for threads in sittings:
+        assert f"in a process of their own: {library}, threads: {threads}" in done.stdout
+    assert len(load_run(tmp_path / "runs" / "its").sessions) == 1 + len(sittings)
+    assert done.stdout.count("Stored in") == 1
+    assert all(row.first_call_s > row.time_median_s for row in rows)
+
+
+@pytest.mark.slow
+def test_torch_compile_is_measured_where_it_runs(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    done = softmax_bench(
+        "run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", "--implementation=torch_compiled",
+        "--threads=1", *SHORT,
+    )  # fmt: skip
+    rows = load_rows(tmp_path / "runs" / "its")
+    assert [row.status for row in rows] == ["measured", "measured"], done.stdout
+    assert rows[0].first_call_s > 100 * rows[0].time_median_s  # compiling is told, and not in the time
+
+
+def test_what_is_not_installed_is_skipped_and_named_once(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    (tmp_path / "competitors.py").write_text(ABSENT, encoding="utf-8")
+    names = ["--implementation=elsewhere", "--implementation=vectorized"]
+    done = softmax_bench(
+        "run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", *names, *SHORT, "-p", "competitors"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [row for row in load_rows(tmp_path / "runs" / "its") if row.implementation == "elsewhere"]
+    assert {row.reason for row in rows} == {"not installed: nosuchlibrary"}
+    assert {row.status for row in rows} == {"skipped"}
+    assert "elsewhere" not in done.stdout
+    assert "want a library that is not installed (nosuchlibrary)" in done.stdout
+
+
+def test_a_library_can_be_chosen() -> None:
+    cases = Selection(library=("numexpr",), batch=(4,), features=(8,)).cases()
+    assert {case.implementation for case in cases} == {"numexpr_out"}
