@@ -24,7 +24,7 @@ help: ## say what each target does
 	@echo
 	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS (several in'
 	@echo 'quotes), RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
-	@echo '(reference unless given). IMPLEMENTATION takes path/to/file.py:name, too: one more competitor, of your own. EXTRAS=torch,dev installs more: with torch, results are checked against autograd, too.'
+	@echo '(reference unless given). IMPLEMENTATION takes path/to/file.py:name, too: one more competitor, of your own. EXTRAS=compiled,torch,jax installs and measures Numba, NumExpr, PyTorch and JAX, too.'
 
 bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)

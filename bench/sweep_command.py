@@ -18,7 +18,7 @@ from .host import ROOT
 from .implementations import FORMULA_NAMES, registered
 from .options import SWEEP
 from .progress import Display
-from .results import find_run
+from .results import NOT_INSTALLED, find_run
 from .sweep import sittings
 from .units import quantity
 
@@ -99,9 +99,10 @@ def list_(grid: str) -> None:
     """Show the implementations, and a grid's cases with their predicted peak bytes."""
     cases = Selection(grid=grid).cases()
     console = Console(highlight=False)
-    table = Table("operation", "implementation", "workspace in bytes", "source", title="implementations")
+    table = Table("operation", "implementation", "library", "workspace in bytes", "source", title="implementations")
     for spec in registered().values():
-        table.add_row(spec.operation, spec.name, str(spec.workspace), spec.source)
+        library = spec.library if spec.installed else f"{spec.library}, {NOT_INSTALLED}"
+        table.add_row(spec.operation, spec.name, library, str(spec.workspace), spec.source)
     console.print(table)
     for letter, meaning in FORMULA_NAMES.items():
         console.print(f"{letter}: {meaning}", soft_wrap=True)

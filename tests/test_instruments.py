@@ -78,3 +78,22 @@ def test_available_memory_is_within_the_machines() -> None:
 
 def test_code_hashes_name_every_source_file() -> None:
     assert {"bench/sweep.py", "bench/implementations/softmax.py", "conftest.py"} <= set(host.code_hashes())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_ceiling_covers_working_sets_in_powers_of_two_at_plausible_rates(threads: int) -> None:
+    points = host.stream_ceiling(threads, largest_bytes=100_000)
+    sizes = [point["working_set_bytes"] for point in points]
+    assert sizes == [16 << 10, 32 << 10, 64 << 10, 128 << 10]  # what 100 kB need, as they fit the second-level cache
+    assert {point["threads"] for point in points} == {threads}
+    for point in points:
+        assert 1e8 < point["bytes_per_s"] < threads * host.FASTEST_CACHE_BYTES_PER_S
+
+
+def test_the_ceiling_of_what_fits_no_cache_goes_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_cache_sizes", lambda: {"l1_bytes": 4 << 10, "l2_bytes": 16 << 10, "l3_bytes": 64 << 10})
+    points = host.stream_ceiling(1, largest_bytes=20_000)
+    assert points[-1]["working_set_bytes"] == 8 * (64 << 10)
+    monkeypatch.setattr(host, "_cache_sizes", dict)
+    monkeypatch.setattr(host, "UNKNOWN_CACHE_BYTES", 8 << 10)
+    assert host.stream_ceiling(1, largest_bytes=20_000)[-1]["working_set_bytes"] == 64 << 10

@@ -54,6 +54,38 @@ def test_derived_columns_refer_to_the_explicit_jacobian_of_the_same_shape(stored
     assert math.isnan(float(frame["speedup"]["row_loop"]))
 
 
+def test_a_row_of_more_threads_is_compared_with_the_baseline_on_as_many_or_else_on_one() -> None:
+    single = row_of("explicit_jacobian", time_median_s=0.05)
+    double = row_of("explicit_jacobian", time_median_s=0.03, threads=2)
+    parallel = row_of("fused_parallel", time_median_s=0.001, threads=2)
+    assert to_frame([single, parallel])["speedup"].tolist() == pytest.approx([1.0, 50.0])
+    assert to_frame([single, double, parallel])["speedup"].tolist() == pytest.approx([1.0, 1.0, 30.0])
+
+
+def test_share_of_the_ceiling_is_of_the_same_working_set_and_threads() -> None:
+    rows = [row_of("vectorized", time_median_s=1e-5), row_of("fused_parallel", time_median_s=1e-5, threads=2)]
+    working_set = 3 * 32 * 512 * 8  # two arrays read and one written
+    ceiling = [
+        {"threads": 1, "working_set_bytes": working_set / 4, "bytes_per_s": 160e9},
+        {"threads": 1, "working_set_bytes": working_set * 4, "bytes_per_s": 40e9},
+    ]
+    frame = to_frame(rows, ceiling)
+    assert frame["working_set_bytes"].tolist() == [working_set] * 2
+    assert frame["bytes_per_s"][0] == pytest.approx(working_set / 1e-5)
+    assert frame["ceiling_share"][0] == pytest.approx(working_set / 1e-5 / 80e9)  # halfway on logarithms
+    assert math.isnan(frame["ceiling_share"][1])  # not measured with two threads
+
+
+def test_a_run_of_before_the_ceiling_was_measured_still_loads(stored: Path) -> None:
+    write_run(RUN, stored)
+    path = stored / "run.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["ceiling"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert load_run(stored).ceiling == []
+    assert to_frame(load_rows(stored), [])["ceiling_share"].isna().all()
+
+
 def test_no_ratio_to_a_baseline_of_another_shape() -> None:
     rows = [row_of("explicit_jacobian", batch=8, time_median_s=0.05), row_of("vectorized", time_median_s=0.1)]
     assert to_frame(rows)["speedup"].isna().tolist() == [False, True]

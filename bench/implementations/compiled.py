@@ -44,7 +44,7 @@ def fused_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) ->
 def fused_reused(probs: FloatArray, grad_output: FloatArray) -> Call:
     """One compiled pass; from 256 KiB on the result stands in memory that an earlier result has given back.
 
-    Workspace: B*N*s
+    Workspace: B*N*s if B*N*s < 262144 else 512
     Traffic: 3*B*N*s
     Source: loop fusion with a pool of results; new memory costs a page fault for each page of it
     Reuses: the memory of a result that nobody refers to any longer; up to two results' worth stays allocated.

@@ -100,7 +100,7 @@ def jax_vjp(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Cal
 def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
     """JAX end to end, compiled by XLA: jax.jit of jax.vjp of softmax; the forward is in the time.
 
-    Workspace: 2*B*N*s
+    Workspace: B*N*s + min(B*N*s, 160000)
     Traffic: 6*B*N*s
     Source: jax.jit, jax.vjp and jax.nn.softmax
     Flushes: subnormal numbers, as XLA sets the processor
@@ -116,7 +116,7 @@ def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) ->
 def numexpr_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
     """NumExpr into a given array: the products summed by one expression, the rest by another, block by block.
 
-    Workspace: B*s + 300000
+    Workspace: B*s + 16384
     Traffic: 5*B*N*s
     Source: numexpr.evaluate in the article's formula
     """

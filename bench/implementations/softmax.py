@@ -156,7 +156,7 @@ def row_blocks(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -
 def row_blocks_threads(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> FloatArray:
     """The row blocks with each thread of a pool taking an equal share of the rows; NumPy lets go of the interpreter.
 
-    Workspace: U*min(B, 2) + 8192
+    Workspace: U + 8192
     Traffic: 3*B*N*s
     Source: loop blocking of the article's formula, over a thread pool of the standard library
     """
