@@ -152,10 +152,9 @@ def _jax_pullback(threads: int, logits: FloatArray, grad_output: FloatArray) -> 
     """
     import jax  # noqa: PLC0415 - an extra, and slow to import
 
-    if len(os.sched_getaffinity(0)) > threads:
-        raise RuntimeError(
-            f"JAX would run a thread on each of {len(os.sched_getaffinity(0))} processors, not {threads}"
-        )
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    if processors > threads:
+        raise RuntimeError(f"JAX would run a thread on each of {processors} processors, not {threads}")
     jax.config.update("jax_enable_x64", val=True)  # else float64 arrays become float32
 
     def pullback(logits: Any, grad_output: Any) -> Any:
