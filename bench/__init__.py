@@ -18,7 +18,7 @@ Where things are, each importing only from above itself:
     files             a file is there whole or not at all
     tables results budget   the stored run; what a case may cost
     sweep             how one case becomes one row
-    summary charts scaling  what is read from a stored table
+    summary chart_style overviews charts scaling   what is read from a stored table
     regression        whether a change made an implementation slower, larger or wrong
     verification      whether somebody's own backward is right, and which mistake it makes
     accuracy          how exact loss and gradient are, from small logits to large

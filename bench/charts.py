@@ -1,15 +1,14 @@
-"""The charts: one function each, from a stored table to a Figure; nothing here measures.
+"""The charts of a stored run: one function each, from its table to a Figure; nothing here measures.
 
-A chart shows one slice of the table: one operation, dtype, distribution of logits and number of threads.
+A chart shows one slice of the table: one operation, dtype, distribution of logits and number of threads. Those that
+look across threads and logits are in `bench.overviews`.
 """
 
-import io
 import itertools
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -18,75 +17,89 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from .chart_style import (
+    COLOURS,
+    LABEL_GAP,
+    MARKS,
+    MISSING_COLOUR,
+    STYLE,
+    TITLE_WIDTH,
+    Style,
+    caption_of,
+    libraries_in,
+    name_lines,
+    names_in,
+    new_figure,
+    settle,
+    spread_apart,
+    style_in,
+    threads_in_words,
+    unit_axis,
+    write_figure,
+)
 from .errors import NothingToDrawError
-from .files import replace_file
+from .implementations import NUMPY
 from .operations import operations
+from .overviews import OVERVIEWS, REFERENCE, overviews_of
 from .results import Run, load_rows, load_run, to_frame
 from .units import factor, quantity
 
-# Okabe and Ito's colours and Tol's wine, told apart by readers with any common colour blindness; marks and dashes go on
-# where there are more implementations than colours.
-COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#009E73", "#882255")
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", "-.")
-MISSING_COLOUR = "#E6E6E6"
-STYLE: dict[Any, Any] = {
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E0E0E0",
-    "grid.linewidth": 0.6,
-    "svg.hashsalt": "softmax-bench",
-}
+__all__ = [
+    "CHARTS",
+    "COLOURS",
+    "LABEL_GAP",
+    "MARKS",
+    "OVERVIEWS",
+    "STYLE",
+    "TITLE_WIDTH",
+    "Slice",
+    "draw_run",
+    "slices_of",
+    "spread_apart",
+    "write_figure",
+]
+
+T = TypeVar("T")
+
+LIBRARIES = "libraries"
+PANEL_COLUMNS = 3
+PANEL_HEIGHT = 3.9  # inches
+NAME_HEIGHT = 0.3  # inches that a line's name asks of its panel, where there are many
+LABEL_ROOM = 0.62  # of a panel's width, added at its right for the lines' names
 TIMES = "(line: median, band: quartiles)"
 PEAKS = "(solid: measured, dotted: predicted, hollow: skipped)"
-PANEL_COLUMNS = 3
-TITLE_WIDTH = 11.0  # inches
-CAPTION_CHARACTERS_PER_INCH = 16
-LABEL_ROOM = 0.62  # of a panel's width, added at its right for the lines' names
-LABEL_GAP = 0.055  # of a panel's height, between the middles of two names
-
-
-class Style(NamedTuple):
-    """How an implementation looks, in every chart of a run."""
-
-    colour: str
-    mark: str
-    dash: str
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """The style as arguments of ``Axes.plot``."""
-        return {"color": self.colour, "marker": self.mark, "linestyle": self.dash, "markersize": 3.5, "linewidth": 1.4}
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What a chart is drawn from: a part of the table, its run, and each implementation's style."""
+    """What a chart is drawn from: a part of the table, its run, and each implementation's style.
+
+    ``kind`` is empty where the slice holds NumPy's own implementations, so that a run of those alone has no other,
+    and ``LIBRARIES`` where it holds all others, beside the reference that they are to beat.
+    """
 
     rows: pd.DataFrame
     run: Run
     key: tuple[str, str, str, int]  # operation, dtype, logits, threads
+    kind: str = ""
 
     @property
     def implementations(self) -> list[str]:
         """The slice's implementations in the order of the registry that the run was made with."""
-        known = [spec["name"] for spec in self.run.implementations if spec["operation"] == self.key[0]]
+        known = names_in(self.run, self.key[0])
         present = list(dict.fromkeys(self.rows["implementation"]))
         return sorted(present, key=lambda name: known.index(name) if name in known else len(known))
 
     def style(self, implementation: str) -> Style:
         """The implementation's style, from its place in the registry."""
-        known = [spec["name"] for spec in self.run.implementations if spec["operation"] == self.key[0]]
-        place = known.index(implementation) if implementation in known else len(known)
-        turn, colour = divmod(place, len(COLOURS))
-        return Style(COLOURS[colour], MARKS[(colour + turn) % len(MARKS)], DASHES[turn % len(DASHES)])
+        return style_in(self.run, self.key[0], implementation)
+
+    def label(self, implementation: str) -> str:
+        """The implementation's name, with its threads where it stands in for the slice's own number."""
+        threads = int(self.rows.loc[self.rows["implementation"] == implementation, "threads"].iloc[0])
+        return implementation if threads == self.key[3] else f"{implementation}, {threads_in_words(threads)}"
 
     @property
     def baseline(self) -> str:
@@ -97,13 +110,9 @@ class Slice:
     def caption(self) -> str:
         """The machine and the software, for the foot of every chart."""
         operation, dtype, logits, threads = self.key
-        machine, versions = self.run.machine, self.run.versions
-        plural = "thread" if threads == 1 else "threads"
-        return (
-            f"{operations()[operation].title}, {dtype}, {logits} logits, {threads} {plural} · {machine['cpu']}, "
-            f"{machine['cores']} cores, {quantity(machine['memory_bytes'], 'B')} memory, {machine['system']} · "
-            f"Python {versions['python']}, NumPy {versions['numpy']} · run {self.run.run_id}, {self.run.started[:10]}"
-        )
+        shown = f"{operations()[operation].title}, {dtype}, {logits} logits, {threads_in_words(threads)}"
+        libraries = libraries_in(self.run, operation)
+        return caption_of(self.run, shown, [libraries.get(name, NUMPY) for name in self.implementations])
 
 
 def time_by_features(data: Slice) -> Figure:
@@ -151,65 +160,80 @@ CHARTS: tuple[Callable[[Slice], Figure], ...] = (
 def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
     """Draw every chart of a stored run into ``plots``, as PNG and SVG, and yield the files as they are written.
 
-    The slice with the most measured cases gives the files named as their chart; other slices add their own name.
+    The slice with the most measured cases gives the files named as their chart; other slices add their own name, and
+    the compiled and the libraries' implementations of any slice their kind.
 
     Raises:
         UserError: the run cannot be read, or the folder cannot be written.
         NothingToDrawError: no chart can be drawn from the run.
     """
     run = load_run(folder)
-    slices = list(slices_of(to_frame(load_rows(folder), run.ceiling), run))
     drawn = False
-    for place, data in enumerate(slices):
-        suffix = "" if place == 0 else "-" + "-".join(map(str, data.key))
-        for chart in CHARTS:
-            try:
-                with mpl.rc_context(STYLE):
-                    figure = chart(data)
-                    for ending in ("png", "svg"):
-                        yield write_figure(figure, plots / f"{chart.__name__}{suffix}.{ending}")
-                        drawn = True
-            except NothingToDrawError:
-                continue
+    for name, figure in _figures(to_frame(load_rows(folder), run.ceiling), run):
+        for ending in ("png", "svg"):
+            with mpl.rc_context(STYLE):
+                path = write_figure(figure, plots / f"{name}.{ending}")
+            drawn = True
+            yield path
     if not drawn:
         raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
 
 
+def _figures(frame: pd.DataFrame, run: Run) -> Iterator[tuple[str, Figure]]:
+    """Every figure that the table has the rows for, with the name of its files."""
+    slices = slices_of(frame, run)
+    keys = list(dict.fromkeys(data.key for data in slices))
+    for data in slices:
+        parts = [*(map(str, data.key) if data.key != keys[0] else ()), *([data.kind] if data.kind else ())]
+        for chart in CHARTS:
+            if figure := _drawn(chart, data):
+                yield "-".join([chart.__name__, *parts]), figure
+    wholes = overviews_of(frame, run)
+    for overview in OVERVIEWS:
+        figures = [(whole.dtype, figure) for whole in wholes if (figure := _drawn(overview, whole))]
+        for place, (dtype, figure) in enumerate(figures):
+            yield overview.__name__ + (f"-{dtype}" if place else ""), figure
+
+
+def _drawn(chart: Callable[[T], Figure], data: T) -> Figure | None:
+    """The chart of the data, none where it lacks what the chart shows."""
+    try:
+        with mpl.rc_context(STYLE):
+            return chart(data)
+    except NothingToDrawError:
+        return None
+
+
 def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:
-    """The table's slices, the one with the most measured cases first."""
-    slices = [
-        Slice(rows, run, key)  # type: ignore[arg-type]  # pandas types a group's key as a scalar
-        for key, rows in frame.groupby(["operation", "dtype", "logits", "threads"], sort=False)
+    """The table's slices, those of the key with the most measured cases first, NumPy's own before the libraries'."""
+    groups = sorted(
+        frame.groupby(["operation", "dtype", "logits", "threads"], sort=False),
+        key=lambda group: -int((group[1]["status"] == "measured").sum()),
+    )
+    slices: list[Slice] = []
+    for (operation, dtype, logits, threads), rows in groups:
+        key = (str(operation), str(dtype), str(logits), int(str(threads)))
+        own = rows["implementation"].map(libraries_in(run, key[0])).fillna(NUMPY) == NUMPY
+        # A library that is not installed has rows as well, all of them skipped.
+        others = ~own & rows["implementation"].isin(rows.loc[rows["status"] == "measured", "implementation"])
+        if own.any():
+            slices.append(Slice(rows[own], run, key))
+        if others.any():
+            beside = [*_reference(frame, key, rows[others]).index, *rows.index[others]]
+            slices.append(Slice(frame.loc[beside], run, key, LIBRARIES))
+    return slices
+
+
+def _reference(frame: pd.DataFrame, key: tuple[str, str, str, int], others: pd.DataFrame) -> pd.DataFrame:
+    """The form that others are held against at their shapes, with one thread where it runs no more."""
+    shapes = pd.MultiIndex.from_frame(others[["batch", "features"]])
+    mine = frame[
+        (frame[["operation", "dtype", "logits"]] == list(key[:3])).all(axis=1)
+        & (frame["implementation"] == REFERENCE)
+        & pd.MultiIndex.from_frame(frame[["batch", "features"]]).isin(shapes)
     ]
-    return sorted(slices, key=lambda data: -int((data.rows["status"] == "measured").sum()))
-
-
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Store a figure whole in the format that the path's ending names.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    image = io.BytesIO()
-    options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}
-    figure.savefig(image, format=path.suffix[1:], **options)
-    return replace_file(path, image.getvalue())
-
-
-def _figure(data: Slice, title: str, size_inches: tuple[float, float]) -> Figure:
-    """An empty figure, wide enough for its title, its caption in as many lines as it takes."""
-    width = max(size_inches[0], TITLE_WIDTH)
-    figure = Figure(figsize=(width, size_inches[1]), layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.03))
-    figure.suptitle(title, fontweight="bold", fontsize=13)
-    caption = textwrap.fill(data.caption, int(width * CAPTION_CHARACTERS_PER_INCH))
-    figure.supxlabel(caption, fontsize=7.5, color="#444444")
-    return figure
-
-
-def _settle(figure: Figure) -> None:
-    """Lay the figure out once and for all: what is added next does not move it, and each file is quick to write."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    own = mine[mine["threads"] == key[3]]
+    return mine[mine["threads"] == 1] if own.empty else own
 
 
 def _growth(
@@ -222,7 +246,8 @@ def _growth(
     facets = sorted(measured[facet].unique())
     columns = min(PANEL_COLUMNS, len(facets))
     lines = -(-len(facets) // columns)
-    figure = _figure(data, title, (5.0 * columns, 3.9 * lines + 0.9))
+    height = max(PANEL_HEIGHT, NAME_HEIGHT * len(data.implementations) + 0.6)
+    figure = new_figure(title, data.caption, (5.0 * columns, height * lines + 0.9))
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     values = sorted(data.rows[axis].unique())
     for panel, value in itertools.zip_longest(panels.flat, facets):
@@ -236,9 +261,9 @@ def _growth(
         room = (values[-1] / values[0]) ** LABEL_ROOM
         panel.set_xlim(values[0] / room**0.06, values[-1] * room)
         draw(panel, data, data.rows[data.rows[facet] == value], axis)
-    _settle(figure)
+    settle(figure)
     for panel in panels.flat[: len(facets)]:
-        _name_lines(panel)
+        name_lines(panel)
     return figure
 
 
@@ -248,19 +273,15 @@ def _draw_times(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None
         panel.fill_between(
             drawn[axis], drawn["time_q1_s"], drawn["time_q3_s"], color=style.colour, alpha=0.25, linewidth=0
         )
-        panel.plot(drawn[axis], drawn["time_median_s"], **style.line, label=implementation)
-    _unit_axis(panel, "s")
+        panel.plot(drawn[axis], drawn["time_median_s"], **style.line, label=data.label(implementation))
+    unit_axis(panel.yaxis, "s")
 
 
 def _draw_peaks(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None:
     for implementation, style, mine in _lines(data, rows, axis):
         drawn, skipped = mine[mine["status"] == "measured"], mine[mine["status"] == "skipped"]
         # A user's own implementation has no prediction: its name goes to what was measured.
-        named = (
-            {"predicted": implementation}
-            if mine["predicted_peak_bytes"].notna().any()
-            else {"measured": implementation}
-        )
+        named = {"predicted" if mine["predicted_peak_bytes"].notna().any() else "measured": data.label(implementation)}
         panel.plot(
             mine[axis],
             mine["predicted_peak_bytes"],
@@ -286,7 +307,7 @@ def _draw_peaks(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None
         fontsize=7.5,
         color="#555555",
     )
-    _unit_axis(panel, "B")
+    unit_axis(panel.yaxis, "B")
 
 
 def _lines(data: Slice, rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, Style, pd.DataFrame]]:
@@ -294,56 +315,6 @@ def _lines(data: Slice, rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, St
         mine = rows[rows["implementation"] == implementation].sort_values(axis)
         if not mine.empty:
             yield implementation, data.style(implementation), mine
-
-
-def _unit_axis(panel: Axes, unit: str) -> None:
-    panel.yaxis.set_major_locator(LogLocator(base=10, numticks=12))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit)))
-    panel.yaxis.set_minor_locator(NullLocator())
-
-
-def _name_lines(panel: Axes) -> None:
-    """Each line's name right of the data, level with the line's end or as near as other names allow."""
-    to_panel = panel.transData + panel.transAxes.inverted()
-    ends: list[tuple[float, float, Line2D]] = []
-    for line in panel.get_lines():
-        points = np.asarray(line.get_xydata(), dtype=float)
-        points = points[np.isfinite(points).all(axis=1)]
-        if not str(line.get_label()).startswith("_") and len(points):
-            x, y = to_panel.transform(points[-1])
-            ends.append((float(y), float(x), line))
-    ends.sort(key=lambda end: end[:2])
-    heights = spread_apart([y for y, _, _ in ends])
-    right = max(x for _, x, _ in ends) + 0.05
-    for (y, x, line), height in zip(ends, heights, strict=True):
-        panel.annotate(
-            str(line.get_label()),
-            (x, y),
-            xycoords="axes fraction",
-            xytext=(right, height),
-            textcoords="axes fraction",
-            color=str(line.get_color()),
-            fontsize=8,
-            verticalalignment="center",
-            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
-        )
-
-
-def spread_apart(wanted: list[float]) -> list[float]:
-    """Sorted heights moved apart to ``LABEL_GAP`` with the least total movement of each crowded group."""
-    groups: list[list[float]] = []  # wanted heights that stand together
-    for height in wanted:
-        groups.append([height])
-        while len(groups) > 1 and _places(groups[-2])[-1] + LABEL_GAP > _places(groups[-1])[0]:
-            last = groups.pop()
-            groups[-1].extend(last)
-    return [place for group in groups for place in _places(group)]
-
-
-def _places(group: list[float]) -> list[float]:
-    half = LABEL_GAP * (len(group) - 1) / 2
-    middle = min(max(float(np.mean(group)), half), 1.0 - half)
-    return [middle - half + LABEL_GAP * place for place in range(len(group))]
 
 
 def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None) -> Figure:
@@ -354,7 +325,7 @@ def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None
     shown = data.rows.assign(ratio=data.rows[column].fillna(data.rows[substitute or column]))
     columns = min(PANEL_COLUMNS, len(others))
     lines = -(-len(others) // columns)
-    figure = _figure(data, title, (4.8 * columns + 1.0, 3.1 * lines + 0.9))
+    figure = new_figure(title, data.caption, (4.8 * columns + 1.0, 3.1 * lines + 0.9))
     panels = figure.subplots(lines, columns, squeeze=False)
     norm = LogNorm(shown["ratio"].min(), max(shown["ratio"].max(), 1.001 * shown["ratio"].min()))
     for panel, name in itertools.zip_longest(panels.flat, others):
@@ -362,11 +333,11 @@ def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None
             panel.set_visible(False)
         else:
             image = _draw_ratios(panel, shown[shown["implementation"] == name], column, norm)
-            panel.set(title=name, xlabel="features", ylabel="batch")
-    bar = figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01)
+            panel.set(title=data.label(name), xlabel="features", ylabel="batch")
+    bar = figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01, aspect=max(20, 10 * lines))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: factor(value)))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    _settle(figure)
+    settle(figure)
     return figure
 
 

@@ -1,12 +1,16 @@
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from bench.charts import CHARTS, LABEL_GAP, draw_run, slices_of, spread_apart
-from bench.errors import UserError
+from bench.charts import CHARTS, LABEL_GAP, OVERVIEWS, draw_run, slices_of, spread_apart, write_figure
+from bench.errors import NothingToDrawError, UserError
+from bench.overviews import Overview, bars, overviews_of, roofline, subnormals
 from bench.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
 
 NAMES = ("explicit_jacobian", "vectorized")
@@ -23,10 +27,36 @@ RUN = Run(
 )
 
 
-def row_of(name: str, batch: int, features: int, *, logits: str = "normal", status: str = "measured") -> Row:
+LIBRARIES = {"fused": "numba", "torch_kernel": "torch"}
+RUN_OF_LIBRARIES = dataclasses.replace(
+    RUN,
+    machine={**RUN.machine, "l1_bytes": 49152, "l2_bytes": 2097152, "l3_bytes": 10**12},
+    versions={**RUN.versions, "numba": "0.68", "torch": "2.13"},
+    implementations=[
+        *({"operation": "softmax", "name": name, "library": "numpy"} for name in NAMES),
+        *({"operation": "softmax", "name": name, "library": library} for name, library in LIBRARIES.items()),
+    ],
+    ceiling=[
+        {"threads": threads, "working_set_bytes": size, "bytes_per_s": threads * 2e10}
+        for threads in (1, 2)
+        for size in (1e3, 1e9)
+    ],
+)
+
+
+def row_of(
+    name: str,
+    batch: int,
+    features: int,
+    *,
+    logits: str = "normal",
+    status: str = "measured",
+    dtype: str = "float64",
+    threads: int = 1,
+) -> Row:
     peak = batch * features * (features if name == "explicit_jacobian" else 1) * 8
-    time_s = peak * 1e-9
-    row = Row("r1", "softmax", name, batch, features, "float64", logits, 1, status, predicted_peak_bytes=peak)
+    time_s = peak * 1e-9 * (10 if logits == "peaked" and name in LIBRARIES else 1) / threads
+    row = Row("r1", "softmax", name, batch, features, dtype, logits, threads, status, predicted_peak_bytes=peak)
     if status != "measured":
         return row
     return dataclasses.replace(
@@ -34,8 +64,8 @@ def row_of(name: str, batch: int, features: int, *, logits: str = "normal", stat
     )
 
 
-def store(folder: Path, rows: list[Row]) -> Path:
-    write_run(RUN, folder)
+def store(folder: Path, rows: list[Row], run: Run = RUN) -> Path:
+    write_run(run, folder)
     with open_rows(folder) as table:
         for row in rows:
             table.append(row)
@@ -50,6 +80,32 @@ def stored(tmp_path: Path) -> Path:
     return store(tmp_path / "results" / "r1", rows)
 
 
+@pytest.fixture
+def with_libraries(tmp_path: Path) -> Path:
+    shapes = [(batch, features) for batch in (1, 64) for features in (32, 512)]
+    rows = [row_of(name, *shape) for shape in shapes for name in (*NAMES, *LIBRARIES)]
+    rows += [row_of("torch_kernel", *shapes[-1], threads=2)]
+    rows += [row_of("vectorized", 128, 1024), row_of("fused", 128, 1024)]
+    rows += [row_of(name, 32, 512, logits="uniform") for name in (*NAMES, *LIBRARIES)]
+    rows += [
+        row_of(name, 32, 512, logits=logits, dtype="float32")
+        for name in (*NAMES, *LIBRARIES)
+        for logits in ("normal", "peaked")
+    ]
+    return store(tmp_path / "results" / "r1", rows, RUN_OF_LIBRARIES)
+
+
+def texts_of(figure: Figure, tmp_path: Path) -> str:
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        return write_figure(figure, tmp_path / "drawn.svg").read_text(encoding="utf-8")
+
+
+def overview_of(folder: Path, dtype: str = "float64") -> Overview:
+    run = load_run(folder)
+    (found,) = [one for one in overviews_of(to_frame(load_rows(folder), run.ceiling), run) if one.dtype == dtype]
+    return found
+
+
 def test_every_chart_is_drawn_as_png_and_svg_under_its_own_name(stored: Path, tmp_path: Path) -> None:
     drawn = list(draw_run(stored, tmp_path / "plots"))
     assert {path.name for path in drawn} == {f"{chart.__name__}.{end}" for chart in CHARTS for end in ("png", "svg")}
@@ -59,6 +115,80 @@ def test_every_chart_is_drawn_as_png_and_svg_under_its_own_name(stored: Path, tm
             with Image.open(path) as image:
                 assert image.width > 800
                 assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
+
+
+def test_libraries_have_files_of_their_own_beside_those_of_numpy(with_libraries: Path, tmp_path: Path) -> None:
+    drawn = {path.name for path in draw_run(with_libraries, tmp_path / "plots")}
+    names = {f"{chart.__name__}{suffix}" for chart in CHARTS for suffix in ("", "-libraries")}
+    names |= {overview.__name__ for overview in OVERVIEWS}
+    assert drawn == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
+
+
+def test_a_library_that_is_not_installed_adds_no_files(stored: Path) -> None:
+    rows = [*load_rows(stored), *(row_of("fused", 8, features, status="skipped") for features in (16, 64))]
+    frame = to_frame(rows, RUN_OF_LIBRARIES.ceiling)
+    assert [data.kind for data in slices_of(frame, RUN_OF_LIBRARIES)] == ["", ""]
+    assert overviews_of(frame, RUN_OF_LIBRARIES) == []
+
+
+def test_the_form_to_beat_stands_beside_the_libraries(with_libraries: Path) -> None:
+    own, libraries, *others = slices_of(to_frame(load_rows(with_libraries)), load_run(with_libraries))
+    assert own.implementations == list(NAMES)
+    assert libraries.implementations == ["vectorized", *LIBRARIES]
+    assert "NumPy 2.4, Numba 0.68, PyTorch 2.13 ·" in libraries.caption
+    assert "Numba" not in own.caption
+    (both,) = [data for data in others if data.key[3] == 2]
+    assert [both.label(name) for name in both.implementations] == ["vectorized, 1 thread", "torch_kernel"]
+
+
+def test_the_roofline_names_ceiling_caches_and_what_it_leaves_out(with_libraries: Path, tmp_path: Path) -> None:
+    text = texts_of(roofline(overview_of(with_libraries)), tmp_path)
+    for told in ("measured ceiling", ">L1<", ">49.2 kB<", ">L2<", ">1 thread<", ">2 threads<", ">torch_kernel<"):
+        assert told in text
+    assert ">L3<" not in text  # far beyond all data
+    assert "Left out, as never at 1 % of the ceiling: explicit_jacobian" in text
+    assert ">explicit_jacobian<" not in text
+
+
+def test_a_roofline_needs_a_ceiling_and_three_working_sets(with_libraries: Path) -> None:
+    data = overview_of(with_libraries)
+    for rows in (data.rows.assign(ceiling_share=float("nan")), data.rows[data.rows["features"] == 32]):
+        with pytest.raises(NothingToDrawError, match="3 working sets of normal logits and the ceiling"):
+            roofline(dataclasses.replace(data, rows=rows))
+
+
+def test_bars_tell_time_and_factor_and_what_was_not_measured(with_libraries: Path, tmp_path: Path) -> None:
+    figure = bars(overview_of(with_libraries))
+    article, largest = figure.axes
+    assert "32 × 512, uniform" in article.get_title()
+    assert "128 × 1024, normal" in largest.get_title()
+    assert {text.get_text() for text in article.texts} == {"131 µs  1.00×", "67.1 ms  0.00195×"}
+    assert largest.get_xlabel() == "not measured here: explicit_jacobian, torch_kernel"
+    assert [label.get_text() for label in article.get_yticklabels()][-1] == "explicit_jacobian"
+    text = texts_of(figure, tmp_path)
+    assert all(f">{library}<" in text for library in ("NumPy", "Numba", "PyTorch"))
+
+
+def test_bars_show_one_thread_and_all_side_by_side(with_libraries: Path, tmp_path: Path) -> None:
+    rows = [*load_rows(with_libraries), row_of("torch_kernel", 32, 512, logits="uniform", threads=2)]
+    figure = bars(overview_of(store(tmp_path / "r2", rows, RUN_OF_LIBRARIES)))
+    assert {"131 µs  1.00×", "65.5 µs  2.00×"} <= {text.get_text() for text in figure.axes[0].texts}
+    assert {"1 thread", "2 threads"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+def test_subnormals_show_the_factor_the_dearest_first(with_libraries: Path) -> None:
+    (panel,) = subnormals(overview_of(with_libraries, "float32")).axes
+    assert panel.get_title() == "32 × 512"
+    assert {"131 µs", "1.31 ms  10.0×", "131 µs  1.00×"} <= {text.get_text() for text in panel.texts}
+    assert {label.get_text() for label in panel.get_yticklabels()[:2]} == set(LIBRARIES)
+
+
+@pytest.mark.parametrize("chart", [bars, subnormals])
+def test_what_was_not_measured_is_not_drawn(with_libraries: Path, chart: Callable[[Overview], Figure]) -> None:
+    other = overview_of(with_libraries, "float32" if chart is bars else "float64")
+    for data in (other, dataclasses.replace(other, rows=other.rows[other.rows["status"] == "skipped"])):
+        with pytest.raises(NothingToDrawError):
+            chart(data)
 
 
 def test_a_chart_of_the_same_table_is_the_same_file(stored: Path, tmp_path: Path) -> None:
