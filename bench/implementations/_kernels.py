@@ -30,8 +30,8 @@ def _chunk_dot(probs: Any, grad_output: Any) -> Any:
 
 
 @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
-def _row_dot(probs: Any, grad_output: Any) -> Any:
-    """The sum of p[k] g[k] of a row or a part of one, [n] and [n], in float64.
+def _long_dot(probs: Any, grad_output: Any) -> Any:
+    """The sum of p[k] g[k] of a long row or a part of one, [n] and [n], in float64. Never inlined: no lanes here.
 
     A chunk's sum runs over dozens of lanes, so its error grows with the chunk's length over their number; chunks are
     added by Neumaier's compensated sum, so the row's length does not add to it.
@@ -48,40 +48,47 @@ def _row_dot(probs: Any, grad_output: Any) -> Any:
     return total + lost
 
 
-@numba.njit(fastmath={"contract"}, error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _dot(probs: Any, grad_output: Any) -> Any:
+    """The sum of p[k] g[k] of a row, in its dtype; a short row is summed in lanes where this is inlined."""
+    if probs.size > DOT_ITEMS:
+        return probs.dtype.type(_long_dot(probs, grad_output))
+    total = probs.dtype.type(0)
+    for item in range(probs.size):
+        total += probs[item] * grad_output[item]
+    return total
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
 def _scale(probs: Any, grad_output: Any, dot: Any, out: Any) -> None:
     for item in range(probs.size):
         out[item] = (grad_output[item] - dot) * probs[item]  # p[j] * (g[j] - sum_k g[k] p[k])
 
 
-@numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
-def _row(probs: Any, grad_output: Any, out: Any) -> None:
-    _scale(probs, grad_output, probs.dtype.type(_row_dot(probs, grad_output)), out)
-
-
-@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused(probs: Any, grad_output: Any, out: Any) -> Any:
     """The gradient row by row into ``out``, which is returned; [B, N] each."""
     for row in range(len(probs)):
-        _row(probs[row], grad_output[row], out[row])
+        # Inlined, as a call for each row costs more than a row of ten items.
+        _scale(probs[row], grad_output[row], _dot(probs[row], grad_output[row]), out[row])
     return out
 
 
-@numba.njit(parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
     """The gradient into ``out``, rows or parts of long rows over that many threads; [B, N] each."""
     numba.set_num_threads(threads)
     batch, features = probs.shape
     if features < SEGMENT_ITEMS or batch >= 4 * threads:
         for row in numba.prange(batch):
-            _row(probs[row], grad_output[row], out[row])
+            _scale(probs[row], grad_output[row], _dot(probs[row], grad_output[row]), out[row])
         return out
     segments = -(-features // SEGMENT_ITEMS)  # of each row
     dots = np.empty((batch, segments))
     for part in numba.prange(batch * segments):
         row, start = part // segments, part % segments * SEGMENT_ITEMS
         stop = start + SEGMENT_ITEMS
-        dots[row, part % segments] = _row_dot(probs[row, start:stop], grad_output[row, start:stop])
+        dots[row, part % segments] = _long_dot(probs[row, start:stop], grad_output[row, start:stop])
     for part in numba.prange(batch * segments):
         row, start = part // segments, part % segments * SEGMENT_ITEMS
         stop = start + SEGMENT_ITEMS
