@@ -43,7 +43,7 @@ from .errors import NothingToDrawError
 from .implementations import NUMPY
 from .operations import operations
 from .overviews import OVERVIEWS, REFERENCE, overviews_of
-from .results import Run, load_rows, load_run, to_frame
+from .results import NOT_INSTALLED, Run, load_rows, load_run, to_frame
 from .units import factor, quantity
 
 __all__ = [
@@ -168,8 +168,9 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
         NothingToDrawError: no chart can be drawn from the run.
     """
     run = load_run(folder)
+    frame = to_frame(load_rows(folder), run.ceiling)
     drawn = False
-    for name, figure in _figures(to_frame(load_rows(folder), run.ceiling), run):
+    for name, figure in _figures(frame[~frame["reason"].str.startswith(NOT_INSTALLED)], run):
         for ending in ("png", "svg"):
             with mpl.rc_context(STYLE):
                 path = write_figure(figure, plots / f"{name}.{ending}")

@@ -90,14 +90,8 @@ class Overview:
 
 
 def overviews_of(frame: pd.DataFrame, run: Run) -> list[Overview]:
-    """The table's overviews, the dtype with the most measured cases first; none where NumPy's own forms are alone.
-
-    What those have to tell is in the charts of their slices.
-    """
+    """The table's overviews, the dtype with the most measured cases first."""
     mine = frame[frame["operation"] == ARTICLE_OPERATION]
-    libraries = mine["implementation"].map(libraries_in(run, ARTICLE_OPERATION)).fillna(NUMPY)
-    if (libraries[mine["status"] == "measured"] == NUMPY).all():
-        return []
     wholes = [Overview(rows, run, str(dtype)) for dtype, rows in mine.groupby("dtype", sort=False)]
     return sorted(wholes, key=lambda whole: -len(whole.measured))
 
