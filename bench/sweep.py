@@ -192,12 +192,11 @@ def begin(selection: Selection, settings: Settings, run_id: str | None) -> Sweep
     Raises:
         UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
     """
-    name = run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    run = describe(selection, settings, name, _ceiling(selection.cases()))
+    run = describe(selection, settings, run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
     folder = settings.results / run.run_id
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
-    return Sweep(run, folder, settings)
+    return Sweep(dataclasses.replace(run, ceiling=_ceiling(selection.cases())), folder, settings)
 
 
 def _ceiling(cases: list[Case]) -> list[dict[str, float]]:
@@ -216,15 +215,15 @@ def resume(name: str, settings: Settings) -> Sweep:
     """
     folder = find_run(name, settings.results)
     stored = load_run(folder)
-    differences = stored.differences(describe(Selection(), settings, stored.run_id, ceiling=[]))
+    differences = stored.differences(describe(Selection(), settings, stored.run_id))
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise UserError(f"{folder} cannot be resumed: {differences[0]}{more}; start a new run")
     return Sweep(stored, folder, settings)
 
 
-def describe(selection: Selection, settings: Settings, run_id: str, ceiling: list[dict[str, float]]) -> Run:
-    """The description of a run that starts now, here.
+def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
+    """The description of a run that starts now, here, its ceiling still to be measured.
 
     Raises:
         UserError: the run's name cannot be a folder's.
@@ -237,7 +236,6 @@ def describe(selection: Selection, settings: Settings, run_id: str, ceiling: lis
         seed=settings.seed,
         selection=dataclasses.asdict(selection),
         options={**settings.stored(), "stream_bytes_per_s": round(host.fresh_stream_bytes_per_s())},
-        ceiling=ceiling,
         machine=host.machine(),
         versions=host.versions(),
         code=host.code_hashes(),

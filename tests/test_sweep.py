@@ -80,13 +80,19 @@ def test_a_run_stores_each_case_once_and_sums_it_up(sweep_small: SoftmaxBench, t
 
 def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     done = softmax_bench(
-        "run", f"--results={tmp_path}", "--batch=32", "--features=512", "--logits=uniform",
+        "run", "--results=results", "--run-id=its", "--batch=32", "--features=512", "--logits=uniform",
         "--implementation=explicit_jacobian", "--implementation=vectorized", *FAST,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "no charts" in done.stdout
+    assert {path.name for path in (tmp_path / "plots" / "its").iterdir()} == {"bars.png", "bars.svg"}
     assert "The article's case (32 × 512, uniform, float64): explicit_jacobian" in done.stdout
     assert "65.1 ms, 31.9 µs, 2000×" in done.stdout
+
+
+def test_a_run_with_nothing_to_draw_says_so(softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("run", "--results=results", "--implementation=row_loop", "--batch=4", "--features=16", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "no charts: " in done.stdout
 
 
 def test_wrong_raising_and_hungry_competitors_get_rows_and_the_rest_goes_on(
