@@ -162,7 +162,10 @@ def _started(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[
 
 def _answer(worker: "subprocess.Popen[str]", answer: IO[str], complaint: IO[str]) -> list[Value]:
     """The values of a worker, once it has ended."""
-    status = worker.wait(timeout=WORKER_LIMIT_S)
+    try:
+        status = worker.wait(timeout=WORKER_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"a worker process did not answer within {WORKER_LIMIT_S:.0f} s") from None
     for file in (answer, complaint):
         file.seek(0)
     if status == 0:
