@@ -1,7 +1,7 @@
 """The compiled loops behind `compiled`: Numba functions on C-contiguous [B, N] arrays of one dtype.
 
 A row is read twice, for its dot product and for the result, the second time from cache: while probs and grad_output of
-a row fit there, 3*B*N*s bytes move. Nothing here checks shapes; `compiled` does.
+a row fit there, 3*B*N*s bytes move. Nothing checks shapes: all arrays of a call must have the same one.
 """
 
 import platform
