@@ -11,6 +11,7 @@ from bench.regression import quality
 from bench.regression.duet import Duel, Side, Task, run_workers
 from bench.regression.quality import CHANGES, PLAN, Trial, load_trials, next_condition, open_trials, try_usual
 from bench.regression.quality_chart import gate_quality
+from bench.regression.usual_gates import asv_alarms, asv_is_here, slower_of
 
 TRIAL = Trial("2026-01-01T00:00:00+00:00", "gate", "comment", 0.0, "idle", "", "passed", 0, 0, "", 30.0, "")
 SPUN = dataclasses.replace(TRIAL, kind="spin", size=0.02, target="vectorized 32 × 512", outcome="regression", found=1)
@@ -27,16 +28,15 @@ def test_trials_come_back_as_they_were_stored(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(load_trials(tmp_path), frame_of(TRIAL, SPUN))
 
 
-def test_the_condition_that_lacks_most_comes_next_until_the_plan_is_fulfilled() -> None:
+def test_the_condition_that_lacks_most_comes_next_until_the_plan_is_fulfilled(monkeypatch: pytest.MonkeyPatch) -> None:
     first = next_condition(frame_of())
     assert first == (PLAN[0], 0)
     second = next_condition(frame_of(TRIAL))
     assert second is not None
     assert second[0] == PLAN[1]
+    monkeypatch.setattr(quality, "asv_is_here", lambda: True)
     full = [
-        dataclasses.replace(
-            TRIAL, method="min:5%" if one.usual else "gate", kind=one.kind, size=one.size, load=one.load
-        )
+        dataclasses.replace(TRIAL, method=one.method, kind=one.kind, size=one.size, load=one.load)
         for one in PLAN
         for _ in range(one.wanted)
     ]
@@ -88,9 +88,49 @@ def test_changed_source_is_found_under_its_implementation() -> None:
 
 @pytest.mark.slow
 def test_the_usual_gate_is_tried_on_the_same_cases() -> None:
-    trials = try_usual("comment", 0.0, "idle", seed=1)
+    trials = try_usual("min:5%", "comment", 0.0, "idle", seed=1)
     assert [trial.method for trial in trials] == ["min:5%", "mean:10%"]
     assert all(trial.found == 0 and trial.wall_s > 0 for trial in trials)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not asv_is_here(), reason="asv is not installed")
+def test_asv_is_tried_on_the_same_cases_and_leaves_nothing_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with quality._slowed("uniform", 3.0, "idle", seed=1) as (_, duels, _):
+        few = [duel for duel in duels if duel.label in {"vectorized 1 × 10", "vectorized 256 × 512"}]
+        alarms = asv_alarms(few)
+    assert alarms == {
+        rule: ["vectorized 256 × 512"] for rule in ("asv:5%", "asv:10%")
+    }  # the other is too short to spin
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_asvs_report_what_is_marked_as_slower_counts() -> None:
+    report = """
+| Change   | Before [a25fe6bf] <master~1>   | After [3ef7116e] <master>   |   Ratio | Benchmark (Parameter)            |
+|----------|--------------------------------|-----------------------------|---------|----------------------------------|
+| +        | 4.87±0.1μs                     | 5.36±0.2μs                  |    1.1  | cases.Cases.time_case('a 1 × 2') |
+| -        | 13.1±4μs                       | 9.91±0.3μs                  |    0.76 | cases.Cases.time_case('b 1 × 2') |
+"""
+    assert slower_of(report, ["a 1 × 2", "b 1 × 2", "c 1 × 2"]) == ["a 1 × 2"]
+
+
+def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "asv_is_here", lambda: False)
+    made = [
+        dataclasses.replace(TRIAL, method=one.method, kind=one.kind, size=one.size, load=one.load)
+        for one in PLAN
+        if one.method != "asv:5%"
+        for _ in range(one.wanted)
+    ]
+    assert next_condition(frame_of(*made)) is None
+    monkeypatch.setattr(quality, "asv_is_here", lambda: True)
+    lacking = next_condition(frame_of(*made))
+    assert lacking is not None
+    assert lacking[0].method == "asv:5%"
 
 
 def test_the_chart_tells_alarms_of_runs() -> None:

@@ -1,14 +1,13 @@
 """How good the regression check is: false alarms on identical code and detection of known slow-downs.
 
 Each trial runs a gate once under a stated condition and stores what it said. The slow-downs are real: a share of each
-call spun away, or changed source. Beside it stands the usual gate, pytest-benchmark's comparison of a new run with a
-stored one, on the same cases, judged by that library's own code.
+call spun away, or changed source. Beside it stand the usual gates on the same cases: pytest-benchmark's comparison of
+a new run with a stored one, and asv where it is installed.
 """
 
 import contextlib
 import dataclasses
 import datetime
-import json
 import math
 import random
 import shutil
@@ -22,17 +21,17 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-from pytest_benchmark.utils import parse_compare_fail
 
 from ..errors import UserError
-from ..host import PACKAGE, ROOT
+from ..host import PACKAGE
 from ..implementations import registered
 from ..tables import Table, load_table
-from .duet import Duel, Side
+from .duet import Duel
 from .gate import Rule, controls_of, duels_of, judge_duels
+from .usual_gates import ASV_FACTORS, STORED_RUN_RULES, asv_alarms, asv_is_here, stored_run_alarms
 
-USUAL_RULES = ("min:5%", "mean:10%")
-USUAL_MAX_TIME_S = 0.1
+GATE = "gate"
+STORED_RUN, ASV = STORED_RUN_RULES[0], next(iter(ASV_FACTORS))
 SHORTEST_SPUN_CALL_BYTES = 100_000  # of traffic: below, a call is too short for spinning a hundredth of it
 
 # Real changes of one implementation, as (implementation, old text, new text) in its source.
@@ -56,17 +55,24 @@ LOADS = {
     "both cores hogged": ["while True: pass"] * 2,
     "memory hogged": ["import numpy\na = numpy.ones(1 << 24)\nwhile True: a[:] = a[::-1]"],
 }
+USUAL_GATES: dict[str, Callable[[list[Duel]], dict[str, list[str]]]] = {
+    STORED_RUN: stored_run_alarms,
+    ASV: asv_alarms,
+}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a trial is made under, and how many of it the study wants."""
+    """What a trial is made under, and how many of it the study wants.
+
+    ``method`` is the trials'; that of a usual gate is its first rule, as each of its runs is judged by every rule.
+    """
 
     kind: str
     size: float
     load: str
     wanted: int
-    usual: bool = False
+    method: str = GATE
 
 
 # A comment is identical code. Sizes of changed source are not known beforehand: they are NaN.
@@ -81,8 +87,9 @@ PLAN = (
     Condition("spin", 0.05, "memory hogged", 20),
     Condition("uniform", 0.05, "idle", 2),
     *(Condition(kind, float("nan"), "idle", 2) for kind in ("copy", "upcast", "strided")),
-    Condition("comment", 0.0, "idle", 10, usual=True),
-    *(Condition("spin", share, "idle", 3, usual=True) for share in (0.01, 0.02, 0.03, 0.05)),
+    *(Condition("comment", 0.0, "idle", 10, method) for method in USUAL_GATES),
+    *(Condition("spin", share, "idle", 3, STORED_RUN) for share in (0.01, 0.02, 0.03, 0.05)),
+    *(Condition("spin", share, "idle", 2, ASV) for share in (0.01, 0.02, 0.03, 0.05)),
 )
 
 
@@ -91,7 +98,7 @@ class Trial:
     """One run of one gate. ``kind``: comment, spin, uniform, copy, upcast or strided; ``size``: its known share."""
 
     started: str
-    method: str  # gate, or a rule of pytest-benchmark's comparison
+    method: str  # gate, or a rule of pytest-benchmark's comparison or of asv's
     kind: str
     size: float
     load: str
@@ -121,24 +128,27 @@ def load_trials(folder: Path) -> pd.DataFrame:
 
 
 def next_condition(trials: pd.DataFrame) -> tuple[Condition, int] | None:
-    """The condition of the plan that lacks the largest share of its trials, and how many it has; None: none lacks."""
+    """The condition of the plan that lacks the largest share of its trials, and how many it has; None: none lacks.
+
+    Conditions of a gate that is not installed are passed over.
+    """
 
     def made(condition: Condition) -> int:
-        usual = trials["method"] == USUAL_RULES[0]
-        mine = usual if condition.usual else trials["method"] == "gate"
         same_size = trials["size"].isna() if math.isnan(condition.size) else trials["size"] == condition.size
-        return int((mine & same_size & (trials["kind"] == condition.kind) & (trials["load"] == condition.load)).sum())
+        mine = (trials["method"] == condition.method) & (trials["kind"] == condition.kind)
+        return int((mine & same_size & (trials["load"] == condition.load)).sum())
 
-    lacking = [(made(condition) / condition.wanted, made(condition), condition) for condition in PLAN]
+    able = [condition for condition in PLAN if condition.method != ASV or asv_is_here()]
+    lacking = [(made(condition) / condition.wanted, made(condition), condition) for condition in able]
     share, count, condition = min(lacking, key=lambda one: one[0])
     return None if share >= 1.0 else (condition, count)
 
 
 def make_trials(condition: Condition, seed: int, progress: Callable[[str], None]) -> list[Trial]:
     """One more trial under a condition."""
-    if condition.usual:
-        return try_usual(condition.kind, condition.size, condition.load, seed)
-    return [try_gate(condition.kind, condition.size, condition.load, seed, progress)]
+    if condition.method == GATE:
+        return [try_gate(condition.kind, condition.size, condition.load, seed, progress)]
+    return try_usual(condition.method, condition.kind, condition.size, condition.load, seed)
 
 
 def try_gate(kind: str, size: float, load: str, seed: int, progress: Callable[[str], None]) -> Trial:
@@ -148,7 +158,7 @@ def try_gate(kind: str, size: float, load: str, seed: int, progress: Callable[[s
         check = judge_duels(duels, controls_of(str(base)), Rule(), "base", progress)
     alarms = [finding.label for finding in check.findings if finding.is_regression]
     return _trial(
-        "gate",
+        GATE,
         kind,
         size,
         load,
@@ -160,19 +170,16 @@ def try_gate(kind: str, size: float, load: str, seed: int, progress: Callable[[s
     )
 
 
-def try_usual(kind: str, size: float, load: str, seed: int) -> list[Trial]:
-    """One trial of a stored run compared with a new one, for each of the usual rules."""
+def try_usual(method: str, kind: str, size: float, load: str, seed: int) -> list[Trial]:
+    """One trial of a usual gate: one for each of the rules that it judges by."""
     with _slowed(kind, size, load, seed) as (_, duels, target):
         started = time.perf_counter()
-        before, after = (_benchmark_run([(duel, getattr(duel, role)) for duel in duels]) for role in ("base", "work"))
+        alarms_by_rule = USUAL_GATES[method](duels)
         wall_s = time.perf_counter() - started
-    trials = []
-    for rule in USUAL_RULES:
-        check = parse_compare_fail(rule)  # type: ignore[no-untyped-call]
-        alarms = [label for label in after if check.fails(after[label], before[label])]
-        outcome = "regression" if alarms else "passed"
-        trials.append(_trial(rule, kind, size, load, target, outcome, alarms, wall_s, ""))
-    return trials
+    return [
+        _trial(rule, kind, size, load, target, "regression" if alarms else "passed", alarms, wall_s, "")
+        for rule, alarms in alarms_by_rule.items()
+    ]
 
 
 @contextlib.contextmanager
@@ -273,45 +280,3 @@ def _load(load: str) -> Iterator[None]:
         for hog in hogs:
             hog.kill()
             hog.wait()
-
-
-USUAL_BENCHMARK = """
-import json
-import pathlib
-import pytest
-from threadpoolctl import threadpool_limits
-from bench.cases import Case
-from bench.operations import operations
-from bench.regression.duet import Side, SideLoader
-
-DUELS = json.loads(pathlib.Path(__file__).with_name("cases.json").read_text())
-LOAD = SideLoader()
-
-@pytest.mark.parametrize("label", list(DUELS))
-def test_case(benchmark, label):
-    one = DUELS[label]
-    case = Case(**one["case"])
-    call = LOAD(Side(**one["side"]), "usual")(operations()[case.operation].make_inputs(case, 42))
-    with threadpool_limits(limits=1):
-        benchmark(call)
-"""
-
-
-def _benchmark_run(players: list[tuple[Duel, Side]]) -> dict[str, dict[str, float]]:
-    """pytest-benchmark's statistics of each duel's one side, by label, from one pytest process."""
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
-        folder = Path(name)
-        content = {
-            duel.label: {"side": dataclasses.asdict(side), "case": dataclasses.asdict(duel.case)}
-            for duel, side in players
-        }
-        (folder / "cases.json").write_text(json.dumps(content), encoding="utf-8")
-        (folder / "test_usual.py").write_text(USUAL_BENCHMARK, encoding="utf-8")
-        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "--benchmark-json=out.json", "--benchmark-warmup=on"]
-        command += [f"--benchmark-max-time={USUAL_MAX_TIME_S}", "--benchmark-warmup-iterations=10"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"pytest-benchmark's run failed in {ROOT.name}: {done.stdout.splitlines()[-1:]}")
-        report = json.loads((folder / "out.json").read_text(encoding="utf-8"))
-    return {benchmark["params"]["label"]: benchmark["stats"] for benchmark in report["benchmarks"]}

@@ -12,7 +12,13 @@ from scipy import stats
 from ..charts import COLOURS, MARKS, STYLE
 from ..errors import NothingToDrawError
 
-METHOD_NAMES = {"gate": "make check", "min:5%": "stored run, min:5%", "mean:10%": "stored run, mean:10%"}
+METHOD_NAMES = {
+    "gate": "make check",
+    "min:5%": "stored run, min:5%",
+    "mean:10%": "stored run, mean:10%",
+    "asv:5%": "asv continuous, 5%",
+    "asv:10%": "asv continuous, 10%",
+}
 
 
 def gate_quality(trials: pd.DataFrame) -> Figure:
@@ -31,7 +37,7 @@ def gate_quality(trials: pd.DataFrame) -> Figure:
         figure.suptitle("How good is the regression check?", fontweight="bold", fontsize=13)
         figure.supxlabel(
             "Each point: so many runs of the whole check, over all its cases; bars: 95 % intervals (Clopper-Pearson). "
-            "Stored run: pytest-benchmark's --benchmark-compare-fail on the same cases.",
+            "Stored run: pytest-benchmark's --benchmark-compare-fail; asv: --factor 1.05 and 1.1 (its default).",
             fontsize=7.5,
             color="#444444",
         )
