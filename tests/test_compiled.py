@@ -12,7 +12,7 @@ from bench.memory import read_peak
 from bench.oracle import judge, make_reference
 
 COMPILED = [spec for spec in registered().values() if spec.library == "numba"]
-SHAPES = [(1, 1), (1, 10), (5, 2), (3, 513), (32, 512), (1, 131072), (3, 65537)]
+SHAPES = [(1, 1), (1, 10), (5, 2), (3, 513), (32, 512), (9, 5000), (1, 131072), (3, 65537)]
 
 
 def inputs_of(batch: int, features: int, dtype: str = "float64", logits: str = "normal") -> Inputs:
@@ -21,7 +21,7 @@ def inputs_of(batch: int, features: int, dtype: str = "float64", logits: str = "
 
 @pytest.fixture(autouse=True)
 def numba(request: pytest.FixtureRequest) -> None:
-    if "spec" in request.fixturenames or "needs_numba" in request.keywords:
+    if "spec" in request.fixturenames:
         pytest.importorskip("numba")
 
 
@@ -49,6 +49,30 @@ def test_a_long_row_is_summed_as_exactly_as_numpy_does(spec: Implementation, dty
     reference = make_reference(inputs, 7, ask_pytorch=False)
     of_numpy = judge(registered()["softmax", "vectorized"].bind(inputs)(), reference).max_error_ulp
     assert judge(spec.bind(inputs, 2)(), reference).max_error_ulp <= of_numpy + 0.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("batch", "features"), [(1, 513), (2, 4096), (7, 5000), (3, 131072)])
+def test_rows_that_are_streamed_are_right_and_as_exact(batch: int, features: int, dtype: str) -> None:
+    pytest.importorskip("numba")
+    from bench.implementations import _kernels  # noqa: PLC0415 - an extra
+
+    inputs = inputs_of(batch, features, dtype)
+    reference = make_reference(inputs, 7, ask_pytorch=False)
+    of_numpy = judge(registered()["softmax", "vectorized"].bind(inputs)(), reference)
+    _kernels._streamed(inputs.probs, inputs.grad_output, inputs.out)
+    streamed = judge(inputs.out, reference)
+    assert streamed.right, streamed.reason
+    assert streamed.max_error_ulp <= of_numpy.max_error_ulp + 0.5
+
+
+@pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)
+def test_right_where_arrays_are_larger_than_caches(spec: Implementation) -> None:
+    inputs = inputs_of(704, 4096)  # 66 MiB in all
+    expected = registered()["softmax", "vectorized"].bind(inputs)().copy()
+    for threads in (1, 2) if spec.runs_threads else (1,):
+        inputs.out[...] = np.nan
+        np.testing.assert_allclose(spec.bind(inputs, threads)(), expected, rtol=1e-10, atol=1e-18)
 
 
 @pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)

@@ -1,7 +1,8 @@
 """The compiled loops behind `compiled`: Numba functions on C-contiguous [B, N] arrays of one dtype.
 
 A row is read twice, for its dot product and for the result, the second time from cache: while probs and grad_output of
-a row fit there, 3*B*N*s bytes move. Nothing checks shapes: all arrays of a call must have the same one.
+a row fit there, or of two rows where rows are streamed, 3*B*N*s bytes move. Nothing checks shapes: all arrays of a call
+must have the same one.
 """
 
 import platform
@@ -13,6 +14,10 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+# Where `_streamed` is the faster loop, measured: one thread wants a row of probs and grad_output that leaves no room in
+# a first-level cache and a working set that memory is slow for; two threads, which wait for memory sooner, want either.
+LONG_ROW_BYTES = 1 << 15
+STREAMED_BYTES = 1 << 26  # probs, grad_output and out together
 DOT_ITEMS = 512  # summed in SIMD lanes; such sums are added with compensation
 SEGMENT_ITEMS = 1 << 16  # longer rows are split where there are too few of them for all threads
 # The lanes of a sum may be added in any order and products fused into sums: nothing more of IEEE arithmetic goes.
@@ -65,9 +70,54 @@ def _scale(probs: Any, grad_output: Any, dot: Any, out: Any) -> None:
         out[item] = (grad_output[item] - dot) * probs[item]  # p[j] * (g[j] - sum_k g[k] p[k])
 
 
+@numba.njit(fastmath=LANES, error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+def _chunk_step(probs: Any, grad_output: Any, dot: Any, out: Any, next_probs: Any, next_grad_output: Any) -> Any:
+    total = probs.dtype.type(0)
+    for item in range(probs.size):
+        out[item] = (grad_output[item] - dot) * probs[item]
+        total += next_probs[item] * next_grad_output[item]
+    return total
+
+
+@numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+def _step(probs: Any, grad_output: Any, dot: Any, out: Any, next_probs: Any, next_grad_output: Any) -> Any:
+    """A row scaled into ``out``, [N] each; the next row's sum of p[k] g[k] in float64, summed as in `_long_dot`."""
+    total, lost = 0.0, 0.0
+    for start in range(0, probs.size, DOT_ITEMS):
+        part = slice(start, start + DOT_ITEMS)
+        chunk = float(
+            _chunk_step(probs[part], grad_output[part], dot, out[part], next_probs[part], next_grad_output[part])
+        )
+        added = total + chunk
+        if abs(total) >= abs(chunk):
+            lost += (total - added) + chunk
+        else:
+            lost += (chunk - added) + total
+        total = added
+    return total + lost
+
+
+@numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+def _streamed(probs: Any, grad_output: Any, out: Any) -> None:
+    """The gradient into ``out``, each row scaled while the next one is read; [B, N] each, B at least 1.
+
+    Where memory sets the pace, reading a row and then writing its result take turns, and neither keeps it busy. In
+    cache this loop is the slower one: five streams at once, where two loops have two and three.
+    """
+    last = len(probs) - 1
+    dot = probs.dtype.type(_long_dot(probs[0], grad_output[0]))
+    for row in range(last):
+        next_dot = _step(probs[row], grad_output[row], dot, out[row], probs[row + 1], grad_output[row + 1])
+        dot = probs.dtype.type(next_dot)
+    _scale(probs[last], grad_output[last], dot, out[last])
+
+
 @numba.njit(nogil=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused(probs: Any, grad_output: Any, out: Any) -> Any:
     """The gradient row by row into ``out``, which is returned; [B, N] each."""
+    if 3 * probs.nbytes >= STREAMED_BYTES and 2 * probs.shape[1] * probs.itemsize > LONG_ROW_BYTES:
+        _streamed(probs, grad_output, out)
+        return out
     for row in range(len(probs)):
         # Inlined, as a call for each row costs more than a row of ten items.
         _scale(probs[row], grad_output[row], _dot(probs[row], grad_output[row]), out[row])
@@ -80,6 +130,12 @@ def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
     numba.set_num_threads(threads)
     batch, features = probs.shape
     if features < SEGMENT_ITEMS or batch >= 4 * threads:
+        large = 3 * probs.nbytes >= STREAMED_BYTES and features > DOT_ITEMS  # the processor reads short rows ahead
+        if batch >= 4 * threads and (large or 2 * features * probs.itemsize > LONG_ROW_BYTES):
+            for share in numba.prange(threads):
+                rows = slice(batch * share // threads, batch * (share + 1) // threads)
+                _streamed(probs[rows], grad_output[rows], out[rows])
+            return out
         for row in numba.prange(batch):
             _scale(probs[row], grad_output[row], _dot(probs[row], grad_output[row]), out[row])
         return out
