@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.metadata
+import itertools
+import math
 import os
 import platform
 import threading
@@ -29,6 +31,8 @@ LEAST_WORKING_SET_BYTES = 16 << 10
 CEILING_SHARE_OF_MEMORY = 0.25  # of what is available: beyond that the ceiling is not measured
 STREAM_SLOT_S = 0.01
 STREAM_REPEATS = 4
+STEEP_RATIO = 1.25  # of the rates at neighbouring working sets: beyond, one between them is measured, too, ...
+STEEP_HALVINGS = 2  # ... and so often again
 UNKNOWN_CACHE_BYTES = 32 << 20
 SHORTEST_BUFFER_ITEMS = 256
 # Arrays that start at the same place in their pages would wait for each other's stores, arrays that do not start at the
@@ -94,9 +98,10 @@ def stream_ceiling(threads: int, largest_bytes: int) -> list[dict[str, float]]:
 
     A point for each working set (the three arrays of all threads together) in powers of two, from 16 KiB to eight
     times the last-level cache or a quarter of the free memory, or for working sets of no more than ``largest_bytes``
-    that fit the second-level cache to the next power: ``threads``, ``working_set_bytes``, ``bytes_per_s``, the fastest
-    of four. Each thread goes over its own share again and again inside one call of NumPy, so neither calls
-    nor waiting for each other are in the figure.
+    that fit the second-level cache to the next power; where the rate changes steeply from one to the next, points
+    between them as well. Each is ``threads``, ``working_set_bytes``, ``bytes_per_s``, the fastest of four. Each thread
+    goes over its own share again and again inside one call of NumPy, so neither calls nor waiting for each other are
+    in the figure.
     """
     caches = _cache_sizes()
     largest = 2 * largest_bytes
@@ -109,10 +114,15 @@ def stream_ceiling(threads: int, largest_bytes: int) -> list[dict[str, float]]:
     blocks = [np.ones(sizes[-1] // threads + 5 * PAGE_BYTES, dtype=np.uint8) for _ in range(threads)]
     # With its usual buffer NumPy copies rows of less than a quarter of that to and fro.
     with ThreadPoolExecutor(threads, initializer=np.setbufsize, initargs=(SHORTEST_BUFFER_ITEMS,)) as pool:
-        return [
-            {"threads": threads, "working_set_bytes": size, "bytes_per_s": round(_stream(blocks, size, pool))}
-            for size in sizes
-        ]
+        rates = {size: _stream(blocks, size, pool) for size in sizes}
+        for _ in range(STEEP_HALVINGS):
+            for small, large in itertools.pairwise(sorted(rates)):
+                if max(rates[small], rates[large]) > STEEP_RATIO * min(rates[small], rates[large]):
+                    between = round(math.sqrt(small * large))
+                    rates[between] = _stream(blocks, between, pool)
+    return [
+        {"threads": threads, "working_set_bytes": size, "bytes_per_s": round(rates[size])} for size in sorted(rates)
+    ]
 
 
 def _stream(blocks: "list[np.ndarray[Any, Any]]", working_set_bytes: int, pool: ThreadPoolExecutor) -> float:
