@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench import sweep
-from bench.cases import Case, Selection
+from bench.cases import Case, Selection, unique
 from bench.errors import UserError
 from bench.options import AXES, SWEEP
 from bench.results import Run, find_run, load_run
@@ -36,12 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Select the cases, and take a resumed run's own timing options before pytest-benchmark reads them."""
     try:
-        _confine(config.getoption("sweep_sitting"))
         stored = _stored_run(config)
         selection = _selection(config, stored)
         for target in filter(is_target, selection.implementation):
             add_competitor(target)
         config.stash[CASES] = selection.cases()
+        if sitting := config.getoption("sweep_sitting"):
+            _confine(sitting, config.stash[CASES])
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     for option, value in (stored.options["benchmark"] if stored else {}).items():
@@ -65,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[sweep.CURRENT] = current = _open_sweep(config)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
-    sitting = config.getoption("sweep_sitting") or ""
+    sitting = config.getoption("sweep_sitting") or ""  # NumPy's cases
     missing = [item for item in cases if _case_of(item) not in current.rows]
     chosen = [item for item in missing if sweep.sitting_of(_case_of(item)) == sitting]
     current.missing = len(missing)
@@ -93,11 +94,16 @@ def _case_of(item: pytest.Item) -> Case:
     return case
 
 
-def _confine(sitting: str | None) -> None:
+def _confine(sitting: str, cases: list[Case]) -> None:
     """Leave a sitting's process as many processors as it has threads: some libraries start a thread for each."""
-    threads = (sitting or "").rpartition(":")[2]
-    if threads.isdecimal() and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: max(1, int(threads))])
+    possible = unique(filter(None, map(sweep.sitting_of, cases)))
+    if sitting not in possible:
+        raise UserError(
+            f"--sitting {sitting}: no such sitting of these cases (one of: {', '.join(possible) or 'none'})"
+        )
+    threads = int(sitting.rpartition(":")[2])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def _stored_run(config: pytest.Config) -> Run | None:

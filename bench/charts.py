@@ -215,12 +215,10 @@ def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:
     for (operation, dtype, logits, threads), rows in groups:
         key = (str(operation), str(dtype), str(logits), int(str(threads)))
         own = rows["implementation"].map(libraries_in(run, key[0])).fillna(NUMPY) == NUMPY
-        # A library that is not installed has rows as well, all of them skipped.
-        others = ~own & rows["implementation"].isin(rows.loc[rows["status"] == "measured", "implementation"])
         if own.any():
             slices.append(Slice(rows[own], run, key))
-        if others.any():
-            beside = [*_reference(frame, key, rows[others]).index, *rows.index[others]]
+        if not own.all():
+            beside = [*_reference(frame, key, rows[~own]).index, *rows.index[~own]]
             slices.append(Slice(frame.loc[beside], run, key, LIBRARIES))
     return slices
 

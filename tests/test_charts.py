@@ -125,11 +125,14 @@ def test_libraries_have_files_of_their_own_beside_those_of_numpy(with_libraries:
     assert drawn == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
 
 
-def test_a_library_that_is_not_installed_adds_no_files(stored: Path) -> None:
-    rows = [*load_rows(stored), *(row_of("fused", 8, features, status="skipped") for features in (16, 64))]
-    frame = to_frame(rows, RUN_OF_LIBRARIES.ceiling)
-    assert [data.kind for data in slices_of(frame, RUN_OF_LIBRARIES)] == ["", ""]
-    assert [whole.dtype for whole in overviews_of(frame, RUN_OF_LIBRARIES)] == ["float64"]
+def test_a_library_that_is_not_installed_adds_no_files(stored: Path, tmp_path: Path) -> None:
+    write_run(RUN_OF_LIBRARIES, stored)
+    before = {path.name for path in draw_run(stored, tmp_path / "before")}
+    with open_rows(stored) as table:
+        for features in (16, 64):
+            row = row_of("fused", 8, features, status="skipped")
+            table.append(dataclasses.replace(row, reason="not installed: numba"))
+    assert {path.name for path in draw_run(stored, tmp_path / "after")} == before
 
 
 def test_the_form_to_beat_stands_beside_the_libraries(with_libraries: Path) -> None:

@@ -183,6 +183,7 @@ def test_a_run_of_other_code_is_not_resumed(
         (("run", "--batch=-8"), "--batch -8: must be at least 1"),
         (("run", "--batch=many"), "'many' is not a valid integer"),
         (("run", "--resume=nosuch"), "no run 'nosuch'"),
+        (("run", "--sitting=nosuch:1"), "--sitting nosuch:1: no such sitting of these cases"),
         (("run", "--run-id=../up", "--no-charts"), "--run-id '../up': letters, digits"),
         (("plot", "nosuch"), "no run 'nosuch'"),
         (("list", "--grid=huge"), "--grid huge: unknown"),
