@@ -195,6 +195,7 @@ def test_what_was_not_measured_is_not_drawn(with_libraries: Path, chart: Callabl
             chart(data)
 
 
+@pytest.mark.slow
 def test_a_chart_of_the_same_table_is_the_same_file(stored: Path, tmp_path: Path) -> None:
     once = {path.name: path.read_bytes() for path in draw_run(stored, tmp_path / "once")}
     again = {path.name: path.read_bytes() for path in draw_run(stored, tmp_path / "again")}

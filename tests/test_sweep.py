@@ -233,6 +233,7 @@ def test_list_shows_implementations_and_cases_with_predicted_bytes(softmax_bench
     assert "136 MB" in done.stdout
 
 
+@pytest.mark.slow
 def test_pytests_own_selection_works(tmp_path: Path) -> None:
     command = [str(Path(COMMAND[0]).with_name("pytest")), "bench/bench_backward.py", f"--results={tmp_path}"]
     done = subprocess.run(
