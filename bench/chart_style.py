@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -176,5 +177,6 @@ def write_figure(figure: Figure, path: Path) -> Path:
     """
     image = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}
-    figure.savefig(image, format=path.suffix[1:], **options)
+    with mpl.rc_context(STYLE):  # the same figure gives the same file: its identifiers are drawn from the style's salt
+        figure.savefig(image, format=path.suffix[1:], **options)
     return replace_file(path, image.getvalue())

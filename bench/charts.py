@@ -172,10 +172,8 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
     drawn = False
     for name, figure in _figures(frame[~frame["reason"].str.startswith(NOT_INSTALLED)], run):
         for ending in ("png", "svg"):
-            with mpl.rc_context(STYLE):
-                path = write_figure(figure, plots / f"{name}.{ending}")
+            yield write_figure(figure, plots / f"{name}.{ending}")
             drawn = True
-            yield path
     if not drawn:
         raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
 

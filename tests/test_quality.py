@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from bench.cases import Case
+from bench.chart_style import write_figure
 from bench.errors import NothingToDrawError
 from bench.regression import quality
 from bench.regression.duet import Duel, Side, Task, run_workers
@@ -138,6 +139,11 @@ def test_the_chart_tells_alarms_of_runs() -> None:
     figure = gate_quality(frame_of(TRIAL, TRIAL, usual, SPUN, dataclasses.replace(SPUN, found=0)))
     texts = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert texts == ["make check\n0 of 2", "stored run, min:5%\n1 of 1"]
+
+
+def test_a_chart_of_the_same_trials_is_the_same_file(tmp_path: Path) -> None:
+    files = [write_figure(gate_quality(frame_of(TRIAL, SPUN)), tmp_path / f"{name}.svg") for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_chart_of_nothing_is_refused() -> None:
