@@ -52,18 +52,34 @@ def test_a_long_row_is_summed_as_exactly_as_numpy_does(spec: Implementation, dty
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("batch", "features"), [(1, 513), (2, 4096), (7, 5000), (3, 131072)])
-def test_rows_that_are_streamed_are_right_and_as_exact(batch: int, features: int, dtype: str) -> None:
+@pytest.mark.parametrize(("batch", "features"), [(1, 3), (1, 513), (2, 4096), (7, 5001), (3, 131072)])
+@pytest.mark.parametrize("past_caches", [False, True])
+def test_rows_that_are_streamed_are_right_and_as_exact(
+    batch: int, features: int, dtype: str, *, past_caches: bool
+) -> None:
     pytest.importorskip("numba")
     from bench.implementations import _kernels  # noqa: PLC0415 - an extra
 
     inputs = inputs_of(batch, features, dtype)
     reference = make_reference(inputs, 7, ask_pytorch=False)
     of_numpy = judge(registered()["softmax", "vectorized"].bind(inputs)(), reference)
-    _kernels._streamed(inputs.probs, inputs.grad_output, inputs.out)
-    streamed = judge(inputs.out, reference)
+    around = np.full(inputs.out.size + 2, np.nan, dtype)
+    out = around[1:-1].reshape(batch, features)  # begins between two cache lines
+    _kernels._streamed(inputs.probs, inputs.grad_output, out, past_caches)
+    assert np.isnan(around[[0, -1]]).all()
+    streamed = judge(out, reference)
     assert streamed.right, streamed.reason
     assert streamed.max_error_ulp <= of_numpy.max_error_ulp + 0.5
+
+
+def test_an_array_whose_items_lie_across_cache_lines_is_filled_as_well() -> None:
+    pytest.importorskip("numba")
+    from bench.implementations import _kernels  # noqa: PLC0415 - an extra
+
+    inputs = inputs_of(4, 1000)
+    out = np.full(inputs.out.nbytes + 4, 255, dtype=np.uint8)[4:].view(np.float64).reshape(4, 1000)
+    _kernels._streamed(inputs.probs, inputs.grad_output, out, True)
+    np.testing.assert_allclose(out, registered()["softmax", "vectorized"].bind(inputs)(), rtol=1e-12, atol=1e-18)
 
 
 @pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)

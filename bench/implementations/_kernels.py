@@ -14,10 +14,12 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# Where `_streamed` is the faster loop, measured: one thread wants a row of probs and grad_output that leaves no room in
-# a first-level cache and a working set that memory is slow for; two threads, which wait for memory sooner, want either.
+# From this working set on (probs, grad_output and out together) results go past the caches, which cannot hold them.
+STREAMED_BYTES = 1 << 26
+# Two threads that wait for memory win by reading ahead from a row of probs and grad_output on that leaves no room in a
+# first-level cache. Measured: 1.1 times as fast.
 LONG_ROW_BYTES = 1 << 15
-STREAMED_BYTES = 1 << 26  # probs, grad_output and out together
+LINE_BYTES = 64  # of a cache
 DOT_ITEMS = 512  # summed in SIMD lanes; such sums are added with compensation
 SEGMENT_ITEMS = 1 << 16  # longer rows are split where there are too few of them for all threads
 # The lanes of a sum may be added in any order and products fused into sums: nothing more of IEEE arithmetic goes.
@@ -34,6 +36,15 @@ def _chunk_dot(probs: Any, grad_output: Any) -> Any:
     return total
 
 
+@numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
+def _added(total: Any, lost: Any, chunk: Any) -> Any:
+    """One addition of Neumaier's compensated sum: the sum so far, and what rounding has lost of it."""
+    added = total + chunk
+    if abs(total) >= abs(chunk):
+        return added, lost + ((total - added) + chunk)
+    return added, lost + ((chunk - added) + total)
+
+
 @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
 def _long_dot(probs: Any, grad_output: Any) -> Any:
     """The sum of p[k] g[k] of a long row or a part of one, [n] and [n], in float64. Never inlined: no lanes here.
@@ -43,13 +54,8 @@ def _long_dot(probs: Any, grad_output: Any) -> Any:
     """
     total, lost = 0.0, 0.0
     for start in range(0, probs.size, DOT_ITEMS):
-        chunk = float(_chunk_dot(probs[start : start + DOT_ITEMS], grad_output[start : start + DOT_ITEMS]))
-        added = total + chunk
-        if abs(total) >= abs(chunk):
-            lost += (total - added) + chunk
-        else:
-            lost += (chunk - added) + total
-        total = added
+        part = slice(start, start + DOT_ITEMS)
+        total, lost = _added(total, lost, float(_chunk_dot(probs[part], grad_output[part])))
     return total + lost
 
 
@@ -70,53 +76,91 @@ def _scale(probs: Any, grad_output: Any, dot: Any, out: Any) -> None:
         out[item] = (grad_output[item] - dot) * probs[item]  # p[j] * (g[j] - sum_k g[k] p[k])
 
 
-@numba.njit(fastmath=LANES, error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
-def _chunk_step(probs: Any, grad_output: Any, dot: Any, out: Any, next_probs: Any, next_grad_output: Any) -> Any:
-    total = probs.dtype.type(0)
-    for item in range(probs.size):
-        out[item] = (grad_output[item] - dot) * probs[item]
-        total += next_probs[item] * next_grad_output[item]
-    return total
+@intrinsic  # type: ignore[untyped-decorator]
+def _scale_lines(typing_context: Any, probs: Any, grad_output: Any, dot: Any, out: Any) -> Any:
+    """As `_scale`, a cache line at a time and past the caches: ``out`` begins with a line and is whole lines long.
+
+    An ordinary store first reads the line that it is about to overwrite; these stores (LLVM's nontemporal ones) do not.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        item_bytes = probs.dtype.bitwidth // 8
+        lanes = LINE_BYTES // item_bytes
+        line = ir.VectorType(context.get_data_type(probs.dtype), lanes)
+        arrays = [
+            context.make_array(kind)(context, builder, arguments[at]) for at, kind in enumerate((probs, grad_output))
+        ]
+        arrays.append(context.make_array(out)(context, builder, arguments[3]))
+        starts = [builder.bitcast(array.data, line.as_pointer()) for array in arrays]
+        dots = ir.Constant(line, ir.Undefined)
+        for lane in range(lanes):
+            dots = builder.insert_element(dots, arguments[2], ir.IntType(32)(lane))
+        nontemporal = builder.module.add_metadata([ir.IntType(32)(1)])
+        lines = builder.udiv(builder.extract_value(arrays[2].shape, 0), ir.IntType(64)(lanes))
+        with cgutils.for_range(builder, lines) as loop:
+            p, g, place = (builder.gep(start, [loop.index]) for start in starts)
+            difference = builder.fsub(builder.load(g, align=item_bytes), dots)
+            product = builder.fmul(difference, builder.load(p, align=item_bytes))
+            builder.store(product, place, align=LINE_BYTES).set_metadata("nontemporal", nontemporal)
+        return context.get_dummy_value()
+
+    return numba.void(probs, grad_output, dot, out), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _fence(typing_context: Any) -> Any:
+    """Wait until stores past the caches can be seen by every thread; only x86 lets others overtake them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if HAS_MXCSR:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.sfence"), [])
+        return context.get_dummy_value()
+
+    return numba.void(), generate
 
 
 @numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
-def _step(probs: Any, grad_output: Any, dot: Any, out: Any, next_probs: Any, next_grad_output: Any) -> Any:
-    """A row scaled into ``out``, [N] each; the next row's sum of p[k] g[k] in float64, summed as in `_long_dot`."""
-    total, lost = 0.0, 0.0
-    for start in range(0, probs.size, DOT_ITEMS):
-        part = slice(start, start + DOT_ITEMS)
-        chunk = float(
-            _chunk_step(probs[part], grad_output[part], dot, out[part], next_probs[part], next_grad_output[part])
-        )
-        added = total + chunk
-        if abs(total) >= abs(chunk):
-            lost += (total - added) + chunk
-        else:
-            lost += (chunk - added) + total
-        total = added
-    return total + lost
-
-
-@numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
-def _streamed(probs: Any, grad_output: Any, out: Any) -> None:
+def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
     """The gradient into ``out``, each row scaled while the next one is read; [B, N] each, B at least 1.
 
-    Where memory sets the pace, reading a row and then writing its result take turns, and neither keeps it busy. In
-    cache this loop is the slower one: five streams at once, where two loops have two and three.
+    Where memory sets the pace, reading a row and then writing its result take turns, and neither keeps it busy. So the
+    two alternate, a chunk of this row and a chunk of the next one.
     """
-    last = len(probs) - 1
+    batch, features = probs.shape
     dot = probs.dtype.type(_long_dot(probs[0], grad_output[0]))
-    for row in range(last):
-        next_dot = _step(probs[row], grad_output[row], dot, out[row], probs[row + 1], grad_output[row + 1])
-        dot = probs.dtype.type(next_dot)
-    _scale(probs[last], grad_output[last], dot, out[last])
+    for row in range(batch):
+        p, g, result = probs[row], grad_output[row], out[row]
+        next_p, next_g = probs[min(row + 1, batch - 1)], grad_output[min(row + 1, batch - 1)]  # the last: once more
+        first = last = 0  # of the items in whole cache lines of out; none where its items lie across lines
+        if past_caches and result.ctypes.data % probs.itemsize == 0:
+            first = min(features, (-result.ctypes.data % LINE_BYTES) // probs.itemsize)
+            last = features - (features - first) * probs.itemsize % LINE_BYTES // probs.itemsize
+            _scale(p[:first], g[:first], dot, result[:first])
+            _scale(p[last:], g[last:], dot, result[last:])
+        total, lost = 0.0, 0.0
+        for start in range(0, features, DOT_ITEMS):
+            stop = start + DOT_ITEMS
+            if last:
+                begin, end = min(first + start, last), min(first + stop, last)
+                _scale_lines(p[begin:end], g[begin:end], dot, result[begin:end])
+            else:
+                _scale(p[start:stop], g[start:stop], dot, result[start:stop])
+            total, lost = _added(total, lost, float(_chunk_dot(next_p[start:stop], next_g[start:stop])))
+        dot = probs.dtype.type(total + lost)
+    _fence()
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _is_streamed(probs: Any) -> Any:
+    return 3 * probs.nbytes >= STREAMED_BYTES and probs.shape[1] > DOT_ITEMS  # short rows are read ahead by themselves
 
 
 @numba.njit(nogil=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused(probs: Any, grad_output: Any, out: Any) -> Any:
     """The gradient row by row into ``out``, which is returned; [B, N] each."""
-    if 3 * probs.nbytes >= STREAMED_BYTES and 2 * probs.shape[1] * probs.itemsize > LONG_ROW_BYTES:
-        _streamed(probs, grad_output, out)
+    if _is_streamed(probs):
+        _streamed(probs, grad_output, out, True)
         return out
     for row in range(len(probs)):
         # Inlined, as a call for each row costs more than a row of ten items.
@@ -130,11 +174,11 @@ def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
     numba.set_num_threads(threads)
     batch, features = probs.shape
     if features < SEGMENT_ITEMS or batch >= 4 * threads:
-        large = 3 * probs.nbytes >= STREAMED_BYTES and features > DOT_ITEMS  # the processor reads short rows ahead
+        large = _is_streamed(probs)
         if batch >= 4 * threads and (large or 2 * features * probs.itemsize > LONG_ROW_BYTES):
             for share in numba.prange(threads):
                 rows = slice(batch * share // threads, batch * (share + 1) // threads)
-                _streamed(probs[rows], grad_output[rows], out[rows])
+                _streamed(probs[rows], grad_output[rows], out[rows], large)
             return out
         for row in numba.prange(batch):
             _scale(probs[row], grad_output[row], _dot(probs[row], grad_output[row]), out[row])

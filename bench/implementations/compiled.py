@@ -1,5 +1,8 @@
 """Softmax's backward compiled by Numba: one pass over the rows, each row's second reading from cache.
 
+Where the three arrays are 64 MiB and more together, the result is stored past the caches: who reads it next reads it
+from memory, which is where most of it would have been anyway.
+
 Compiling takes seconds and happens before the first call is timed. `_kernels` has the loops, and what they sum how.
 """
 
