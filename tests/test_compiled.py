@@ -72,14 +72,14 @@ def test_rows_that_are_streamed_are_right_and_as_exact(
     assert streamed.max_error_ulp <= of_numpy.max_error_ulp + 0.5
 
 
-def test_an_array_whose_items_lie_across_cache_lines_is_filled_as_well() -> None:
+def test_a_large_array_whose_items_lie_across_cache_lines_is_filled_as_well() -> None:
     pytest.importorskip("numba")
     from bench.implementations import _kernels  # noqa: PLC0415 - an extra
 
-    inputs = inputs_of(4, 1000)
-    out = np.full(inputs.out.nbytes + 4, 255, dtype=np.uint8)[4:].view(np.float64).reshape(4, 1000)
-    _kernels._streamed(inputs.probs, inputs.grad_output, out, True)
-    np.testing.assert_allclose(out, registered()["softmax", "vectorized"].bind(inputs)(), rtol=1e-12, atol=1e-18)
+    inputs = inputs_of(704, 4096)  # 66 MiB in all
+    out = np.full(inputs.out.nbytes + 4, 255, dtype=np.uint8)[4:].view(np.float64).reshape(704, 4096)
+    _kernels.fused(inputs.probs, inputs.grad_output, out)
+    np.testing.assert_allclose(out, registered()["softmax", "vectorized"].bind(inputs)(), rtol=1e-10, atol=1e-18)
 
 
 @pytest.mark.parametrize("spec", COMPILED, ids=lambda spec: spec.name)

@@ -126,14 +126,17 @@ def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
 
     Where memory sets the pace, reading a row and then writing its result take turns, and neither keeps it busy. So the
     two alternate, a chunk of this row and a chunk of the next one.
+
+    To be called from compiled code, into which it is inlined: by itself it counts references to the slices of its
+    arguments, by locked instructions that wait for all stores, and is half as fast.
     """
     batch, features = probs.shape
     dot = probs.dtype.type(_long_dot(probs[0], grad_output[0]))
     for row in range(batch):
         p, g, result = probs[row], grad_output[row], out[row]
         next_p, next_g = probs[min(row + 1, batch - 1)], grad_output[min(row + 1, batch - 1)]  # the last: once more
-        first = last = 0  # of the items in whole cache lines of out; none where its items lie across lines
-        if past_caches and result.ctypes.data % probs.itemsize == 0:
+        first = last = 0  # items in whole cache lines of out
+        if past_caches:
             first = min(features, (-result.ctypes.data % LINE_BYTES) // probs.itemsize)
             last = features - (features - first) * probs.itemsize % LINE_BYTES // probs.itemsize
             _scale(p[:first], g[:first], dot, result[:first])
@@ -141,7 +144,7 @@ def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
         total, lost = 0.0, 0.0
         for start in range(0, features, DOT_ITEMS):
             stop = start + DOT_ITEMS
-            if last:
+            if past_caches:
                 begin, end = min(first + start, last), min(first + stop, last)
                 _scale_lines(p[begin:end], g[begin:end], dot, result[begin:end])
             else:
@@ -152,14 +155,15 @@ def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
-def _is_streamed(probs: Any) -> Any:
-    return 3 * probs.nbytes >= STREAMED_BYTES and probs.shape[1] > DOT_ITEMS  # short rows are read ahead by themselves
+def _is_streamed(probs: Any, out: Any) -> Any:
+    """Whether memory sets the pace, rows are too long to be read ahead by themselves, and no item lies across lines."""
+    return 3 * probs.nbytes >= STREAMED_BYTES and probs.shape[1] > DOT_ITEMS and out.ctypes.data % out.itemsize == 0
 
 
 @numba.njit(nogil=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused(probs: Any, grad_output: Any, out: Any) -> Any:
     """The gradient row by row into ``out``, which is returned; [B, N] each."""
-    if _is_streamed(probs):
+    if _is_streamed(probs, out):
         _streamed(probs, grad_output, out, True)
         return out
     for row in range(len(probs)):
@@ -174,7 +178,7 @@ def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
     numba.set_num_threads(threads)
     batch, features = probs.shape
     if features < SEGMENT_ITEMS or batch >= 4 * threads:
-        large = _is_streamed(probs)
+        large = _is_streamed(probs, out)
         if batch >= 4 * threads and (large or 2 * features * probs.itemsize > LONG_ROW_BYTES):
             for share in numba.prange(threads):
                 rows = slice(batch * share // threads, batch * (share + 1) // threads)
