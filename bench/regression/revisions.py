@@ -35,10 +35,10 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
         UserError: there is no such revision, or it has no implementations.
     """
     base_name = revision or _default_base(root)
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base_name}^{{commit}}")
+    commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base_name}^{{commit}}")
     if commit is None:
         raise UserError(f"no revision {base_name!r} in this repository")
-    archive = _git(root, "archive", "--format=tar", commit.decode().strip(), IMPLEMENTATIONS)
+    archive = git(root, "archive", "--format=tar", commit.decode().strip(), IMPLEMENTATIONS)
     if archive is None:
         raise UserError(f"revision {base_name} has no {IMPLEMENTATIONS}")
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
@@ -51,7 +51,7 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
 
 
 def _default_base(root: Path) -> str:
-    changed = _git(root, "status", "--porcelain", "--", IMPLEMENTATIONS)
+    changed = git(root, "status", "--porcelain", "--", IMPLEMENTATIONS)
     if changed is None:
         raise UserError(f"{root} is not a git repository with a commit; name a stored run as the base instead")
     return "HEAD" if changed.strip() else "HEAD~1"
@@ -61,8 +61,12 @@ def _sources(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
 
 
-def _git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints; None where it fails."""
+def git(root: Path, *arguments: str) -> bytes | None:
+    """What git prints when it is run in a folder; None where it fails.
+
+    Raises:
+        UserError: git is not installed.
+    """
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
     except FileNotFoundError:

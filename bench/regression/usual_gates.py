@@ -18,16 +18,18 @@ from pathlib import Path
 from pytest_benchmark.utils import parse_compare_fail
 
 from .duet import Duel, Side
+from .revisions import git
 
 STORED_RUN_RULES = ("min:5%", "mean:10%")
 STORED_RUN_MAX_TIME_S = 0.1
 # Slower by more than this factor, and beyond the spread of asv's samples, is an alarm; 1.1 is asv's default.
 ASV_FACTORS = {"asv:5%": 1.05, "asv:10%": 1.1}
 
-# What both kinds of benchmark begin with: the calls of one side, from the file of `_write_side`.
+COMMITTER = ("-c", "user.name=softmax-bench", "-c", "user.email=softmax-bench@localhost", "-c", "commit.gpgsign=false")
+
+# What both kinds of benchmark begin with: the calls of one side, from the file of `_write_sides`.
 CALLS = """
 import json
-import os
 import pathlib
 from threadpoolctl import threadpool_limits
 from bench.cases import Case
@@ -53,6 +55,7 @@ def test_case(benchmark, label):
 """
 # asv checks the commit out into the folder `project` of its environment.
 ASV_BENCHMARK = f"""
+import os
 {CALLS}
 DUELS = json.loads(pathlib.Path(os.environ["ASV_ENV_DIR"], "project", "cases.json").read_text())
 
@@ -81,16 +84,18 @@ def asv_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
     """The labels that ``asv continuous`` calls slower, by factor; all else is as asv does it unasked.
 
     Raises:
-        RuntimeError: asv measured nothing.
+        UserError: git is not installed.
+        RuntimeError: git could not commit the cases, or asv measured nothing.
     """
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
         folder = Path(name)
         repository = folder / "repository"
-        _git(folder, "init", "--quiet", str(repository))
+        git(folder, "init", "--quiet", str(repository))
         for role in ("base", "work"):
             _write_sides(repository, [(duel, getattr(duel, role)) for duel in duels])
-            _git(repository, "add", "cases.json")
-            _git(repository, "commit", "--quiet", f"--message={role}")
+            git(repository, "add", "cases.json")
+            if git(repository, *COMMITTER, "commit", "--quiet", f"--message={role}") is None:
+                raise RuntimeError("git could not commit the cases for asv")
         _write_asv_project(folder, repository)
         least, *others = ASV_FACTORS.values()
         reports = [_asv(folder, "continuous", f"--factor={least}")]
@@ -149,11 +154,6 @@ def _write_asv_project(folder: Path, repository: Path) -> None:
     (folder / "asv.conf.json").write_text(json.dumps(settings), encoding="utf-8")
     machine = {"machine": "here", "os": "", "arch": "", "cpu": "", "num_cpu": "", "ram": ""}
     (folder / ".asv-machine.json").write_text(json.dumps({"here": machine, "version": 1}), encoding="utf-8")
-
-
-def _git(folder: Path, *arguments: str) -> None:
-    author = ("-c", "user.name=softmax-bench", "-c", "user.email=softmax-bench@localhost", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", "-C", str(folder), *author, *arguments], check=True, capture_output=True)
 
 
 def _write_sides(folder: Path, players: Sequence[tuple[Duel, Side]]) -> None:

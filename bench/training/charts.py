@@ -62,8 +62,8 @@ def draw_study(folder: Path, plots: Path) -> Iterator[Path]:
     for network, chart in itertools.product(drawn, (curves, accuracies)):
         with mpl.rc_context(STYLE):
             figure = chart(study, network, judged[network.name])
-            for ending in ("png", "svg"):
-                yield write_figure(figure, plots / f"{chart.__name__}_{network.name}.{ending}")
+        for ending in ("png", "svg"):
+            yield write_figure(figure, plots / f"{chart.__name__}_{network.name}.{ending}")
 
 
 def curves(study: Study, network: Network, results: list[Result]) -> Figure:
