@@ -87,10 +87,8 @@ def _scale_lines(typing_context: Any, probs: Any, grad_output: Any, dot: Any, ou
         item_bytes = probs.dtype.bitwidth // 8
         lanes = LINE_BYTES // item_bytes
         line = ir.VectorType(context.get_data_type(probs.dtype), lanes)
-        arrays = [
-            context.make_array(kind)(context, builder, arguments[at]) for at, kind in enumerate((probs, grad_output))
-        ]
-        arrays.append(context.make_array(out)(context, builder, arguments[3]))
+        given = ((probs, arguments[0]), (grad_output, arguments[1]), (out, arguments[3]))
+        arrays = [context.make_array(kind)(context, builder, value) for kind, value in given]
         starts = [builder.bitcast(array.data, line.as_pointer()) for array in arrays]
         dots = ir.Constant(line, ir.Undefined)
         for lane in range(lanes):
@@ -134,7 +132,8 @@ def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
     dot = probs.dtype.type(_long_dot(probs[0], grad_output[0]))
     for row in range(batch):
         p, g, result = probs[row], grad_output[row], out[row]
-        next_p, next_g = probs[min(row + 1, batch - 1)], grad_output[min(row + 1, batch - 1)]  # the last: once more
+        following = min(row + 1, batch - 1)  # the last row is summed once more
+        next_p, next_g = probs[following], grad_output[following]
         first = last = 0  # items in whole cache lines of out
         if past_caches:
             first = min(features, (-result.ctypes.data % LINE_BYTES) // probs.itemsize)
