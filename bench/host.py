@@ -8,6 +8,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux tells there what a 
 LEAST_WORKING_SET_BYTES = 16 << 10
 CEILING_SHARE_OF_MEMORY = 0.25  # of what is available: beyond that the ceiling is not measured
 STREAM_SLOT_S = 0.01
-STREAM_REPEATS = 4
+STREAM_ROUNDS = 4  # over all working sets: what slows a processor for a second slows each of them once at most
 STEEP_RATIO = 1.25  # of the rates at neighbouring working sets: beyond, one between them is measured, too, ...
 STEEP_HALVINGS = 2  # ... and so often again
 UNKNOWN_CACHE_BYTES = 32 << 20
@@ -112,21 +113,48 @@ def stream_ceiling(threads: int, largest_bytes: int) -> list[dict[str, float]]:
     while sizes[-1] * 2 <= largest:
         sizes.append(sizes[-1] * 2)
     blocks = [np.ones(sizes[-1] // threads + 5 * PAGE_BYTES, dtype=np.uint8) for _ in range(threads)]
-    # With its usual buffer NumPy copies rows of less than a quarter of that to and fro.
-    with ThreadPoolExecutor(threads, initializer=np.setbufsize, initargs=(SHORTEST_BUFFER_ITEMS,)) as pool:
-        rates = {size: _stream(blocks, size, pool) for size in sizes}
+    processors = itertools.cycle(_processors())
+    with ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(processors,)) as pool:
+        rates = _fastest_streams(blocks, sizes, pool)
         for _ in range(STEEP_HALVINGS):
-            for small, large in itertools.pairwise(sorted(rates)):
-                if max(rates[small], rates[large]) > STEEP_RATIO * min(rates[small], rates[large]):
-                    between = round(math.sqrt(small * large))
-                    rates[between] = _stream(blocks, between, pool)
+            between = [
+                round(math.sqrt(small * large))
+                for small, large in itertools.pairwise(sorted(rates))
+                if max(rates[small], rates[large]) > STEEP_RATIO * min(rates[small], rates[large])
+            ]
+            rates |= _fastest_streams(blocks, between, pool)
     return [
         {"threads": threads, "working_set_bytes": size, "bytes_per_s": round(rates[size])} for size in sorted(rates)
     ]
 
 
+def _processors() -> list[int]:
+    """The numbers of the processors that this process may run on; [] where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _prepare_to_stream(processors: Iterator[int]) -> None:
+    """Give the calling thread the next processor for itself, and NumPy's shortest buffer.
+
+    Threads that wake each other are often put on one processor and left there for longer than a measurement takes.
+    With its usual buffer NumPy copies rows of less than a quarter of that to and fro.
+    """
+    processor = next(processors, None)
+    if processor is not None:
+        os.sched_setaffinity(0, {processor})  # 0 is the calling thread
+    np.setbufsize(SHORTEST_BUFFER_ITEMS)
+
+
+def _fastest_streams(
+    blocks: "list[np.ndarray[Any, Any]]", sizes: list[int], pool: ThreadPoolExecutor
+) -> dict[int, float]:
+    """The fastest rate at each working set."""
+    rounds = [[_stream(blocks, size, pool) for size in sizes] for _ in range(STREAM_ROUNDS)]
+    return {size: max(rates) for size, *rates in zip(sizes, *rounds, strict=True)}
+
+
 def _stream(blocks: "list[np.ndarray[Any, Any]]", working_set_bytes: int, pool: ThreadPoolExecutor) -> float:
-    """The fastest rate of streaming a working set that is spread over the blocks, one a thread."""
+    """The rate of streaming a working set that is spread over the blocks, one a thread."""
     items = working_set_bytes // len(blocks) // (3 * 8)
     together = threading.Barrier(len(blocks))
 
@@ -135,19 +163,14 @@ def _stream(blocks: "list[np.ndarray[Any, Any]]", working_set_bytes: int, pool: 
         np.multiply(arrays[0], arrays[1], out=arrays[2])
 
     repeats = 1
-    fastest = 0.0
-    measured = 0
-    while measured < STREAM_REPEATS:
+    while True:
         passes = [_stream_pass(block, items, repeats) for block in blocks]
         start = time.perf_counter()
         list(pool.map(work, passes))
         seconds = time.perf_counter() - start
-        if seconds < STREAM_SLOT_S:
-            repeats = max(2 * repeats, round(repeats * STREAM_SLOT_S / seconds))
-            continue
-        fastest = max(fastest, 3 * 8 * items * repeats * len(blocks) / seconds)
-        measured += 1
-    return fastest
+        if seconds >= STREAM_SLOT_S:
+            return 3 * 8 * items * repeats * len(blocks) / seconds
+        repeats = max(2 * repeats, round(repeats * STREAM_SLOT_S / seconds))
 
 
 def _stream_pass(block: "np.ndarray[Any, Any]", items: int, repeats: int) -> "list[np.ndarray[Any, Any]]":

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -90,6 +91,13 @@ def test_the_ceiling_covers_working_sets_in_powers_of_two_at_plausible_rates(thr
     assert {point["threads"] for point in points} == {threads}
     for point in points:
         assert 1e8 < point["bytes_per_s"] < threads * host.FASTEST_CACHE_BYTES_PER_S
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell processors")
+def test_measuring_the_ceiling_leaves_the_caller_its_processors() -> None:
+    before = os.sched_getaffinity(0)
+    host.stream_ceiling(2, largest_bytes=10_000)
+    assert os.sched_getaffinity(0) == before
 
 
 def test_where_the_rate_falls_steeply_the_ceiling_is_measured_between(monkeypatch: pytest.MonkeyPatch) -> None:

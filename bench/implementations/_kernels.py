@@ -21,6 +21,8 @@ STREAMED_BYTES = 1 << 26
 LONG_ROW_BYTES = 1 << 15
 LINE_BYTES = 64  # of a cache
 DOT_ITEMS = 512  # summed in SIMD lanes; such sums are added with compensation
+# Of probs, for each thread at least. Measured: up to 128 KiB, one thread is as fast as two that have to be woken.
+SHARE_BYTES = 1 << 16
 SEGMENT_ITEMS = 1 << 16  # longer rows are split where there are too few of them for all threads
 # The lanes of a sum may be added in any order and products fused into sums: nothing more of IEEE arithmetic goes.
 LANES = {"reassoc", "contract", "nsz"}
@@ -173,7 +175,12 @@ def fused(probs: Any, grad_output: Any, out: Any) -> Any:
 
 @numba.njit(parallel=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
-    """The gradient into ``out``, rows or parts of long rows over that many threads; [B, N] each."""
+    """The gradient into ``out``, rows or parts of long rows over that many threads; [B, N] each.
+
+    One thread does all where others would have too little to do.
+    """
+    if threads == 1 or probs.nbytes < threads * SHARE_BYTES:
+        return fused(probs, grad_output, out)
     numba.set_num_threads(threads)
     batch, features = probs.shape
     if features < SEGMENT_ITEMS or batch >= 4 * threads:

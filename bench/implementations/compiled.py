@@ -75,7 +75,7 @@ def fused_flushing_out(probs: FloatArray, grad_output: FloatArray, *, out: Float
 
 @implementation("softmax", library="numba")
 def fused_parallel(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """The compiled pass with the rows over all threads, and few long rows in parts.
+    """The compiled pass with the rows over all threads, few long rows in parts; small arrays are left to one thread.
 
     Workspace: B*N*s
     Traffic: 3*B*N*s
@@ -88,7 +88,7 @@ def fused_parallel(probs: FloatArray, grad_output: FloatArray, *, threads: int) 
 
 @implementation("softmax", library="numba")
 def fused_parallel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
-    """The compiled pass into a given array, with the rows over all threads, and few long rows in parts.
+    """The compiled pass over all threads, as `fused_parallel`, into a given array.
 
     Workspace: 1024
     Traffic: 3*B*N*s
