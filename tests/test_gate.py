@@ -21,6 +21,7 @@ from bench.host import PACKAGE
 from bench.implementations import registered
 from bench.operations import operations
 from bench.regression.baseline import compare_rows
+from bench.regression.command import compare
 from bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_workers
 from bench.regression.gate import (
     PADDED,
@@ -328,6 +329,12 @@ def test_compare_takes_functions_of_another_operation_by_the_names_of_their_arra
     told = softmax_bench("compare", "fused", "mine.py:misnamed", *case, "--fail-above=3%")
     assert told.returncode == 1
     assert "has no attribute 'p'" in told.stdout
+
+
+def test_compare_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", {"numpy": "there"}.get)
+    with pytest.raises(UserError, match="'fused_out' wants numba, which is not installed: make's EXTRAS=compiled"):
+        compare.main(["vectorized", "fused_out"], standalone_mode=False)
 
 
 @pytest.mark.parametrize(

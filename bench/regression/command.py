@@ -158,6 +158,11 @@ def _side(text: str, operation: str) -> Side:
             f"{text!r}: no such implementation of {operation} (one of {known}), "
             "nor module:function, nor path.py:function"
         )
+    spec = registered()[operation, text]
+    if not spec.installed:
+        raise UserError(
+            f"{text!r} wants {spec.library}, which is not installed: make's EXTRAS=compiled,torch,jax has it"
+        )
     return Side(str(PACKAGE / "implementations"), text, operation)
 
 
