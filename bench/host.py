@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,9 +112,8 @@ def stream_ceiling(threads: int, largest_bytes: int) -> list[dict[str, float]]:
     sizes = [LEAST_WORKING_SET_BYTES]
     while sizes[-1] * 2 <= largest:
         sizes.append(sizes[-1] * 2)
-    blocks = [np.ones(sizes[-1] // threads + 5 * PAGE_BYTES, dtype=np.uint8) for _ in range(threads)]
-    processors = itertools.cycle(_processors())
-    with ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(processors,)) as pool:
+    blocks = _blocks(threads, sizes[-1])
+    with _streaming_pool(threads) as pool:
         rates = _fastest_streams(blocks, sizes, pool)
         for _ in range(STEEP_HALVINGS):
             between = [
@@ -126,6 +125,27 @@ def stream_ceiling(threads: int, largest_bytes: int) -> list[dict[str, float]]:
     return [
         {"threads": threads, "working_set_bytes": size, "bytes_per_s": round(rates[size])} for size in sorted(rates)
     ]
+
+
+def stream_share(point: Mapping[str, float]) -> float:
+    """How fast memory streams at a point of the ceiling just now, over the rate that was measured there.
+
+    About 1, less where something else takes the processors: two that a virtual machine is lent may for seconds be two
+    threads of one core.
+    """
+    threads, working_set_bytes = int(point["threads"]), int(point["working_set_bytes"])
+    with _streaming_pool(threads) as pool:
+        return _stream(_blocks(threads, working_set_bytes), working_set_bytes, pool) / point["bytes_per_s"]
+
+
+def _blocks(threads: int, largest_bytes: int) -> "list[np.ndarray[Any, Any]]":
+    """Memory in use, a block for each thread's share of working sets up to that size."""
+    return [np.ones(largest_bytes // threads + 5 * PAGE_BYTES, dtype=np.uint8) for _ in range(threads)]
+
+
+def _streaming_pool(threads: int) -> ThreadPoolExecutor:
+    processors = itertools.cycle(_processors())
+    return ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(processors,))
 
 
 def _processors() -> list[int]:

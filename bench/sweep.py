@@ -27,6 +27,13 @@ from .results import NOT_INSTALLED, RUN_ID, Row, Run, find_run, load_rows, load_
 # call that pytest-benchmark makes for its result.
 CALLS_BESIDE_TIMING = 7
 
+# Before a case of several threads is timed, a working set of this size must stream at this share of the ceiling. What a
+# sitting waits for that is limited: afterwards cases are timed all the same, with a note.
+STEADY_BYTES = 1 << 20
+STEADY_SHARE = 0.7
+PATIENCE_S = 30.0
+PAUSE_S = 0.1
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -55,6 +62,7 @@ class Sweep:
         self.rows = {row.case: row for row in load_rows(folder)}
         self.measuring_s = 0.0
         self.missing = 0  # cases of this sitting still to be recorded
+        self._patience_s = PATIENCE_S
         self._open = True
         self._started = time.perf_counter()
         self._threads = ThreadpoolController()
@@ -113,6 +121,7 @@ class Sweep:
         row = partial(row, max_error_ulp=verdict.max_error_ulp, first_call_s=first_call_s)
         if not verdict.right:
             return row(status="wrong", reason=verdict.reason)
+        slowed = self._await_processors(case.threads)
         with self._measuring(budget_bytes):
             started = time.perf_counter()
             timing = time_call(benchmark, call)
@@ -121,13 +130,26 @@ class Sweep:
             peak = read_peak(call)
         measured = row(
             status="measured",
-            reason="; ".join(filter(None, [peak.note, "" if timing else "not timed: --benchmark-disable"])),
+            reason="; ".join(filter(None, [slowed, peak.note, "" if timing else "not timed: --benchmark-disable"])),
             peak_bytes=peak.peak_bytes,
             minor_faults=faults,
             **(dataclasses.asdict(timing) if timing else {}),
         )
         impossible = implausible(measured, case, timing_wall_s, self.run.machine["memory_bytes"])
         return dataclasses.replace(measured, status="failed", reason=impossible) if impossible else measured
+
+    def _await_processors(self, threads: int) -> str:
+        """Wait until so many threads stream as they did for the ceiling; a note if that is more than one can wait."""
+        steady = {"threads": threads, "working_set_bytes": STEADY_BYTES}
+        point = next((point for point in self.run.ceiling if steady.items() <= point.items()), None)
+        if threads == 1 or point is None:
+            return ""
+        while (share := host.stream_share(point)) < STEADY_SHARE:
+            if self._patience_s <= 0.0:
+                return f"{threads} threads just before streamed at {share:.0%} of the ceiling"
+            time.sleep(PAUSE_S)
+            self._patience_s -= PAUSE_S
+        return ""
 
     @contextlib.contextmanager
     def _measuring(self, budget_bytes: int) -> Iterator[None]:

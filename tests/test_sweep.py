@@ -1,3 +1,4 @@
+import dataclasses
 import signal
 import subprocess
 import time
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.cases import Selection
-from bench.results import load_rows, load_run
+from bench.results import load_rows, load_run, write_run
 
 from .conftest import COMMAND, FAST, SMALL, SoftmaxBench
 
@@ -146,6 +147,24 @@ def test_a_killed_run_is_resumed_without_loss_or_repetition(tmp_path: Path) -> N
     again = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
     assert again.returncode == 0
     assert "0 cases to measure, 8 there already" in again.stdout
+
+
+def test_a_case_of_two_threads_waits_for_two_processors_and_says_where_it_waited_in_vain(
+    softmax_bench: SoftmaxBench, tmp_path: Path
+) -> None:
+    (tmp_path / "impatient.py").write_text("from bench import sweep\nsweep.PATIENCE_S = 0.3\n", encoding="utf-8")
+    chosen = ["--implementation=row_blocks_threads", "--batch=8", "--features=8192", "--dtype=float64", "--threads=2"]
+    options = ["--no-charts", *chosen, "--logits=normal", "--run-id=its", *FAST]
+    assert softmax_bench("run", f"--results={tmp_path}", *options).returncode == 0
+    assert "of the ceiling" not in load_rows(tmp_path / "its")[0].reason
+    folder = tmp_path / "its"
+    run = load_run(folder)
+    faster = [{**point, "bytes_per_s": 100 * point["bytes_per_s"]} for point in run.ceiling]
+    write_run(dataclasses.replace(run, ceiling=faster), folder)
+    (folder / "cases.csv").unlink()
+    done = softmax_bench("run", f"--results={tmp_path}", "--resume=its", "--no-charts", *FAST, "-p", "impatient")
+    assert done.returncode == 0, done.stderr
+    assert "2 threads just before streamed at 1% of the ceiling" in load_rows(folder)[0].reason
 
 
 def test_an_interrupted_run_keeps_its_rows_and_says_how_to_go_on(tmp_path: Path) -> None:
