@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import sweep
 from bench.cases import Selection
 from bench.results import load_rows, load_run, write_run
 
@@ -154,18 +155,20 @@ def test_a_case_of_two_threads_waits_for_two_processors_and_says_where_it_waited
     softmax_bench: SoftmaxBench, tmp_path: Path
 ) -> None:
     (tmp_path / "impatient.py").write_text("from bench import sweep\nsweep.PATIENCE_S = 0.3\n", encoding="utf-8")
-    chosen = ["--implementation=row_blocks_threads", "--batch=8", "--features=8192", "--dtype=float64", "--threads=2"]
-    options = ["--no-charts", *chosen, "--logits=normal", "--run-id=its", *FAST]
-    assert softmax_bench("run", f"--results={tmp_path}", *options).returncode == 0
-    assert "of the ceiling" not in load_rows(tmp_path / "its")[0].reason
-    folder = tmp_path / "its"
-    run = load_run(folder)
-    faster = [{**point, "bytes_per_s": 100 * point["bytes_per_s"]} for point in run.ceiling]
-    write_run(dataclasses.replace(run, ceiling=faster), folder)
-    (folder / "cases.csv").unlink()
-    done = softmax_bench("run", f"--results={tmp_path}", "--resume=its", "--no-charts", *FAST, "-p", "impatient")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"2 threads just before streamed at \d% of the ceiling", load_rows(folder)[0].reason)
+    chosen = Selection(
+        operation=("softmax",), implementation=("row_blocks_threads",), batch=(8,), features=(8192,), threads=(2,)
+    )
+    benchmark = {"max_time": 0.002, "min_time": 0.00002, "min_rounds": 2}
+    begun = sweep.begin(chosen, sweep.Settings(tmp_path, 0, 1.0, None, benchmark), "its")
+    begun.close()
+    for factor, waited in ((100, True), (0.01, False)):
+        ceiling = [{**point, "bytes_per_s": factor * point["bytes_per_s"]} for point in begun.run.ceiling]
+        write_run(dataclasses.replace(begun.run, ceiling=ceiling), begun.folder)
+        (begun.folder / "cases.csv").unlink()
+        done = softmax_bench("run", f"--results={tmp_path}", "--resume=its", "--no-charts", "--", "-p", "impatient")
+        assert done.returncode == 0, done.stderr
+        reason = load_rows(begun.folder)[0].reason
+        assert bool(re.match(r"2 threads just before streamed at \d% of the ceiling", reason)) == waited, reason
 
 
 def test_an_interrupted_run_keeps_its_rows_and_says_how_to_go_on(tmp_path: Path) -> None:
