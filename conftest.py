@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench import sweep
+from bench import host, sweep
 from bench.cases import Case, Selection, unique
 from bench.errors import UserError
 from bench.options import AXES, SWEEP
@@ -102,8 +102,8 @@ def _confine(sitting: str, cases: list[Case]) -> None:
             f"--sitting {sitting}: no such sitting of these cases (one of: {', '.join(possible) or 'none'})"
         )
     threads = int(sitting.rpartition(":")[2])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if processors := host.processors():
+        os.sched_setaffinity(0, processors[:threads])
 
 
 def _stored_run(config: pytest.Config) -> Run | None:

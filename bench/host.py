@@ -78,6 +78,11 @@ def available_bytes() -> int:
     return min([psutil.virtual_memory().available, *_control_group_headrooms()])
 
 
+def processors() -> list[int]:
+    """The numbers of the processors that this process may run on; [] where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def fresh_stream_bytes_per_s(array_bytes: int = 64 << 20, repeats: int = 6) -> float:
     """Bytes a second read and written by a product of two arrays into newly allocated memory, one thread.
 
@@ -144,22 +149,17 @@ def _blocks(threads: int, largest_bytes: int) -> "list[np.ndarray[Any, Any]]":
 
 
 def _streaming_pool(threads: int) -> ThreadPoolExecutor:
-    processors = itertools.cycle(_processors())
-    return ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(processors,))
+    places = itertools.cycle(processors())
+    return ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(places,))
 
 
-def _processors() -> list[int]:
-    """The numbers of the processors that this process may run on; [] where the system does not tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def _prepare_to_stream(processors: Iterator[int]) -> None:
+def _prepare_to_stream(places: Iterator[int]) -> None:
     """Give the calling thread the next processor for itself, and NumPy's shortest buffer.
 
     Threads that wake each other are often put on one processor and left there for longer than a measurement takes.
     With its usual buffer NumPy copies rows of less than a quarter of that to and fro.
     """
-    processor = next(processors, None)
+    processor = next(places, None)
     if processor is not None:
         os.sched_setaffinity(0, {processor})  # 0 is the calling thread
     np.setbufsize(SHORTEST_BUFFER_ITEMS)
