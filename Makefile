@@ -71,6 +71,7 @@ lint: ## check style and types
 
 .PHONY: .lint
 .lint: $(STAMP)
+	mkdir -p $(VENV)/src && ln -sfn ../../bench $(VENV)/src/softmax_bench # mypy does not follow an editable install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

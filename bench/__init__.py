@@ -10,22 +10,20 @@ either through the [B, N, N] Jacobians diag(p) - outer(p, p) or without them.
 Where things are, each importing only from above itself:
 
     implementations   what is measured; knows nothing of the suite
-    graph             a network as nodes, softmax and loss apart or in one; knows only the implementations
-    cases             a case, the grids, softmax's inputs
-    oracle            whether a gradient is right
-    operations        what is computed: inputs, reference, judge and baseline of each operation
-    clock memory host the instruments
-    files             a file is there whole or not at all
-    tables results budget   the stored run; what a case may cost
-    sweep             how one case becomes one row
-    summary chart_style overviews charts scaling   what is read from a stored table
-    regression        whether a change made an implementation slower, larger or wrong
+    mistakes          gradients that look right and are not
+    instruments       clock, memory, the machine and its bandwidth
+    operations        what is computed: cases, inputs, reference, judge and baseline of each operation
+    storage           whole files, durable tables, the stored run
+    charts            from a stored table to figures
     verification      whether somebody's own backward is right, and which mistake it makes
+    sweep             how one case becomes one row, in pytest and at the terminal
+    regression        whether a change made an implementation slower, larger or wrong
     accuracy          how exact loss and gradient are, from small logits to large
     training          what a wrong backward does to the training of a network
-    progress options sweep_command cli bench_backward   the terminal and pytest
+    cli               the commands
 
-``bench.verify(function)`` says whether somebody's gradient is right; ``bench.assert_vjp(function)`` asserts it.
+``softmax_bench.verify(function)`` says whether somebody's gradient is right; ``softmax_bench.assert_vjp(function)``
+asserts it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-
-from bench.cases import Case
-from bench.errors import UserError
-from bench.sweep import Sweep
+from softmax_bench.errors import UserError
+from softmax_bench.operations.cases import Case
+from softmax_bench.sweep.sitting import Sweep
 
 
 @pytest.mark.filterwarnings("default")  # a competitor may warn; the suite's own tests may not

@@ -13,15 +13,15 @@ INTERRUPTED = 130
 # Each command's module is imported when the command is called: statistics and plotting take longer to import than most
 # commands take to run.
 COMMANDS = {
-    "run": "bench.sweep_command:run",
-    "plot": "bench.sweep_command:plot",
-    "list": "bench.sweep_command:list_",
-    "verify": "bench.verification.command:verify",
-    "gate": "bench.regression.command:gate",
-    "compare": "bench.regression.command:compare",
-    "gate-quality": "bench.regression.command:gate_quality",
-    "accuracy": "bench.accuracy.command:accuracy",
-    "train": "bench.training.command:train",
+    "run": "softmax_bench.sweep.command:run",
+    "plot": "softmax_bench.sweep.command:plot",
+    "list": "softmax_bench.sweep.command:list_",
+    "verify": "softmax_bench.verification.command:verify",
+    "gate": "softmax_bench.regression.command:gate",
+    "compare": "softmax_bench.regression.command:compare",
+    "gate-quality": "softmax_bench.regression.command:gate_quality",
+    "accuracy": "softmax_bench.accuracy.command:accuracy",
+    "train": "softmax_bench.training.command:train",
 }
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from bench.host import ROOT
+from softmax_bench.instruments.host import ROOT
 
 SoftmaxBench = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMAND = [str(Path(sys.executable).with_name("softmax-bench"))]

@@ -4,13 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from bench.accuracy import study
-from bench.accuracy.chart import accuracy_by_scale, accuracy_by_shape
-from bench.accuracy.command import sentences, to_table
-from bench.accuracy.study import PYTORCH, UNSHIFTED, Accuracy, competitors, error_of, exact_of, load_accuracies, measure
-from bench.errors import UserError
-from bench.host import ROOT
+from softmax_bench.accuracy import study
+from softmax_bench.accuracy.chart import accuracy_by_scale, accuracy_by_shape
+from softmax_bench.accuracy.command import sentences, to_table
+from softmax_bench.accuracy.study import (
+    PYTORCH,
+    UNSHIFTED,
+    Accuracy,
+    competitors,
+    error_of,
+    exact_of,
+    load_accuracies,
+    measure,
+)
+from softmax_bench.errors import UserError
+from softmax_bench.instruments.host import ROOT
 
 
 @pytest.fixture

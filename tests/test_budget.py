@@ -1,10 +1,9 @@
 import dataclasses
 
 import pytest
-
-from bench.budget import implausible, predict, reason_to_skip
-from bench.cases import Case
-from bench.results import Row
+from softmax_bench.operations.cases import Case
+from softmax_bench.storage.results import Row
+from softmax_bench.sweep.budget import implausible, predict, reason_to_skip
 
 GIB = 1 << 30
 

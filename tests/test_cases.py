@@ -2,9 +2,8 @@ import os
 
 import numpy as np
 import pytest
-
-from bench.cases import ARTICLE_SHAPE, GRIDS, PEAKED_STD, Case, Selection, make_inputs
-from bench.errors import UserError
+from softmax_bench.errors import UserError
+from softmax_bench.operations.cases import ARTICLE_SHAPE, GRIDS, PEAKED_STD, Case, Selection, make_inputs
 
 
 def case_of(logits: str, dtype: str = "float64", batch: int = 64, features: int = 512) -> Case:

@@ -7,11 +7,10 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-
-from bench.charts import CHARTS, LABEL_GAP, OVERVIEWS, draw_run, slices_of, spread_apart, write_figure
-from bench.errors import NothingToDrawError, UserError
-from bench.overviews import Overview, bars, overviews_of, roofline, subnormals
-from bench.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
+from softmax_bench.charts.by_shape import CHARTS, LABEL_GAP, OVERVIEWS, draw_run, slices_of, spread_apart, write_figure
+from softmax_bench.charts.overviews import Overview, bars, overviews_of, roofline, subnormals
+from softmax_bench.errors import NothingToDrawError, UserError
+from softmax_bench.storage.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
 
 NAMES = ("explicit_jacobian", "vectorized")
 RUN = Run(

@@ -2,12 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from softmax_bench.operations.cases import Selection, known_as
+from softmax_bench.verification.competitor import guessed_formulas
+from softmax_bench.verification.cost import CostRow
 
-from bench.cases import Selection, known_as
-from bench.verification.competitor import guessed_formulas
-from bench.verification.costing import CostRow
-
-from .conftest import FAST, SoftmaxBench
+from tests.conftest import FAST, SoftmaxBench
 
 HOBBY = Path(__file__).parent / "targets" / "hobby_layers.py"
 

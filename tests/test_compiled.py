@@ -4,12 +4,11 @@ import gc
 
 import numpy as np
 import pytest
-
-from bench.cases import DISTRIBUTIONS, DTYPES, Case, Inputs, make_inputs
-from bench.implementations import Implementation, registered
-from bench.implementations._memory import LEAST_BYTES, ReusedMemory
-from bench.memory import read_peak
-from bench.oracle import judge, make_reference
+from softmax_bench.implementations import Implementation, registered
+from softmax_bench.implementations._memory import LEAST_BYTES, ReusedMemory
+from softmax_bench.instruments.memory import read_peak
+from softmax_bench.operations.cases import DISTRIBUTIONS, DTYPES, Case, Inputs, make_inputs
+from softmax_bench.operations.oracle import judge, make_reference
 
 COMPILED = [spec for spec in registered().values() if spec.library == "numba"]
 SMALL_SHAPES = [(1, 1), (1, 10), (5, 2), (3, 513)]
@@ -59,7 +58,7 @@ def test_rows_that_are_streamed_are_right_and_as_exact(
     batch: int, features: int, dtype: str, *, past_caches: bool
 ) -> None:
     pytest.importorskip("numba")
-    from bench.implementations import _kernels  # noqa: PLC0415 - an extra
+    from softmax_bench.implementations import _kernels  # noqa: PLC0415 - an extra
 
     inputs = inputs_of(batch, features, dtype)
     reference = make_reference(inputs, 7, ask_pytorch=False)
@@ -75,7 +74,7 @@ def test_rows_that_are_streamed_are_right_and_as_exact(
 
 def test_a_large_array_whose_items_lie_across_cache_lines_is_filled_as_well() -> None:
     pytest.importorskip("numba")
-    from bench.implementations import _kernels  # noqa: PLC0415 - an extra
+    from softmax_bench.implementations import _kernels  # noqa: PLC0415 - an extra
 
     inputs = inputs_of(704, 4096)  # 66 MiB in all
     out = np.full(inputs.out.nbytes + 4, 255, dtype=np.uint8)[4:].view(np.float64).reshape(704, 4096)

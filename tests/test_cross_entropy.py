@@ -4,15 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from softmax_bench.implementations import registered
+from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
+from softmax_bench.operations import operations
+from softmax_bench.operations.cases import Case
+from softmax_bench.operations.cross_entropy import LossInputs, with_labels
+from softmax_bench.storage.results import load_rows, to_frame
 
-from bench.cases import Case
-from bench.implementations import registered
-from bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
-from bench.operations import operations
-from bench.operations.cross_entropy import LossInputs, with_labels
-from bench.results import load_rows, to_frame
-
-from .conftest import FAST, SIZES, SoftmaxBench
+from tests.conftest import FAST, SIZES, SoftmaxBench
 
 NAMES = ("fused", "fused_integer_targets", "two_nodes_vectorized", "two_nodes_jacobian", "log_softmax")
 ONE_HOT = [name for name in NAMES if name != "fused_integer_targets"]

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from bench.cases import Case
-from bench.errors import UserError
-from bench.host import PACKAGE
-from bench.implementations import registered
-from bench.operations import operations
-from bench.regression.baseline import compare_rows
-from bench.regression.command import compare
-from bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_workers
-from bench.regression.gate import (
+from softmax_bench.errors import UserError
+from softmax_bench.implementations import registered
+from softmax_bench.instruments.host import PACKAGE
+from softmax_bench.operations import operations
+from softmax_bench.operations.cases import Case
+from softmax_bench.regression.baseline import compare_rows
+from softmax_bench.regression.command import compare
+from softmax_bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_workers
+from softmax_bench.regression.gate import (
     PADDED,
     SAME,
     Check,
@@ -36,11 +35,11 @@ from bench.regression.gate import (
     judge_duels,
     presence_findings,
 )
-from bench.regression.output import to_json, to_junit, to_markdown, worst_first
-from bench.regression.revisions import two_versions
-from bench.results import Row
+from softmax_bench.regression.output import to_json, to_junit, to_markdown, worst_first
+from softmax_bench.regression.revisions import two_versions
+from softmax_bench.storage.results import Row
 
-from .conftest import COMMAND, SoftmaxBench
+from tests.conftest import COMMAND, SoftmaxBench
 
 IMPLEMENTATIONS = PACKAGE / "implementations"
 CASES = [Case("softmax", "vectorized", batch, 64, "float64", "normal") for batch in (1, 2, 4, 8)]
@@ -357,10 +356,10 @@ def test_bad_input_is_one_clear_line(softmax_bench: SoftmaxBench, arguments: tup
 
 
 def test_a_suite_that_does_not_import_ends_with_2_and_not_as_a_regression(tmp_path: Path) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
-    change(tmp_path / "bench" / "implementations", "import numpy as np", "import numpie as np")
+    shutil.copytree(PACKAGE, tmp_path / "softmax_bench", ignore=shutil.ignore_patterns("__pycache__"))
+    change(tmp_path / "softmax_bench" / "implementations", "import numpy as np", "import numpie as np")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "gate"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "softmax_bench.cli", "gate"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "does not import: ModuleNotFoundError: No module named 'numpie'" in done.stderr

@@ -2,8 +2,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-from bench.graph import (
+from softmax_bench.implementations import FloatArray
+from softmax_bench.mistakes import MISTAKES
+from softmax_bench.training.graph import (
     AddBias,
     Constant,
     CrossEntropy,
@@ -16,8 +17,6 @@ from bench.graph import (
     SoftmaxCrossEntropy,
     Tanh,
 )
-from bench.implementations import FloatArray
-from bench.implementations.mistaken import MISTAKES
 
 RNG = np.random.default_rng(0)
 BATCH, PIXELS, WIDTH, CLASSES = 5, 4, 6, 3

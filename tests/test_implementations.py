@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from bench import implementations
-from bench.cases import DISTRIBUTIONS, DTYPES, Case
-from bench.implementations import Implementation, implementation, registered
-from bench.implementations.softmax import softmax, softmax_unshifted
-from bench.memory import read_peak
-from bench.operations import operations
+from softmax_bench import implementations
+from softmax_bench.implementations import Implementation, implementation, registered
+from softmax_bench.implementations.softmax import softmax, softmax_unshifted
+from softmax_bench.instruments.memory import read_peak
+from softmax_bench.operations import operations
+from softmax_bench.operations.cases import DISTRIBUTIONS, DTYPES, Case
 
 NUMPY_IMPLEMENTATIONS = [
     spec for spec in registered().values() if spec.function.__module__.endswith((".softmax", ".cross_entropy"))

@@ -4,10 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-
-from bench import host
-from bench.clock import minor_faults
-from bench.memory import memory_limit, read_peak
+from softmax_bench.instruments import host
+from softmax_bench.instruments.clock import minor_faults
+from softmax_bench.instruments.memory import memory_limit, read_peak
 
 MIB = 1 << 20
 
@@ -56,7 +55,7 @@ def test_a_settled_heap_serves_large_arrays_without_page_faults() -> None:
     # In a process of its own: the state of this one's heap depends on the tests before.
     code = (
         "import numpy as np\n"
-        "from bench.clock import minor_faults, settle_heap\n"
+        "from softmax_bench.instruments.clock import minor_faults, settle_heap\n"
         "call = lambda: np.ones(3 << 17)\n"
         "fresh = minor_faults(call)\n"
         "settle_heap(); call()\n"
@@ -78,7 +77,7 @@ def test_available_memory_is_within_the_machines() -> None:
 
 
 def test_code_hashes_name_every_source_file() -> None:
-    assert {"bench/sweep.py", "bench/implementations/softmax.py", "conftest.py"} <= set(host.code_hashes())
+    assert {"bench/sweep/sitting.py", "bench/implementations/softmax.py", "conftest.py"} <= set(host.code_hashes())
 
 
 @pytest.mark.parametrize("threads", [1, 2])

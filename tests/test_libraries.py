@@ -5,11 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from softmax_bench.operations.cases import Selection
+from softmax_bench.storage.results import load_rows, load_run
 
-from bench.cases import Selection
-from bench.results import load_rows, load_run
-
-from .conftest import SIZES, SoftmaxBench
+from tests.conftest import SIZES, SoftmaxBench
 
 # So short that the least number of rounds counts, which a resumed run takes over from the first sitting.
 SHORT = ("--", "--benchmark-max-time=0.000001", "--benchmark-min-rounds=2")
@@ -20,7 +19,7 @@ LIBRARIES = {
     "numexpr": ("numexpr_out",),
 }
 ABSENT = '''
-from bench.implementations import implementation
+from softmax_bench.implementations import implementation
 
 @implementation("softmax", library="nosuchlibrary")
 def elsewhere(probs, grad_output, *, threads):

@@ -4,12 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-
-from bench import oracle
-from bench.cases import DTYPES, Case, Inputs, make_inputs
-from bench.implementations import FloatArray
-from bench.implementations.softmax import vectorized
-from bench.oracle import Reference, high_precision_vjp, judge, make_reference, sample_rows
+from softmax_bench.implementations import FloatArray
+from softmax_bench.implementations.softmax import vectorized
+from softmax_bench.operations import oracle
+from softmax_bench.operations.cases import DTYPES, Case, Inputs, make_inputs
+from softmax_bench.operations.oracle import Reference, high_precision_vjp, judge, make_reference, sample_rows
 
 SEED = 11
 

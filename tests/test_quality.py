@@ -4,15 +4,22 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-
-from bench.cases import Case
-from bench.chart_style import write_figure
-from bench.errors import NothingToDrawError
-from bench.regression import quality
-from bench.regression.duet import Duel, Side, Task, run_workers
-from bench.regression.quality import CHANGES, PLAN, Trial, load_trials, next_condition, open_trials, try_usual
-from bench.regression.quality_chart import gate_quality
-from bench.regression.usual_gates import asv_alarms, asv_is_here, slower_of
+from softmax_bench.charts.style import write_figure
+from softmax_bench.errors import NothingToDrawError
+from softmax_bench.operations.cases import Case
+from softmax_bench.regression.duet import Duel, Side, Task, run_workers
+from softmax_bench.regression.quality import study as quality
+from softmax_bench.regression.quality.chart import gate_quality
+from softmax_bench.regression.quality.study import (
+    CHANGES,
+    PLAN,
+    Trial,
+    load_trials,
+    next_condition,
+    open_trials,
+    try_usual,
+)
+from softmax_bench.regression.quality.usual_gates import asv_alarms, asv_is_here, slower_of
 
 TRIAL = Trial("2026-01-01T00:00:00+00:00", "gate", "comment", 0.0, "idle", "", "passed", 0, 0, "", 30.0, "")
 SPUN = dataclasses.replace(TRIAL, kind="spin", size=0.02, target="vectorized 32 × 512", outcome="regression", found=1)

@@ -3,12 +3,12 @@
 import math
 from pathlib import Path
 
-from bench.charts import CHARTS, OVERVIEWS
-from bench.host import ROOT
-from bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
-from bench.results import load_rows, load_run, to_frame
-from bench.summary import article_sentence
-from bench.units import factor, quantity
+from softmax_bench.charts.by_shape import CHARTS, OVERVIEWS
+from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
+from softmax_bench.instruments.host import ROOT
+from softmax_bench.storage.results import load_rows, load_run, to_frame
+from softmax_bench.sweep.summary import article_sentence
+from softmax_bench.units import factor, quantity
 
 
 def test_readme_quotes_the_reference_run(reference_run: Path) -> None:

@@ -4,9 +4,18 @@ import math
 from pathlib import Path
 
 import pytest
-
-from bench.errors import UserError
-from bench.results import COLUMNS, Row, Run, find_run, load_rows, load_run, open_rows, to_frame, write_run
+from softmax_bench.errors import UserError
+from softmax_bench.storage.results import (
+    COLUMNS,
+    Row,
+    Run,
+    find_run,
+    load_rows,
+    load_run,
+    open_rows,
+    to_frame,
+    write_run,
+)
 
 RUN = Run("r1", "2026-01-01T00:00:00+00:00", 42, {}, {}, {"cpu": "x"}, {"numpy": "2"}, {"a.py": "1"}, [])
 

@@ -6,18 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
+from softmax_bench.operations.cases import Selection
+from softmax_bench.storage.results import load_rows, load_run, write_run
+from softmax_bench.sweep import sitting as sweep
 
-from bench import sweep
-from bench.cases import Selection
-from bench.results import load_rows, load_run, write_run
-
-from .conftest import COMMAND, FAST, SMALL, SoftmaxBench
+from tests.conftest import COMMAND, FAST, SMALL, SoftmaxBench
 
 # An extra module for the command line's process: competitors that go wrong in different ways.
 COMPETITORS = '''
 import os
 import numpy as np
-from bench.implementations import implementation
+from softmax_bench.implementations import implementation
 
 @implementation("softmax")
 def diagonal_only(probs, grad_output):
@@ -154,7 +153,9 @@ def test_a_killed_run_is_resumed_without_loss_or_repetition(tmp_path: Path) -> N
 def test_a_case_of_two_threads_waits_for_two_processors_and_says_where_it_waited_in_vain(
     softmax_bench: SoftmaxBench, tmp_path: Path
 ) -> None:
-    (tmp_path / "impatient.py").write_text("from bench import sweep\nsweep.PATIENCE_S = 0.3\n", encoding="utf-8")
+    (tmp_path / "impatient.py").write_text(
+        "from softmax_bench.sweep import sitting as sweep\nsweep.PATIENCE_S = 0.3\n", encoding="utf-8"
+    )
     chosen = Selection(
         operation=("softmax",), implementation=("row_blocks_threads",), batch=(8,), features=(8192,), threads=(2,)
     )
@@ -192,11 +193,12 @@ def test_a_run_of_other_code_is_not_resumed(
     sweep_small("--implementation=vectorized")
     path = tmp_path / "results" / "small" / "run.json"
     path.write_text(
-        path.read_text(encoding="utf-8").replace('"bench/sweep.py": "', '"bench/sweep.py": "0'), encoding="utf-8"
+        path.read_text(encoding="utf-8").replace('"bench/sweep/sitting.py": "', '"bench/sweep/sitting.py": "0'),
+        encoding="utf-8",
     )
     done = softmax_bench("run", f"--results={tmp_path / 'results'}", "--resume=small")
     assert done.returncode == 2
-    assert "cannot be resumed: code: bench/sweep.py changed; start a new run" in done.stderr
+    assert "cannot be resumed: code: bench/sweep/sitting.py changed; start a new run" in done.stderr
 
 
 @pytest.mark.parametrize(

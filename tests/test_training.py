@@ -3,18 +3,18 @@ import math
 from pathlib import Path
 
 import pytest
+from softmax_bench.errors import NothingToDrawError, UserError
+from softmax_bench.implementations import registered
+from softmax_bench.mistakes import MISTAKES
+from softmax_bench.storage.tables import Table
+from softmax_bench.training import charts, study
+from softmax_bench.training.command import to_table
+from softmax_bench.training.digits import load
+from softmax_bench.training.gradients import MISTAKEN, QUESTIONS_PAIR, RIGHT
+from softmax_bench.training.networks import LAST, MIDDLE, NETWORKS, Network
+from softmax_bench.training.outcomes import AS_WELL, DIVERGES, NOT, RAISES, WORSE, by_outcome, judge, sentences, spread
+from softmax_bench.training.study import Epoch, Plan, make_study
 
-from bench.errors import NothingToDrawError, UserError
-from bench.implementations import registered
-from bench.implementations.mistaken import MISTAKES
-from bench.tables import Table
-from bench.training import charts, study
-from bench.training.command import to_table
-from bench.training.digits import load
-from bench.training.gradients import MISTAKEN, QUESTIONS_PAIR, RIGHT
-from bench.training.networks import LAST, MIDDLE, NETWORKS, Network
-from bench.training.outcomes import AS_WELL, DIVERGES, NOT, RAISES, WORSE, by_outcome, judge, sentences, spread
-from bench.training.study import Epoch, Plan, make_study
 from tests.conftest import SoftmaxBench
 
 SMALL = Plan(epochs=2, train_images=128, test_images=50)

@@ -1,8 +1,7 @@
 import math
 
 import pytest
-
-from bench.units import factor, quantity, significant
+from softmax_bench.units import factor, quantity, significant
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from bench.verification.isolation import MARK
+from softmax_bench.verification.process.isolation import MARK
 
 TARGETS = Path(__file__).parent / "targets"
 MISBEHAVING = TARGETS / "misbehaving.py"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from bench.cli import main; main()", "verify", *arguments]
+    command = [sys.executable, "-c", "from softmax_bench.cli import main; main()", "verify", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -52,7 +51,7 @@ def test_what_does_not_answer_is_stopped_and_told_with_its_line(name: str, told:
     assert told in done.stdout
     assert f"{MISBEHAVING}:{line_of(culprit)}\n" in done.stdout
     assert culprit.strip() in done.stdout
-    assert "bench/worker.py" not in done.stdout + done.stderr
+    assert "verification/process/worker.py" not in done.stdout + done.stderr
     assert not left_over()
 
 
@@ -120,7 +119,7 @@ def test_a_file_may_have_a_librarys_name(tmp_path: Path) -> None:
 
 def test_a_wrong_function_is_told_its_mistake_and_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    done = run("bench.implementations.mistaken:diagonal_only", "--json", str(path))
+    done = run("softmax_bench.mistakes:diagonal_only", "--json", str(path))
     assert done.returncode == 1
     assert "wrong: diagonal only" in done.stdout
     assert "computes   probs * (1 - probs) * grad_output" in done.stdout
@@ -133,7 +132,7 @@ def test_a_wrong_function_is_told_its_mistake_and_written_as_json(tmp_path: Path
 
 def test_a_right_function_is_told_its_cost_growth_and_advice(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    done = run("bench.implementations.softmax:row_loop", "--json", str(path))
+    done = run("softmax_bench.implementations.softmax:row_loop", "--json", str(path))
     assert done.returncode == 0
     assert "explicit_jacobian" in done.stdout
     assert "It builds arrays of shape [features, features]" in done.stdout
@@ -148,11 +147,17 @@ def test_a_right_function_is_told_its_cost_growth_and_advice(tmp_path: Path) -> 
     [
         (["nothing"], "expected module:attribute"),
         ([f"{MISBEHAVING}:rases"], "did you mean raises"),
-        (["bench.implementations.softmax:vectorized", "--signature", "probs,dy"], "unknown role 'dy'"),
-        (["bench.implementations.softmax:vectorized", "--signature", "probs,probs"], "stands twice"),
-        (["bench.implementations.softmax:vectorized", "--axis", "0", "--layout", "rows"], "--axis beside --layout"),
-        (["bench.implementations.softmax:vectorized", "--no-cost", "--json", "/"], "--json"),
-        (["bench.implementations.softmax:vectorized", "--json", "/no/such/folder/r.json"], "there is no folder"),
+        (["softmax_bench.implementations.softmax:vectorized", "--signature", "probs,dy"], "unknown role 'dy'"),
+        (["softmax_bench.implementations.softmax:vectorized", "--signature", "probs,probs"], "stands twice"),
+        (
+            ["softmax_bench.implementations.softmax:vectorized", "--axis", "0", "--layout", "rows"],
+            "--axis beside --layout",
+        ),
+        (["softmax_bench.implementations.softmax:vectorized", "--no-cost", "--json", "/"], "--json"),
+        (
+            ["softmax_bench.implementations.softmax:vectorized", "--json", "/no/such/folder/r.json"],
+            "there is no folder",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], told: str) -> None:

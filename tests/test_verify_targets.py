@@ -2,11 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import bench
-from bench.errors import UserError
-from bench.implementations import FloatArray
-from bench.loading import load
+import softmax_bench
+from softmax_bench.errors import UserError
+from softmax_bench.implementations import FloatArray
+from softmax_bench.loading import load
 
 TARGETS = Path(__file__).parent / "targets"
 HOBBY = TARGETS / "hobby_layers.py"
@@ -16,7 +15,7 @@ LAYERS: tuple[tuple[str, bool, str, dict[str, Any]], ...] = load(f"{HOBBY}:LAYER
 
 @pytest.mark.parametrize(("name", "right", "mistake", "options"), LAYERS, ids=[layer[0] for layer in LAYERS])
 def test_hobby_layers_are_classified(name: str, right: bool, mistake: str, options: dict[str, Any]) -> None:
-    report = bench.verify(load(f"{HOBBY}:{name}")[0], **options)
+    report = softmax_bench.verify(load(f"{HOBBY}:{name}")[0], **options)
     assert report.status == (0 if right else 1), report
     assert (report.diagnosis.name if report.diagnosis else "") == mistake
 
@@ -27,14 +26,14 @@ def test_most_hobby_layers_need_no_options() -> None:
 
 
 def test_a_result_that_cannot_be_found_is_told_how_to_name() -> None:
-    report = bench.verify(load(f"{HOBBY}:OddNames")[0], forward="squash", backward="unsquash", result="nowhere")
+    report = softmax_bench.verify(load(f"{HOBBY}:OddNames")[0], forward="squash", backward="unsquash", result="nowhere")
     assert report.status == 2
     assert report.failure is not None
     assert "no attribute 'nowhere'" in report.failure.summary
 
 
 def test_homework_loss_of_the_question_is_right() -> None:
-    report = bench.verify(f"{ASKED}:SoftmaxLoss")
+    report = softmax_bench.verify(f"{ASKED}:SoftmaxLoss")
     assert report.right
     assert report.operation == "softmax_cross_entropy"
 
@@ -49,7 +48,7 @@ def test_homework_loss_of_the_question_is_right() -> None:
     ],
 )
 def test_nodes_of_the_question_are_wrong_with_their_mistakes_named(name: str, operation: str, mistake: str) -> None:
-    report = bench.verify(f"{ASKED}:{name}")
+    report = softmax_bench.verify(f"{ASKED}:{name}")
     assert report.status == 1
     assert report.operation == operation
     assert report.diagnosis is not None
@@ -58,9 +57,11 @@ def test_nodes_of_the_question_are_wrong_with_their_mistakes_named(name: str, op
 
 def test_layouts_and_signatures_can_be_given() -> None:
     features_first = load(f"{HOBBY}:FeaturesFirst")[0]
-    assert bench.verify(features_first, axis=0).right
-    assert not bench.verify(features_first, axis=1).right
-    swapped = bench.verify(lambda a, b: a * (b - (a * b).sum(1, keepdims=True)), signature=("grad_output", "probs"))
+    assert softmax_bench.verify(features_first, axis=0).right
+    assert not softmax_bench.verify(features_first, axis=1).right
+    swapped = softmax_bench.verify(
+        lambda a, b: a * (b - (a * b).sum(1, keepdims=True)), signature=("grad_output", "probs")
+    )
     assert swapped.diagnosis is not None
     assert swapped.diagnosis.name == "arguments_swapped"
 
@@ -70,10 +71,10 @@ def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_when_
         grad_logits: FloatArray = probs * (grad_output - (grad_output * probs).sum())
         return grad_logits
 
-    report = bench.verify(whole)
+    report = softmax_bench.verify(whole)
     assert report.diagnosis is not None
     assert report.diagnosis.name == "whole_array_as_one_row"
-    assert bench.verify(whole, layout="vector").right
+    assert softmax_bench.verify(whole, layout="vector").right
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,13 @@ def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_when_
 )
 def test_what_does_not_exist_is_a_users_mistake(target: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        bench.verify(target, **options)
+        softmax_bench.verify(target, **options)
 
 
 @pytest.mark.slow
 def test_pytorch_is_right_in_each_way_of_calling_it() -> None:
     pytest.importorskip("torch")
     for name in ("through_autograd", "from_probs", "of_tensors", "Layer"):
-        report = bench.verify(f"{TARGETS / 'torch_backwards.py'}:{name}")
+        report = softmax_bench.verify(f"{TARGETS / 'torch_backwards.py'}:{name}")
         assert report.right, report
-    assert bench.verify("torch.nn.functional:softmax").right
+    assert softmax_bench.verify("torch.nn.functional:softmax").right

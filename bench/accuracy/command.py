@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from ..host import ROOT
+from ..instruments.host import ROOT
 from .study import load_accuracies, measure, store
 
 RESULTS, PLOTS = ROOT / "results" / "accuracy", ROOT / "plots" / "accuracy"
@@ -20,7 +20,7 @@ RESULTS, PLOTS = ROOT / "results" / "accuracy", ROOT / "plots" / "accuracy"
 @click.option("--draw-only", is_flag=True, help="draw the stored rows, measure none")
 def accuracy(*, draw_only: bool) -> None:
     """Measure how exact loss and gradient of softmax and cross-entropy are, store and draw the errors."""
-    from ..charts import write_figure  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+    from ..charts.by_shape import write_figure  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
     from .chart import accuracy_by_scale, accuracy_by_shape  # noqa: PLC0415
 
     console = Console(highlight=False)

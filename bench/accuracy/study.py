@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import host
-from ..files import replace_file
 from ..implementations import FloatArray, registered
 from ..implementations.cross_entropy import BOTH, two_nodes_vectorized
 from ..implementations.softmax import softmax_unshifted
+from ..instruments import host
 from ..operations.cross_entropy import LossInputs, wide_softmax, with_labels
-from ..tables import load_table, write_table
+from ..storage.files import replace_file
+from ..storage.tables import load_table, write_table
 
 DTYPES = ("float16", "float32", "float64")
 SCALES = (1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)

@@ -1,7 +1,7 @@
 """The operations: what the suite must know of one to make its inputs, judge its results and draw its charts.
 
-An operation is one module here beside its array code in `bench.implementations`. Sweep, table, charts and regression
-check ask for an operation by name and have no code for any of them.
+An operation is one module here with ``OPERATIONS``, beside its array code in `softmax_bench.implementations`. Sweep,
+table, charts and regression check ask for an operation by name and have no code for any of them.
 """
 
 import functools
@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..cases import Case
-from ..oracle import Verdict
+from .cases import Case
+from .oracle import Verdict
 
 
 @dataclass(frozen=True)
@@ -40,4 +40,4 @@ class Operation:
 def operations() -> Mapping[str, Operation]:
     """Every operation by its name."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    return {operation.name: operation for module in modules for operation in module.OPERATIONS}
+    return {operation.name: operation for module in modules for operation in getattr(module, "OPERATIONS", ())}

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import cases, oracle
-from ..cases import Case
 from ..implementations import FloatArray
 from ..implementations.cross_entropy import BACKWARD, BOTH, FORWARD
 from ..implementations.softmax import log_softmax
-from ..oracle import CHUNK_ITEMS, STEP, TOLERANCES, Reference, Verdict, random_direction
-from . import Operation
+from . import Operation, cases, oracle
+from .cases import Case
+from .oracle import CHUNK_ITEMS, STEP, TOLERANCES, Reference, Verdict, random_direction
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Softmax's own backward: (probs, grad_output) -> grad_logits."""
 
-from .. import cases, oracle
-from . import Operation
+from . import Operation, cases, oracle
 
 OPERATIONS = (
     Operation(

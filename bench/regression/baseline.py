@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .. import host
-from ..cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
+from ..instruments import host
 from ..operations import operations
-from ..results import NOT_INSTALLED, Row, load_rows, load_run, to_frame
+from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
+from ..storage.results import NOT_INSTALLED, Row, load_rows, load_run, to_frame
 from .gate import Check, Finding, case_label, memory_growth, presence_findings
 
 GRID = "quick"
@@ -98,7 +98,15 @@ def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
 
 def _sweep() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
-        command = [sys.executable, "-m", "bench.cli", "run", f"--grid={GRID}", f"--results={folder}", "--run-id=now"]
+        command = [
+            sys.executable,
+            "-m",
+            "softmax_bench.cli",
+            "run",
+            f"--grid={GRID}",
+            f"--results={folder}",
+            "--run-id=now",
+        ]
         command += ["--library=numpy", "--library=numba"]
         done = subprocess.run([*command, "--no-charts"], capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):

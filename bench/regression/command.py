@@ -13,11 +13,11 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from ..cases import Case, Selection
 from ..errors import UserError
-from ..files import replace_file
-from ..host import PACKAGE, ROOT
 from ..implementations import registered
+from ..instruments.host import PACKAGE, ROOT
+from ..operations.cases import Case, Selection
+from ..storage.files import replace_file
 from .baseline import check_against_run
 from .duet import Duel, Side, load_implementations
 from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
@@ -107,9 +107,9 @@ def gate_quality(minutes: float, *, draw_only: bool) -> None:
 
     Trials add to those that are stored, the condition that lacks most first, until the plan is fulfilled.
     """
-    from ..charts import write_figure  # noqa: PLC0415
-    from . import quality  # noqa: PLC0415 - matplotlib and pytest-benchmark are slow to import, only this needs them
-    from .quality_chart import gate_quality as chart  # noqa: PLC0415
+    from ..charts.by_shape import write_figure  # noqa: PLC0415
+    from .quality import study as quality  # noqa: PLC0415 - matplotlib and pytest-benchmark are slow to import, only this needs them
+    from .quality.chart import gate_quality as chart  # noqa: PLC0415
 
     _end_on_sigterm()
     folder, end = ROOT / "results" / "gate-quality", time.monotonic() + 60 * minutes

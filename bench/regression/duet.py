@@ -32,13 +32,13 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..cases import ARTICLE_OPERATION, Case
-from ..clock import settle_heap
 from ..errors import UserError
 from ..implementations import bind
+from ..instruments.clock import settle_heap
+from ..instruments.memory import read_peak
 from ..loading import load
-from ..memory import read_peak
 from ..operations import Operation, operations
+from ..operations.cases import ARTICLE_OPERATION, Case
 
 # A slot is a quarter of a millisecond of calls, or one longer call. Many short blocks spread less than few long ones of
 # the same time in all: with 40 blocks of 4 slots the standard deviation over processes was 0.2 to 0.5 %, with 10 blocks

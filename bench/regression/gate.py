@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ..cases import ARTICLE_OPERATION, Case
 from ..implementations import NUMPY, Implementation
 from ..operations import operations
+from ..operations.cases import ARTICLE_OPERATION, Case
 from .duet import Duel, Effort, Side, Task, Value, run_workers
 
 LONGEST_CALL_S = 0.003  # as predicted; a case whose call would take longer is left out

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ..charts import COLOURS, STYLE, spread_apart, write_figure
+from ..charts.by_shape import COLOURS, STYLE, spread_apart, write_figure
 from ..errors import NothingToDrawError
 from ..units import quantity, significant
 from .digits import CLASSES

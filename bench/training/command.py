@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from ..host import ROOT
+from ..instruments.host import ROOT
 from ..units import quantity, significant
 from . import study
 from .outcomes import AGREE_WITHIN, CRITERIA, Result, by_outcome, judge, sentences, spread

@@ -13,11 +13,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..graph import CrossEntropy, Node, SoftMax, SoftmaxCrossEntropy
 from ..implementations import NUMPY, FloatArray, Implementation, registered
 from ..implementations.cross_entropy import BACKWARD, BOTH
-from ..implementations.mistaken import MISTAKES, Mistake
 from ..implementations.softmax import vectorized
+from ..mistakes import MISTAKES, Mistake
+from .graph import CrossEntropy, Node, SoftMax, SoftmaxCrossEntropy
 
 RIGHT, MISTAKEN = "right", "mistaken"
 FUSED = "fused"

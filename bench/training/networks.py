@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..graph import AddBias, Constant, MatMul, Node, Parameter, Product, SoftmaxCrossEntropy, Tanh
 from ..implementations import FloatArray
 from .digits import CLASSES
 from .gradients import Clock, Gradient, gradients_of_last_layer, gradients_of_softmax, loss_node, softmax_node
+from .graph import AddBias, Constant, MatMul, Node, Parameter, Product, SoftmaxCrossEntropy, Tanh
 
 PIXELS = 64
 

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
-from ..files import replace_file
-from ..graph import NotFiniteError, Parameter, SoftmaxCrossEntropy
-from ..host import machine, versions
-from ..tables import Table, load_table
+from ..instruments.host import machine, versions
+from ..storage.files import replace_file
+from ..storage.tables import Table, load_table
 from .digits import Digits, load
 from .gradients import Clock, Gradient
+from .graph import NotFiniteError, Parameter, SoftmaxCrossEntropy
 from .networks import NETWORKS, Network
 
 Indices = npt.NDArray[np.int64]

@@ -12,15 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import UserError
-from ..files import replace_file
+from ..storage.files import replace_file
 from ..units import quantity
-from .conventions import LAYOUTS, ROLES, Options
-from .costing import CostReport
-from .failures import Failure
-from .isolation import Isolated
-from .trials import OPERATIONS
+from .calling.conventions import LAYOUTS, ROLES, Options
+from .cost import CostReport
+from .judging.trials import OPERATIONS
+from .judging.worked_example import fused_explanation
+from .process.failures import Failure
+from .process.isolation import Isolated
 from .verdict import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis
-from .worked import fused_explanation
 
 SHOWN_PROBLEMS = 4
 SHOWN_CHARACTERS = 100  # of what a target printed last

@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import host
-from ..cases import known_as
 from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
+from ..instruments import host
 from ..loading import import_folder, load
-from ..scaling import growth
-from .asking import find_convention
-from .calling import Call
-from .conventions import Convention, Options
-from .costing import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
-from .isolation import Isolated, TargetFailedError
+from ..operations.cases import known_as
+from .calling.call import Call
+from .calling.conventions import Convention, Options
+from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
+from .growth import growth
+from .judging.answers import find_convention
+from .process.isolation import Isolated, TargetFailedError
 from .verdict import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine
 
 SAFETY = 2.0  # on every guessed coefficient

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from .asking import Answers, ask, ask_and_choose
-from .conventions import Options
-from .costing import CostReport, measure_cost
-from .diagnosis import Diagnosis, known
-from .failures import Failure
-from .invariants import broken_invariants
-from .isolation import Isolated, TargetFailedError
-from .subject import Local, Subject
-from .trials import SHAPES, patterns
-from .worked import worked_row
+from .calling.conventions import Options
+from .cost import CostReport, measure_cost
+from .judging.answers import Answers, ask, ask_and_choose
+from .judging.diagnosis import Diagnosis, known
+from .judging.invariants import broken_invariants
+from .judging.trials import SHAPES, patterns
+from .judging.worked_example import worked_row
+from .process.failures import Failure
+from .process.isolation import Isolated, TargetFailedError
+from .process.subject import Local, Subject
 
 CALL_S = 10.0
 LOAD_S = 30.0
@@ -28,7 +28,7 @@ RIGHT, WRONG, NOT_CALLED = 0, 1, 2
 
 @dataclass
 class Report:
-    """What was found out about a target, for people (``bench.verify_command``) and programs (``to_json``).
+    """What was found out about a target, for people (``command``) and programs (``to_json``).
 
     ``status`` is the exit status: 0 right, 1 wrong, 2 could not be called.
     """

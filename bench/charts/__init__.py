@@ -1,0 +1,1 @@
+"""The charts of a stored run: from its table to figures, and the one writer of their files."""

@@ -1,0 +1,1 @@
+"""The instruments: the clock, the memory profiler, the machine and how fast its memory streams."""

@@ -1,0 +1,208 @@
+"""The verdict on an implementation: its result against a high-precision gradient and two independent witnesses.
+
+Three questions are asked of a result, at the case's own shape and dtype:
+
+1. Does every element agree with the formula evaluated in higher precision? The error is counted in units in the last
+   place of the element's *terms*, ``eps * p[j] * (|g[j]| + sum_k |g[k]| p[k])``: the difference g[j] - sum_k g[k] p[k]
+   may cancel, and no method that starts from rounded probabilities can be better than its terms.
+2. Does it agree, along a random direction of the logits, with central differences of the forward? This one does not
+   use the formula.
+3. Does it agree with PyTorch's autograd, where PyTorch is installed?
+
+The second and third start from the logits, so they see the forward's rounding too and are held to a coarser bound.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..implementations import FloatArray
+from ..implementations.softmax import softmax
+from .cases import Inputs
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a right result of one dtype may differ by."""
+
+    terms_ulp: float  # from the high-precision gradient, in ulp of the terms
+    witness: float  # from central differences and autograd, relative to the row's largest |grad_output|
+
+
+TOLERANCES = {
+    "float32": Tolerance(terms_ulp=256.0, witness=1e-5),
+    "float64": Tolerance(terms_ulp=256.0, witness=1e-8),
+}
+
+STEP = 1e-5  # of the central differences, in float64: truncation ~ STEP**2 = 1e-10, rounding ~ eps / STEP = 2e-11
+CHUNK_ITEMS = 1 << 20  # items treated at once: the high-precision temporaries stay small beside the case's arrays
+EXACT_ITEMS = 1 << 14  # items that are checked with rational numbers where no wider float exists
+WIDER_FLOAT_EXISTS = np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a right result is for given inputs.
+
+    ``rows`` are the rows that ``expected``, ``remainder`` and ``unit`` [len(rows), N] speak of: all of them, or a
+    sample where high precision is expensive. The exact gradient is ``expected + remainder``. ``direction`` is
+    [B, N] of +-1, ``slope`` [B] the forward's central difference along it, ``autograd`` PyTorch's gradient or None.
+    """
+
+    rows: slice | npt.NDArray[np.intp]
+    expected: FloatArray
+    remainder: FloatArray
+    unit: FloatArray
+    direction: npt.NDArray[np.int8]
+    slope: FloatArray
+    autograd: FloatArray | None
+    grad_scale: FloatArray  # [B], largest |grad_output| of the row
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a result is right, its largest error in ulp of its terms (NaN: not comparable), and what is wrong."""
+
+    right: bool
+    max_error_ulp: float
+    reason: str = ""
+
+
+def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Reference:
+    """The reference for ``inputs``, its direction drawn from ``seed``; one serves all implementations."""
+    logits, probs, grad_output = inputs.logits, inputs.probs, inputs.grad_output
+    rows: slice | npt.NDArray[np.intp] = slice(None)
+    wide: Any = np.longdouble
+    if probs.dtype == np.float32:
+        wide = np.float64
+    elif not WIDER_FLOAT_EXISTS:
+        wide, rows = Fraction, sample_rows(*probs.shape)
+    expected, remainder, unit = high_precision_vjp(probs[rows], grad_output[rows], wide)
+    direction = random_direction(probs.shape, seed)
+    return Reference(
+        rows=rows,
+        expected=expected,
+        remainder=remainder,
+        unit=unit,
+        direction=direction,
+        slope=_central_difference(logits, grad_output, direction),
+        autograd=_autograd(logits, grad_output) if ask_pytorch and importlib.util.find_spec("torch") else None,
+        grad_scale=np.abs(grad_output).max(axis=1, initial=0.0),
+    )
+
+
+def judge(grad_logits: object, reference: Reference, *, flushes_subnormals: bool = False) -> Verdict:
+    """The verdict on a result, whatever it is.
+
+    One that flushes subnormal numbers may be off by what that takes: a result below the smallest normal number, and
+    for probabilities below it their whole share, at most that number times 2 max |g|. Such errors count as none.
+    """
+    shape, dtype = reference.direction.shape, reference.expected.dtype
+    if not isinstance(grad_logits, np.ndarray):
+        return Verdict(False, np.nan, f"returned {type(grad_logits).__name__}, expected an array of shape {shape}")
+    if grad_logits.shape != shape:
+        return Verdict(False, np.nan, f"returned shape {grad_logits.shape}, expected {shape}")
+    if grad_logits.dtype != dtype:
+        return Verdict(False, np.nan, f"returned dtype {grad_logits.dtype}, expected {dtype}")
+    tolerance = TOLERANCES[str(dtype)]
+    got = grad_logits[reference.rows]
+    distances = np.abs((got - reference.expected) - reference.remainder)
+    errors = distances / reference.unit
+    errors[np.isnan(errors)] = np.inf
+    if flushes_subnormals:
+        flushed = np.finfo(dtype).smallest_normal * (1.0 + 2.0 * reference.grad_scale[reference.rows, None])
+        errors[distances <= flushed] = 0.0
+    worst = float(errors.max(initial=0.0))
+    if worst > tolerance.terms_ulp:
+        row, column = np.unravel_index(errors.argmax(), errors.shape)
+        named_row = np.arange(shape[0])[reference.rows][row]
+        return Verdict(
+            False,
+            worst,
+            f"wrong by {worst:.3g} ulp of its terms (allowed {tolerance.terms_ulp:g}) at [{named_row}, {column}]: "
+            f"got {got[row, column]:.6g}, expected {reference.expected[row, column]:.6g}",
+        )
+    return _heard_witnesses(grad_logits, reference, tolerance, worst)
+
+
+def _heard_witnesses(grad_logits: FloatArray, reference: Reference, tolerance: Tolerance, worst: float) -> Verdict:
+    allowed = tolerance.witness * reference.grad_scale  # [B]
+    along = (grad_logits * reference.direction).sum(axis=1, dtype=np.float64)  # [B]
+    off = ~(np.abs(along - reference.slope) <= allowed)
+    if off.any():
+        row = int(off.argmax())
+        return Verdict(
+            False,
+            worst,
+            f"differs from central differences of the forward in row {row}: "
+            f"{along[row]:.9g} along a random direction, expected {reference.slope[row]:.9g}",
+        )
+    if reference.autograd is not None:
+        off = ~(np.abs(grad_logits - reference.autograd).max(axis=1, initial=0.0) <= allowed)
+        if off.any():
+            return Verdict(False, worst, f"differs from PyTorch's autograd in row {int(off.argmax())}")
+    return Verdict(True, worst)
+
+
+def high_precision_vjp(
+    probs: FloatArray, grad_output: FloatArray, wide: Any
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The gradient p[j] * (g[j] - sum_k g[k] p[k]) evaluated in the type ``wide``, and the unit of its error.
+
+    Returns:
+        ``expected``, the gradient rounded to the inputs' dtype; ``remainder``, what the rounding left; and ``unit``,
+        one ulp of the terms, no smaller than the smallest subnormal number. Each [B, N] in the inputs' dtype.
+    """
+    info = np.finfo(probs.dtype)
+    expected, remainder, unit = np.empty_like(probs), np.empty_like(probs), np.empty_like(probs)
+    convert: Any = np.frompyfunc(Fraction, 1, 1) if wide is Fraction else lambda array: array.astype(wide)
+    step = max(1, CHUNK_ITEMS // max(1, probs.shape[1]))
+    for start in range(0, len(probs), step):
+        chunk = slice(start, start + step)
+        p, g = convert(probs[chunk]), convert(grad_output[chunk])
+        exact = p * (g - (g * p).sum(axis=1, keepdims=True))  # [rows, N]
+        expected[chunk] = exact
+        remainder[chunk] = exact - convert(expected[chunk])
+        terms = p * (abs(g) + abs(g * p).sum(axis=1, keepdims=True))
+        np.maximum(terms.astype(probs.dtype) * info.eps, info.smallest_subnormal, out=unit[chunk])
+    return expected, remainder, unit
+
+
+def random_direction(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.int8]:
+    """An array of +-1 drawn from ``seed``."""
+    direction = np.random.default_rng(seed).integers(0, 2, size=shape, dtype=np.int8)
+    direction *= 2
+    direction -= 1
+    return direction
+
+
+def sample_rows(batch: int, features: int) -> npt.NDArray[np.intp]:
+    """The first row, the last, and as many between them as ``EXACT_ITEMS`` allows, evenly spaced."""
+    count = min(batch, max(2, EXACT_ITEMS // max(1, features)))
+    return np.unique(np.linspace(0, batch - 1, num=count).astype(np.intp)) if batch else np.empty(0, np.intp)
+
+
+def _central_difference(logits: FloatArray, grad_output: FloatArray, direction: npt.NDArray[np.int8]) -> FloatArray:
+    """(f(z + hu) - f(z - hu)) / 2h of each row's f(z) = sum_k g[k] softmax(z)[k], in float64: [B]."""
+    slopes = np.empty(len(logits))
+    step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
+    for start in range(0, len(logits), step):
+        chunk = slice(start, start + step)
+        offset = STEP * direction[chunk]
+        ahead, behind = softmax(logits[chunk] + offset), softmax(logits[chunk] - offset)
+        slopes[chunk] = np.vecdot(ahead - behind, grad_output[chunk]) / (2 * STEP)
+    return slopes
+
+
+def _autograd(logits: FloatArray, grad_output: FloatArray) -> FloatArray:
+    """PyTorch's gradient of the same forward with the same upstream gradient, [B, N]."""
+    import torch  # noqa: PLC0415 - an extra, and slow to import
+
+    leaf = torch.from_numpy(logits).requires_grad_()
+    torch.softmax(leaf, dim=1).backward(torch.from_numpy(grad_output))
+    gradient: FloatArray = leaf.grad.numpy()
+    return gradient

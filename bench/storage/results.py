@@ -1,0 +1,216 @@
+"""The stored run: run.json (the machine, versions, options) and cases.csv (one row a case), written and read back."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+from ..operations import operations
+from ..operations.cases import Case
+from .files import replace_file
+from .tables import Table, columns_of, load_table
+
+NOT_INSTALLED = "not installed"  # how the reason of a skipped row begins whose library is not there
+STATUSES = ("measured", "skipped", "wrong", "failed")
+IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table. The columns are these fields in this order; missing is NaN or None, empty when stored."""
+
+    run_id: str
+    operation: str
+    implementation: str
+    batch: int
+    features: int
+    dtype: str
+    logits: str
+    threads: int
+    status: str
+    reason: str = ""
+    time_min_s: float = math.nan
+    time_q1_s: float = math.nan
+    time_median_s: float = math.nan
+    time_q3_s: float = math.nan
+    rounds: int | None = None
+    iterations: int | None = None
+    peak_bytes: int | None = None
+    predicted_peak_bytes: int | None = None
+    minor_faults: int | None = None
+    max_error_ulp: float = math.nan
+    first_call_s: float = math.nan  # preparing and the first call: conversion, compilation, new memory
+
+    @property
+    def case(self) -> Case:
+        """The case that the row reports."""
+        return Case(**{name: getattr(self, name) for name in IDENTITY})
+
+
+COLUMNS = columns_of(Row)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What run.json holds: when, where, with what and for which cases the run was made."""
+
+    run_id: str
+    started: str  # ISO 8601, UTC
+    seed: int
+    selection: dict[str, Any]
+    options: dict[str, Any]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    code: dict[str, str]
+    implementations: list[dict[str, Any]]
+    sessions: list[dict[str, float]] = field(default_factory=list)  # wall_s and measuring_s of each sitting
+    # How fast memory streams: threads, working_set_bytes, bytes_per_s of each point
+    ceiling: list[dict[str, float]] = field(default_factory=list)
+
+    def differences(self, other: "Run") -> list[str]:
+        """What keeps measurements of two runs from standing in one table, each in a phrase."""
+        found = []
+        for part in ("machine", "versions", "code"):
+            mine, theirs = getattr(self, part), getattr(other, part)
+            for key in sorted({*mine, *theirs}):
+                if mine.get(key) != theirs.get(key):
+                    detail = "changed" if part == "code" else f"was {mine.get(key)}, is {theirs.get(key)}"
+                    found.append(f"{part}: {key} {detail}")
+        return found
+
+
+def open_rows(folder: Path) -> Table[Row]:
+    """A run's cases.csv open for appending.
+
+    Raises:
+        UserError: the file cannot be opened, or another process holds it.
+    """
+    return Table(folder / "cases.csv", Row)
+
+
+def write_run(run: Run, folder: Path) -> None:
+    """Store run.json, whole.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    replace_file(folder / "run.json", json.dumps(dataclasses.asdict(run), indent=1) + "\n")
+
+
+def find_run(name: str, results: Path) -> Path:
+    """The folder of a run given by its id, or by the path of its folder.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    for folder in (results / name, Path(name)):
+        if name and (folder / "run.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in results.glob("*/run.json"))
+    raise UserError(f"no run {name!r} in {results}; there is {', '.join(known) or 'none yet: make bench'}")
+
+
+def load_run(folder: Path) -> Run:
+    """The contents of run.json.
+
+    Raises:
+        UserError: the file is missing or is not one.
+    """
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a run (expected an object)")
+    for part in dataclasses.fields(Run):
+        if part.name not in content and part.default_factory is dataclasses.MISSING:
+            raise UserError(f"{path}: not a run (no {part.name!r})")
+    return Run(**{part.name: content[part.name] for part in dataclasses.fields(Run) if part.name in content})
+
+
+def load_rows(folder: Path) -> list[Row]:
+    """The rows of cases.csv in order.
+
+    Raises:
+        UserError: the file is missing, foreign or damaged; the message names file, line and column.
+    """
+    rows: list[Row] = []
+    seen: dict[Case, str] = {}
+    hint = f"resume the run to repair it: RESUME={folder.name}"
+    for where, row in load_table(folder / "cases.csv", Row, hint):
+        if row.status not in STATUSES:
+            raise UserError(f"{where}: column 'status': {row.status!r} is not one of {', '.join(STATUSES)}")
+        if row.operation not in operations():
+            known = ", ".join(operations())
+            raise UserError(f"{where}: column 'operation': {row.operation!r} is not one of {known}")
+        if row.case in seen:
+            raise UserError(f"{where}: the same case as {seen[row.case]}: {row.case}")
+        seen[row.case] = where
+        rows.append(row)
+    return rows
+
+
+def to_frame(rows: Iterable[Row], ceiling: Iterable[Mapping[str, float]] = ()) -> pd.DataFrame:
+    """The rows as a data frame, missing as NaN, with derived columns, NaN where a part of them is missing.
+
+    ``speedup``: the median time of the operation's baseline at the same shape, dtype, logits and threads, over this
+    row's; where the baseline was not measured with that number of threads, its time with one;
+    ``memory_ratio``: likewise of peak bytes; ``predicted_memory_ratio``: likewise of its predicted peak over this
+    row's measured one, for shapes at which it does not fit;
+    ``working_set_bytes``: the arrays that the operation must move, counted once;
+    ``bytes_per_s``: those over the median time, which is less than what really moves where a form reads them twice;
+    ``ceiling_share``: that over the rate at which memory streams, by ``ceiling`` of the run, at the same working set
+    and number of threads.
+    """
+    frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
+    numeric = [column for column, kind in COLUMNS.items() if kind is not str]
+    frame[numeric] = frame[numeric].apply(pd.to_numeric)
+    measured = frame.where(frame["status"] == "measured")[["time_median_s", "peak_bytes"]]
+    against = _baselines(frame, measured)
+    frame["speedup"] = against["time_median_s"] / measured["time_median_s"]
+    peaks = measured["peak_bytes"].where(measured["peak_bytes"] > 0)  # 0: served from NumPy's cache of small buffers
+    frame["memory_ratio"] = against["peak_bytes"] / peaks
+    frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / peaks
+    arrays = frame["operation"].map({operation.name: operation.arrays_moved for operation in operations().values()})
+    itemsize = frame["dtype"].map({"float32": 4, "float64": 8})
+    frame["working_set_bytes"] = arrays * frame["batch"] * frame["features"] * itemsize  # 3*B*N*s of softmax's backward
+    frame["bytes_per_s"] = frame["working_set_bytes"] / measured["time_median_s"]
+    frame["ceiling_share"] = frame["bytes_per_s"] / _ceiling_of(frame, list(ceiling))
+    return frame
+
+
+def _baselines(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """For each row of the frame what its baseline's row has."""
+    shape = ["operation", "batch", "features", "dtype", "logits"]
+    names = {operation.name: operation.baseline for operation in operations().values()}
+    is_baseline = frame["implementation"] == frame["operation"].map(names)
+    baseline = frame[[*shape, "threads", "predicted_peak_bytes"]].join(measured)[is_baseline]
+
+    def found(keys: list[str], among: pd.DataFrame) -> pd.DataFrame:
+        return frame[keys].merge(among, on=keys, how="left").set_index(frame.index)
+
+    single = baseline[baseline["threads"] == 1].drop(columns="threads")
+    return found([*shape, "threads"], baseline).combine_first(found(shape, single))
+
+
+def _ceiling_of(frame: pd.DataFrame, ceiling: list[Mapping[str, float]]) -> pd.Series:
+    """The ceiling at each row's working set and threads, interpolated between its points on logarithms."""
+    found = pd.Series(math.nan, index=frame.index)
+    for threads, rows in frame.groupby("threads"):
+        points = [(one["working_set_bytes"], one["bytes_per_s"]) for one in ceiling if one["threads"] == threads]
+        if points:
+            sizes, rates = np.log(np.array(sorted(points))).T
+            found[rows.index] = np.exp(np.interp(np.log(rows["working_set_bytes"].astype(float)), sizes, rates))
+    return found

@@ -1,0 +1,69 @@
+"""What a case may cost: its peak memory and time predicted before it runs, and the bounds that its row must keep."""
+
+from dataclasses import dataclass
+
+from ..instruments.host import FASTEST_CACHE_BYTES_PER_S
+from ..instruments.memory import SMALL_BUFFER_BYTES
+from ..operations import operations
+from ..operations.cases import Case
+from ..storage.results import Row
+from ..units import quantity
+
+# Beside the call's own allocations a case holds its inputs (four arrays in every operation so far) and the oracle's
+# reference (expected, remainder, unit, and a result being judged with two temporaries).
+HELD_ARRAYS = 10
+MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
+DEFAULT_CALL_BUDGET_S = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted peak bytes and seconds of one call."""
+
+    peak_bytes: int
+    call_s: float
+
+
+def predict(case: Case, stream_bytes_per_s: float) -> Prediction:
+    """The prediction for a case on a machine that streams fresh memory at the given rate."""
+    sizes = (case.batch, case.features, case.itemsize)
+    return Prediction(case.spec.workspace(*sizes), case.spec.traffic(*sizes) / stream_bytes_per_s)
+
+
+def reason_to_skip(case: Case, prediction: Prediction, memory_budget_bytes: int, call_budget_s: float) -> str:
+    """Why the case must not run, in a sentence with the predicted figure; empty where it may."""
+    needed = prediction.peak_bytes + HELD_ARRAYS * case.array_bytes
+    if needed > memory_budget_bytes:
+        return (
+            f"predicted peak {quantity(prediction.peak_bytes, 'B')} (with inputs {quantity(needed, 'B')}) "
+            f"over the budget of {quantity(memory_budget_bytes, 'B')}"
+        )
+    if prediction.call_s > call_budget_s:
+        return f"predicted {quantity(prediction.call_s, 's')} a call over the budget of {quantity(call_budget_s, 's')}"
+    return ""
+
+
+def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -> str:
+    """What is arithmetically impossible about a measured row; empty where nothing is.
+
+    No peak is below the result that the call must allocate (save what NumPy's small-buffer cache serves) or above the
+    machine's memory; no time is below the bytes it must move (the operation's arrays) at the fastest cache's rate, nor
+    can the median round have been repeated for longer than the whole timing took.
+    """
+    must_allocate = 0 if case.spec.writes_out or case.spec.reuses_memory else case.array_bytes
+    if row.peak_bytes is not None:
+        if must_allocate >= SMALL_BUFFER_BYTES and row.peak_bytes < must_allocate:
+            return f"implausible: peak of {row.peak_bytes} bytes, and the result alone has {must_allocate}"
+        if row.peak_bytes > memory_bytes:
+            peak, memory = quantity(row.peak_bytes, "B"), quantity(memory_bytes, "B")
+            return f"implausible: peak of {peak}, and the machine has {memory}"
+    floor_s = operations()[case.operation].arrays_moved * case.array_bytes / FASTEST_CACHE_BYTES_PER_S
+    if row.time_median_s < floor_s:
+        median, floor = quantity(row.time_median_s, "s"), quantity(floor_s, "s")
+        return f"implausible: a median of {median}, and moving the arrays takes {floor} at the least"
+    # Half of the rounds took the median or longer.
+    if row.rounds and row.iterations and row.time_median_s * row.iterations * (row.rounds // 2) > timing_wall_s:
+        return (
+            f"implausible: a median of {quantity(row.time_median_s, 's')} in {quantity(timing_wall_s, 's')} of timing"
+        )
+    return ""

@@ -1,0 +1,180 @@
+"""What is asked of a function that claims to be a gradient: the inputs of each trial, and what is right for it."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...implementations import FloatArray
+from ...implementations.softmax import log_softmax, softmax
+from ...operations.cases import Case, make_inputs
+from ...operations.oracle import TOLERANCES, WIDER_FLOAT_EXISTS, high_precision_vjp
+
+SEED = 42
+EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8
+UPSTREAM = 4.0  # the gradient that comes into a loss which takes one: not 1, so that ignoring it shows
+OPERATIONS = {
+    "softmax": "probs * (grad_output - sum(grad_output * probs))",
+    "softmax_cross_entropy": "(probs - targets) / batch",
+    "cross_entropy": "-targets / probs / batch",
+}
+# (batch, features, dtype, logits); the first tells the most and is asked first.
+SHAPES = (
+    (3, 5, "float64", "normal"),
+    (4, 4, "float64", "normal"),
+    (1, 6, "float64", "normal"),
+    (6, 1, "float64", "normal"),
+    (3, 5, "float32", "normal"),
+    (16, 130, "float64", "uniform"),
+    (5, 40, "float64", "peaked"),
+    (5, 40, "float32", "peaked"),
+    (4, 6, "float64", "extreme"),
+    (0, 5, "float64", "normal"),
+)
+PROBING = SHAPES[:3]  # enough to find how a function wants to be called
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One question: named inputs, each [B, N] but the integer ``labels`` [B] and the scalar ``upstream``.
+
+    The exact gradient is ``expected + remainder``, counted in ``unit``, each [B, N], in the inputs' dtype.
+    """
+
+    operation: str
+    batch: int
+    features: int
+    dtype: str
+    logits: str
+    inputs: Mapping[str, Any]
+    expected: FloatArray
+    remainder: FloatArray
+    unit: FloatArray
+
+    @property
+    def label(self) -> str:
+        """The trial in words: '3 × 5', '5 × 40 float32 peaked'."""
+        unusual = [value for value, usual in ((self.dtype, "float64"), (self.logits, "normal")) if value != usual]
+        return " ".join([f"{self.batch} × {self.features}", *unusual])
+
+    @property
+    def telling(self) -> bool:
+        """Whether the right gradient is something else than zero or nothing."""
+        return bool(self.expected.any())
+
+    @property
+    def optional(self) -> bool:
+        """Whether failing is worth a remark only: nothing is computed wrongly where there are no rows."""
+        return self.batch == 0
+
+    def errors(self, got: FloatArray, recomputed: bool) -> FloatArray:
+        """The error of each element in ulp of its terms, inf where it is NaN.
+
+        A function that computes the probabilities itself (``recomputed``) may lose one ulp of them for each unit of
+        the largest logit, and all digits of those that are subnormal.
+        """
+        unit = self.unit.astype(np.float64)
+        if recomputed:
+            scale = 1.0 + np.abs(self.inputs["grad_output"]).max(initial=1.0)
+            unit = unit * (1.0 + np.abs(self.inputs["logits"]).max(initial=0.0)) + np.finfo(self.dtype).tiny * scale
+        with np.errstate(all="ignore"):
+            errors: FloatArray = np.abs((got - self.expected) - self.remainder).astype(np.float64) / unit
+        errors[np.isnan(errors)] = np.inf
+        return errors
+
+    @property
+    def allowed_ulp(self) -> float:
+        """The largest error of a right result."""
+        return TOLERANCES[self.dtype].terms_ulp
+
+
+def trials(
+    operation: str, reduction: str = "mean", axes: tuple[tuple[int, int, str, str], ...] = SHAPES
+) -> list[Trial]:
+    """The trials of an operation, the telling ones first."""
+    # Where probabilities underflow to 0, cross-entropy of probabilities has no gradient.
+    kinds = ("normal", "uniform") if operation == "cross_entropy" else ("normal", "uniform", "peaked", "extreme")
+    return [make_trial(operation, reduction, Case("softmax", "", *shape)) for shape in axes if shape[3] in kinds]
+
+
+@functools.cache
+def make_trial(operation: str, reduction: str, case: Case) -> Trial:
+    """A trial of the given shape; a loss is the ``mean`` or the ``sum`` over the batch of the rows' losses."""
+    if case.logits == "extreme":
+        logits = extreme_logits(case)
+        probs = softmax(logits)
+        grad_output = make_inputs(
+            Case("softmax", "", case.batch, case.features, case.dtype, "normal"), SEED
+        ).grad_output
+    else:
+        made = make_inputs(case, SEED)
+        logits, probs, grad_output = made.logits, made.probs, made.grad_output
+    labels = np.random.default_rng(SEED).integers(0, case.features, size=case.batch)
+    targets = np.eye(case.features, dtype=probs.dtype)[labels]  # one-hot, [B, N]
+    inputs = {
+        "logits": logits,
+        "probs": probs,
+        "log_probs": log_softmax(logits),
+        "grad_output": grad_output,
+        "targets": targets,
+        "labels": labels,
+        "upstream": UPSTREAM,
+    }
+    return Trial(
+        operation,
+        case.batch,
+        case.features,
+        case.dtype,
+        case.logits,
+        inputs,
+        *right_gradient(operation, reduction, inputs),
+    )
+
+
+def extreme_logits(case: Case) -> FloatArray:
+    """Standard normal, half of the rows moved up by 1000 and half down: no probability is special, exp alone fails."""
+    moderate = make_inputs(Case("softmax", "", case.batch, case.features, case.dtype, "normal"), SEED).logits
+    moderate[::2] += EXTREME
+    moderate[1::2] -= EXTREME
+    return moderate
+
+
+def right_gradient(
+    operation: str, reduction: str, inputs: Mapping[str, Any]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The gradient in high precision as ``high_precision_vjp`` gives it: expected, remainder, unit; each [B, N]."""
+    probs, targets = inputs["probs"], inputs["targets"]
+    wide = wide_type(probs.dtype)
+    if operation == "softmax":
+        return high_precision_vjp(probs, inputs["grad_output"], wide)
+    divisor = max(1, len(probs)) if reduction == "mean" else 1
+    convert: Any = np.frompyfunc(Fraction, 1, 1) if wide is Fraction else lambda array: array.astype(wide)
+    p, t = convert(probs), convert(targets)
+    exact = (p - t) / divisor if operation == "softmax_cross_entropy" else -t / p / divisor
+    terms = (p + t) / divisor if operation == "softmax_cross_entropy" else abs(exact)
+    expected = exact.astype(probs.dtype)
+    remainder = (exact - convert(expected)).astype(probs.dtype)
+    info = np.finfo(probs.dtype)
+    return expected, remainder, np.maximum(terms.astype(probs.dtype) * info.eps, info.smallest_subnormal)
+
+
+def wide_type(dtype: npt.DTypeLike) -> Any:
+    """The type in which a gradient of this dtype is evaluated to have digits to spare."""
+    if dtype == np.float32:
+        return np.float64
+    return np.longdouble if WIDER_FLOAT_EXISTS else Fraction
+
+
+def patterns() -> Iterator[tuple[str, Callable[[Trial], bool]]]:
+    """What right trials may have in common, in words that follow 'right only'."""
+    yield "when batch equals features", lambda trial: trial.batch == trial.features
+    yield "for a single row (batch 1)", lambda trial: trial.batch == 1
+    yield "when batch equals features or is 1", lambda trial: trial.batch in (1, trial.features)
+    yield "in float64", lambda trial: trial.dtype == "float64"
+    yield "in float32", lambda trial: trial.dtype == "float32"
+    yield "for moderate logits", lambda trial: trial.logits in ("normal", "uniform")
+    yield "where no logit is beyond the logarithm of the largest float", lambda trial: trial.logits != "extreme"

@@ -1,0 +1,174 @@
+"""A target that answers: loaded, called, measured, its failures told with its own file and line."""
+
+import contextlib
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...instruments.memory import memory_limit, read_peak
+from ...loading import load, module_of
+from ..calling.call import Call, Inputs
+from ..calling.conventions import Convention, Options, candidates
+from .failures import Failure, failure_of
+
+TIMING_S = 0.02  # of one repeat, of which the fastest counts
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call gave: a result laid out as rows, or a failure; and what else it did."""
+
+    value: npt.NDArray[Any] | None = None
+    failure: Failure | None = None
+    overwritten: tuple[str, ...] = ()  # roles of the inputs that it changed
+    repeatable: bool = True  # whether a second call gave the same
+    found_in: str = ""  # the attribute in which the gradient was, if it was not returned
+    forward: npt.NDArray[Any] | None = None  # what the forward returned, if it was numbers
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one call and its peak bytes, at one shape."""
+
+    time_s: float
+    peak_bytes: int
+
+
+class Subject(Protocol):
+    """What verification asks of a target, wherever that runs."""
+
+    def candidates(self, options: Options) -> list[Convention]:
+        """Every way in which the target may want to be called, likeliest first."""
+
+    def has_torch(self) -> bool:
+        """Whether the target has imported PyTorch."""
+
+    def call(self, convention: Convention, inputs: Inputs) -> Outcome:
+        """The result of the target, called twice with copies of the inputs."""
+
+    def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
+        """Time and peak memory of the target's backward."""
+
+    def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
+        """How many of Python's instructions one backward executes."""
+
+
+class Local:
+    """A target in this process."""
+
+    def __init__(self, target: Any, namespace: dict[str, Any] | None = None, max_bytes: int | None = None) -> None:
+        self._target = target
+        self._namespace = namespace if namespace is not None else module_of(target)
+        self._max_bytes = max_bytes
+
+    @classmethod
+    def load(cls, target: str, max_bytes: int | None = None) -> "Local":
+        """The target of a name, as ``load`` finds it."""
+        return cls(*load(target), max_bytes=max_bytes)
+
+    def candidates(self, options: Options) -> list[Convention]:
+        """Every way in which the target may want to be called, likeliest first."""
+        return candidates(self._target, self._namespace, options)
+
+    def has_torch(self) -> bool:
+        """Whether the target has imported PyTorch."""
+        return "torch" in sys.modules
+
+    def call(self, convention: Convention, inputs: Inputs) -> Outcome:
+        """The result of the target, called twice with copies of the inputs."""
+        call = Call(self._target, self._namespace, convention)
+        try:
+            with self._limited(), _quiet():
+                shape = inputs["logits"].shape
+                value = np.array(call.laid_back(call.prepare(inputs)(), shape))
+                overwritten = call.overwritten()
+                again = call.laid_back(call.prepare(inputs)(), shape)
+        except (Exception, SystemExit) as error:
+            return Outcome(failure=failure_of(error))
+        return Outcome(
+            value=value,
+            overwritten=overwritten,
+            repeatable=np.array_equal(value, again, equal_nan=True),
+            found_in=call.found_in,
+            forward=_numbers(call.forward_result),
+        )
+
+    def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
+        """Time and peak memory of the target's backward; the time is the fastest of three repeats."""
+        try:
+            with self._limited(), _quiet():
+                backward = Call(self._target, self._namespace, convention).prepare(inputs)
+                return Cost(_fastest_s(backward), read_peak(backward).peak_bytes)
+        except (Exception, SystemExit) as error:
+            return failure_of(error)
+
+    def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
+        """How many of Python's instructions one backward executes: the same count each time, whatever the machine."""
+        count = 0
+
+        def trace(frame: types.FrameType, event: str, _: Any) -> Callable[..., Any]:
+            nonlocal count
+            frame.f_trace_opcodes = True
+            count += event == "opcode"
+            return trace
+
+        try:
+            with _quiet():
+                backward = Call(self._target, self._namespace, convention).prepare(inputs)
+                before = sys.gettrace()
+                sys.settrace(trace)
+                try:
+                    backward()
+                finally:
+                    sys.settrace(before)
+        except (Exception, SystemExit) as error:
+            return failure_of(error)
+        return count
+
+    def _limited(self) -> contextlib.AbstractContextManager[None]:
+        return memory_limit(self._max_bytes) if self._max_bytes is not None else contextlib.nullcontext()
+
+
+def _numbers(value: Any) -> npt.NDArray[Any] | None:
+    """A forward's result as an array of float64, None where it is none."""
+    try:
+        value = value.detach().numpy() if hasattr(value, "detach") else value
+        return np.asarray(
+            getattr(value, "data", value) if not isinstance(value, np.ndarray) else value, dtype=np.float64
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Let the target warn and divide by zero: what it computes is judged, not how it feels."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _fastest_s(call: Callable[[], object]) -> float:
+    """The fastest of three repeats of as many calls as fill ``TIMING_S``; where one call is slow, the second alone."""
+    call()
+    started = time.perf_counter()
+    call()
+    once = max(time.perf_counter() - started, 1e-7)
+    if once > TIMING_S:
+        return once
+    count = int(TIMING_S / once)
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        for _ in range(count):
+            call()
+        seconds.append((time.perf_counter() - started) / count)
+    return min(seconds)

@@ -1,0 +1,112 @@
+"""The process in which a target runs: it answers requests until its parent goes away.
+
+Started by ``isolation`` with the descriptor of a socket, the path of a file for its last stack, the target, the
+bytes that a call may allocate and the folder from which the target may import. A request is the name of a method of
+``Subject``, its arguments and a time limit; an answer is ("answer", value), ("user", text of a UserError) or
+("failure", Failure). Standard input is empty; output goes where the parent put it.
+"""
+
+import faulthandler
+import os
+import resource
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from .failures import failure_of
+from .subject import Local
+
+MAX_FORKS = 6  # in one request, nested or not: a bomb ends itself at 2**6 processes
+MAX_FILE_BYTES = 64 << 20  # of what a target may print or write
+
+
+class LastWords:
+    """A file in which the process says why and where it ended, if it cannot answer any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w", encoding="utf-8")
+        self.process = os.getpid()
+        self._exit = os._exit
+
+    def die(self, reason: str) -> None:
+        """End the process, its reason and its stack noted."""
+        self.file.write(f"reason: {reason}\n")
+        self.file.flush()
+        faulthandler.dump_traceback(file=self.file, all_threads=False)
+        self._exit(1)
+
+    def exit(self, status: int) -> None:
+        """``os._exit`` as the target sees it; in a process that the target has forked, as it is."""
+        if os.getpid() == self.process:
+            self.die(f"calls os._exit({status})")
+        self._exit(status)
+
+
+class Worker:
+    """A target and the requests for it."""
+
+    def __init__(self, connection: Connection, target: str, max_bytes: int, last_words: LastWords) -> None:
+        self._connection = connection
+        self._target = target
+        self._max_bytes = max_bytes
+        self._last_words = last_words
+        self._subject: Local | None = None
+        self._forks = 0  # during this request, counted on in every process that is forked
+        self._all_forks = 0
+        os.register_at_fork(before=self._count_fork)
+
+    def serve(self) -> None:
+        """Answer requests until there are no more."""
+        while True:
+            try:
+                method, arguments, limit_s = self._connection.recv()
+            except (EOFError, OSError):
+                return
+            answer = self._answer(method, arguments, limit_s)
+            if os.getpid() != self._last_words.process:
+                os._exit(0)  # the target forked, and this is the copy
+            self._connection.send(answer)
+
+    def _answer(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> tuple[str, Any]:
+        self._forks = 0
+        # The stack is noted just before the parent would end this process, so that it is known where it hung.
+        faulthandler.dump_traceback_later(limit_s, file=self._last_words.file)
+        try:
+            if method == "load":
+                self._subject = Local.load(self._target, self._max_bytes)
+                return "answer", None
+            if method == "forks":
+                return "answer", self._all_forks
+            return "answer", getattr(self._subject, method)(*arguments)
+        except UserError as error:
+            return "user", str(error)
+        except (Exception, SystemExit) as error:
+            return "failure", failure_of(error)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _count_fork(self) -> None:
+        self._forks += 1
+        self._all_forks += 1
+        if self._forks > MAX_FORKS:
+            self._last_words.die("starts processes without end")
+
+
+def main() -> None:
+    """Serve the parent that gave the arguments."""
+    descriptor, last_words_path, target, max_bytes, folder = sys.argv[1:]
+    # As if the target were started as a script: what lies beside it can be imported. This process is its own.
+    sys.path.insert(0, folder)
+    sys.argv = [target]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    last_words = LastWords(Path(last_words_path))
+    os._exit = last_words.exit  # type: ignore[assignment]
+    faulthandler.enable(file=last_words.file)
+    Worker(Connection(int(descriptor)), target, int(max_bytes), last_words).serve()
+
+
+if __name__ == "__main__":
+    main()
