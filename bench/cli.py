@@ -1,28 +1,44 @@
-"""The command line: which commands there are, and how a user's mistake ends one."""
+"""The command line: which commands there are, the options that several share, and how a user's mistake ends one."""
 
 import importlib
 import sys
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .errors import UserError
+from .paths import PLOTS, RESULTS
 
 INTERRUPTED = 130
 # Each command's module is imported when the command is called: statistics and plotting take longer to import than most
 # commands take to run.
 COMMANDS = {
-    "run": "softmax_bench.sweep.command:run",
-    "plot": "softmax_bench.sweep.command:plot",
-    "list": "softmax_bench.sweep.command:list_",
-    "verify": "softmax_bench.verification.command:verify",
-    "gate": "softmax_bench.regression.command:gate",
-    "compare": "softmax_bench.regression.command:compare",
-    "gate-quality": "softmax_bench.regression.command:gate_quality",
-    "accuracy": "softmax_bench.accuracy.command:accuracy",
-    "train": "softmax_bench.training.command:train",
+    "run": ".sweep.command:run",
+    "plot": ".sweep.command:plot",
+    "list": ".sweep.command:list_",
+    "verify": ".verification.command:verify",
+    "gate": ".regression.command:gate",
+    "compare": ".regression.command:compare",
+    "gate-quality": ".regression.command:gate_quality",
+    "accuracy": ".accuracy.command:accuracy",
+    "train": ".training.command:train",
 }
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def results_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option ``--results`` of a command that reads or writes stored tables."""
+    help_text = "folder of the stored tables, one folder a run or study"
+    return click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help=help_text)(command)
+
+
+def plots_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option ``--plots`` of a command that draws; None where it is not given, see ``paths.plots_beside``."""
+    help_text = f"folder of the charts, one folder a run or study [default: {PLOTS}, beside the results]"
+    return click.option("--plots", type=FOLDER, help=help_text)(command)
 
 
 class Commands(click.Group):
@@ -40,7 +56,7 @@ class Commands(click.Group):
             return None
         module, attribute = COMMANDS[cmd_name].split(":")
         try:
-            command: click.Command = getattr(importlib.import_module(module), attribute)
+            command: click.Command = getattr(importlib.import_module(module, __package__), attribute)
         except Exception as error:
             # While an implementation is being edited, say. Python's own exit status, 1, would read as a regression.
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -60,6 +76,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="softmax-bench", message="softmax-bench %(version)s")
 def main() -> None:
     """Measure what the backward pass of softmax costs, check one of your own, and tell a slow-down from noise."""
 

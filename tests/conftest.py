@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from softmax_bench.instruments.host import ROOT
 
 SoftmaxBench = Callable[..., "subprocess.CompletedProcess[str]"]
+ROOT = Path(__file__).parents[1]
 COMMAND = [str(Path(sys.executable).with_name("softmax-bench"))]
 SIZES = ("--no-charts", "--batch=4", "--features=16", "--features=32", "--dtype=float64")
 SMALL = (*SIZES, "--operation=softmax", "--library=numpy", "--logits=normal")

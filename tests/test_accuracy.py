@@ -14,11 +14,12 @@ from softmax_bench.accuracy.study import (
     competitors,
     error_of,
     exact_of,
-    load_accuracies,
+    load_study,
     measure,
 )
 from softmax_bench.errors import UserError
-from softmax_bench.instruments.host import ROOT
+
+from .conftest import ROOT
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_one_node_stays_finite_where_two_fail(few: list[Accuracy]) -> None:
 
 def test_rows_come_back_as_they_were_stored_and_are_told_and_drawn(few: list[Accuracy], tmp_path: Path) -> None:
     study.store(few, tmp_path)
-    rows = load_accuracies(tmp_path)
+    _, rows = load_study(tmp_path)
     assert len(rows) == len(few)
     assert rows["grad_error_ulp"].isna().sum() == sum(math.isnan(row.grad_error_ulp) for row in few)
     first, *others = sentences(rows)
@@ -56,7 +57,7 @@ def test_rows_come_back_as_they_were_stored_and_are_told_and_drawn(few: list[Acc
 
 
 def test_the_kept_study_is_whole_and_is_drawn() -> None:
-    rows = load_accuracies(ROOT / "results" / "accuracy")
+    _, rows = load_study(ROOT / "results" / "accuracy")
     assert rows["scale"].nunique() >= 6
     assert {"float32", "float64"} <= set(rows["dtype"])
     assert set(competitors()) - {PYTORCH} <= set(rows["implementation"])
@@ -83,4 +84,4 @@ def test_a_known_error_is_read_in_ulp() -> None:
 
 def test_a_missing_study_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"errors\.csv: cannot be read"):
-        load_accuracies(tmp_path)
+        load_study(tmp_path)

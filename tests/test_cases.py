@@ -3,7 +3,8 @@ import os
 import numpy as np
 import pytest
 from softmax_bench.errors import UserError
-from softmax_bench.operations.cases import ARTICLE_SHAPE, GRIDS, PEAKED_STD, Case, Selection, make_inputs
+from softmax_bench.operations.cases import ARTICLE_SHAPE, PEAKED_STD, Case, make_inputs
+from softmax_bench.sweep.selection import GRIDS, Selection
 
 
 def case_of(logits: str, dtype: str = "float64", batch: int = 64, features: int = 512) -> Case:
@@ -24,7 +25,7 @@ def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None
     players = {(case.implementation, case.threads) for case in softmax}
     assert len(softmax) == (5 * 6 + 1 + 2) * len(players)
     assert {threads for name, threads in players if name == "vectorized"} == {1}
-    assert {threads for name, threads in players if name == "fused_parallel"} == {1, os.cpu_count()}
+    assert {threads for name, threads in players if name == "row_blocks_threads"} == {1, os.cpu_count()}
     loss = Selection(operation=("softmax_cross_entropy",)).cases()
     assert {case.batch for case in loss} == {32}
     assert len(loss) == 5 * len({case.implementation for case in loss})

@@ -7,9 +7,11 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from softmax_bench.charts.by_shape import CHARTS, LABEL_GAP, OVERVIEWS, draw_run, slices_of, spread_apart, write_figure
+from softmax_bench.charts.by_shape import CHARTS, LABEL_GAP, OVERVIEWS, draw_run, slices_of, spread_apart
 from softmax_bench.charts.overviews import Overview, bars, overviews_of, roofline, subnormals
+from softmax_bench.charts.style import write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
+from softmax_bench.instruments.bandwidth import CeilingPoint
 from softmax_bench.storage.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
 
 NAMES = ("explicit_jacobian", "vectorized")
@@ -36,9 +38,9 @@ RUN_OF_LIBRARIES = dataclasses.replace(
         *({"operation": "softmax", "name": name, "library": library} for name, library in LIBRARIES.items()),
     ],
     ceiling=[
-        {"threads": threads, "working_set_bytes": size, "bytes_per_s": threads * 2e10}
+        CeilingPoint(threads, working_set_bytes, bytes_per_s=threads * 2e10)
         for threads in (1, 2)
-        for size in (1e3, 1e9)
+        for working_set_bytes in (10**3, 10**9)
     ],
 )
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from softmax_bench.operations.cases import Selection, known_as
+from softmax_bench.operations.cases import known_as
+from softmax_bench.sweep.selection import Selection
 from softmax_bench.verification.competitor import guessed_formulas
 from softmax_bench.verification.cost import CostRow
 

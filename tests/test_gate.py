@@ -16,9 +16,9 @@ import psutil
 import pytest
 from softmax_bench.errors import UserError
 from softmax_bench.implementations import registered
-from softmax_bench.instruments.host import PACKAGE
 from softmax_bench.operations import operations
 from softmax_bench.operations.cases import Case
+from softmax_bench.paths import PACKAGE
 from softmax_bench.regression.baseline import compare_rows
 from softmax_bench.regression.command import compare
 from softmax_bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_workers
@@ -345,7 +345,7 @@ def test_compare_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> 
         (("compare", "vectorized", "math:f"), "math: has no 'f'; "),
         (("compare", "vectorized", "row_blocks", "--fail-above=much"), "--fail-above much: a share such as 3%"),
         (("compare", "vectorized", "row_blocks", "--dtype=float16"), "--dtype float16: unknown"),
-        (("gate", "--base=nosuch"), "no revision 'nosuch'"),
+        (("gate",), "is in no repository with bench/implementations: a revision is compared in a clone"),
     ],
 )
 def test_bad_input_is_one_clear_line(softmax_bench: SoftmaxBench, arguments: tuple[str, ...], said: str) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from softmax_bench.instruments import host
+from softmax_bench.instruments import bandwidth, host
 from softmax_bench.instruments.clock import minor_faults
 from softmax_bench.instruments.memory import memory_limit, read_peak
 
@@ -77,38 +77,40 @@ def test_available_memory_is_within_the_machines() -> None:
 
 
 def test_code_hashes_name_every_source_file() -> None:
-    assert {"bench/sweep/sitting.py", "bench/implementations/softmax.py", "conftest.py"} <= set(host.code_hashes())
+    assert {"sweep/sitting.py", "implementations/softmax.py", "cli.py"} <= set(host.code_hashes())
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_ceiling_covers_working_sets_in_powers_of_two_at_plausible_rates(threads: int) -> None:
-    points = host.stream_ceiling(threads, largest_bytes=100_000)
-    sizes = [point["working_set_bytes"] for point in points]
+    points = bandwidth.stream_ceiling(threads, largest_bytes=100_000)
+    sizes = [point.working_set_bytes for point in points]
     assert sizes == sorted(set(sizes))
     assert {16 << 10, 32 << 10, 64 << 10, 128 << 10} <= set(sizes)
     assert sizes[-1] == 128 << 10  # what 100 kB need, as they fit the second-level cache
-    assert {point["threads"] for point in points} == {threads}
+    assert {point.threads for point in points} == {threads}
     for point in points:
-        assert 1e8 < point["bytes_per_s"] < threads * host.FASTEST_CACHE_BYTES_PER_S
+        assert 1e8 < point.bytes_per_s < threads * bandwidth.FASTEST_CACHE_BYTES_PER_S
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell processors")
 def test_measuring_the_ceiling_leaves_the_caller_its_processors() -> None:
     before = os.sched_getaffinity(0)
-    host.stream_ceiling(2, largest_bytes=10_000)
+    bandwidth.stream_ceiling(2, largest_bytes=10_000)
     assert os.sched_getaffinity(0) == before
 
 
 def test_where_the_rate_falls_steeply_the_ceiling_is_measured_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_stream", lambda blocks, size, pool: 4e9 if size <= 40 << 10 else 1e9)
-    sizes = [point["working_set_bytes"] for point in host.stream_ceiling(1, largest_bytes=100_000)]
+    monkeypatch.setattr(bandwidth, "_stream", lambda blocks, size, pool: 4e9 if size <= 40 << 10 else 1e9)
+    sizes = [point.working_set_bytes for point in bandwidth.stream_ceiling(1, largest_bytes=100_000)]
     assert sizes == [16 << 10, 32 << 10, 38968, 46341, 64 << 10, 128 << 10]
 
 
 def test_the_ceiling_of_what_fits_no_cache_goes_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_cache_sizes", lambda: {"l1_bytes": 4 << 10, "l2_bytes": 16 << 10, "l3_bytes": 64 << 10})
-    points = host.stream_ceiling(1, largest_bytes=20_000)
-    assert points[-1]["working_set_bytes"] == 8 * (64 << 10)
-    monkeypatch.setattr(host, "_cache_sizes", dict)
-    monkeypatch.setattr(host, "UNKNOWN_CACHE_BYTES", 8 << 10)
-    assert host.stream_ceiling(1, largest_bytes=20_000)[-1]["working_set_bytes"] == 64 << 10
+    monkeypatch.setattr(
+        bandwidth, "cache_sizes", lambda: {"l1_bytes": 4 << 10, "l2_bytes": 16 << 10, "l3_bytes": 64 << 10}
+    )
+    points = bandwidth.stream_ceiling(1, largest_bytes=20_000)
+    assert points[-1].working_set_bytes == 8 * (64 << 10)
+    monkeypatch.setattr(bandwidth, "cache_sizes", dict)
+    monkeypatch.setattr(bandwidth, "UNKNOWN_CACHE_BYTES", 8 << 10)
+    assert bandwidth.stream_ceiling(1, largest_bytes=20_000)[-1].working_set_bytes == 64 << 10

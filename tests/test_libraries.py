@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from softmax_bench.operations.cases import Selection
 from softmax_bench.storage.results import load_rows, load_run
+from softmax_bench.sweep.selection import Selection
 
 from tests.conftest import SIZES, SoftmaxBench
 
@@ -53,7 +53,7 @@ def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_thread
     sittings = {row.threads for row in rows}
     for threads in sittings:
         assert f"in a process of their own: {library}, threads: {threads}" in done.stdout
-    assert len(load_run(tmp_path / "runs" / "its").sessions) == 1 + len(sittings)
+    assert len(load_run(tmp_path / "runs" / "its").sittings) == 1 + len(sittings)
     assert done.stdout.count("Stored in") == 1
     assert all(row.first_call_s > row.time_median_s for row in rows)
 
@@ -70,20 +70,28 @@ def test_torch_compile_is_measured_where_it_runs(softmax_bench: SoftmaxBench, tm
     assert rows[0].first_call_s > 100 * rows[0].time_median_s  # compiling is told, and not in the time
 
 
-def test_what_is_not_installed_is_skipped_and_named_once(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+def test_what_is_not_installed_is_left_out_and_named_once(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "competitors.py").write_text(ABSENT, encoding="utf-8")
     names = ["--implementation=elsewhere", "--implementation=vectorized"]
     done = softmax_bench(
         "run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", *names, *SHORT, "-p", "competitors"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [row for row in load_rows(tmp_path / "runs" / "its") if row.implementation == "elsewhere"]
-    assert {row.reason for row in rows} == {"not installed: nosuchlibrary"}
-    assert {row.status for row in rows} == {"skipped"}
+    assert {row.implementation for row in load_rows(tmp_path / "runs" / "its")} == {"vectorized"}
+    assert load_run(tmp_path / "runs" / "its").not_installed == {"nosuchlibrary": 2 * len({1, os.cpu_count()})}
     assert "elsewhere" not in done.stdout
-    assert "want a library that is not installed (nosuchlibrary)" in done.stdout
+    assert done.stdout.count(" cases left out, not installed: nosuchlibrary") == 1
+
+
+def test_a_sweep_of_nothing_that_is_installed_is_refused(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    (tmp_path / "competitors.py").write_text(ABSENT, encoding="utf-8")
+    done = softmax_bench("run", "--implementation=elsewhere", "--", "-p", "competitors")
+    assert done.returncode == 2
+    assert "nothing to measure: nosuchlibrary not installed" in done.stderr
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_library_can_be_chosen() -> None:
+    pytest.importorskip("numexpr")
     cases = Selection(library=("numexpr",), batch=(4,), features=(8,)).cases()
     assert {case.implementation for case in cases} == {"numexpr_out"}

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from softmax_bench.charts.by_shape import CHARTS, OVERVIEWS
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
-from softmax_bench.instruments.host import ROOT
 from softmax_bench.storage.results import load_rows, load_run, to_frame
 from softmax_bench.sweep.summary import article_sentence
 from softmax_bench.units import factor, quantity
+
+from .conftest import ROOT
 
 
 def test_readme_quotes_the_reference_run(reference_run: Path) -> None:

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from softmax_bench.operations.cases import Selection
 from softmax_bench.storage.results import load_rows, load_run, write_run
 from softmax_bench.sweep import sitting as sweep
+from softmax_bench.sweep.selection import Selection
 
 from tests.conftest import COMMAND, FAST, SMALL, SoftmaxBench
 
@@ -77,7 +77,7 @@ def test_a_run_stores_each_case_once_and_sums_it_up(sweep_small: SoftmaxBench, t
     assert "speed-up" in done.stdout
     run = load_run(tmp_path / "results" / "small")
     assert run.seed == 42
-    assert len(run.sessions) == 1
+    assert len(run.sittings) == 1
 
 
 def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_case_of_two_threads_waits_for_two_processors_and_says_where_it_waited
     begun = sweep.begin(chosen, sweep.Settings(tmp_path, 0, 1.0, None, benchmark), "its")
     begun.close()
     for factor, waited in ((100, True), (0.01, False)):
-        ceiling = [{**point, "bytes_per_s": factor * point["bytes_per_s"]} for point in begun.run.ceiling]
+        ceiling = [dataclasses.replace(point, bytes_per_s=factor * point.bytes_per_s) for point in begun.run.ceiling]
         write_run(dataclasses.replace(begun.run, ceiling=ceiling), begun.folder)
         (begun.folder / "cases.csv").unlink()
         done = softmax_bench("run", f"--results={tmp_path}", "--resume=its", "--no-charts", "--", "-p", "impatient")
@@ -193,12 +193,12 @@ def test_a_run_of_other_code_is_not_resumed(
     sweep_small("--implementation=vectorized")
     path = tmp_path / "results" / "small" / "run.json"
     path.write_text(
-        path.read_text(encoding="utf-8").replace('"bench/sweep/sitting.py": "', '"bench/sweep/sitting.py": "0'),
+        path.read_text(encoding="utf-8").replace('"sweep/sitting.py": "', '"sweep/sitting.py": "0'),
         encoding="utf-8",
     )
     done = softmax_bench("run", f"--results={tmp_path / 'results'}", "--resume=small")
     assert done.returncode == 2
-    assert "cannot be resumed: code: bench/sweep/sitting.py changed; start a new run" in done.stderr
+    assert "cannot be resumed: code: sweep/sitting.py changed; start a new run" in done.stderr
 
 
 @pytest.mark.parametrize(

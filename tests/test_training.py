@@ -6,6 +6,7 @@ import pytest
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.implementations import registered
 from softmax_bench.mistakes import MISTAKES
+from softmax_bench.storage.descriptions import FILE
 from softmax_bench.storage.tables import Table
 from softmax_bench.training import charts, study
 from softmax_bench.training.command import to_table
@@ -160,17 +161,17 @@ def test_without_scikit_learn_one_line_says_what_to_do(softmax_bench: SoftmaxBen
 def test_where_nothing_is_stored_one_line_says_what_to_do(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     done = softmax_bench("train", "--draw-only", "--results", str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "no training is stored: make train" in done.stderr
+    assert "run.json: cannot be read (No such file or directory); make train" in done.stderr
 
 
 def test_a_damaged_run_is_told(tmp_path: Path) -> None:
-    (tmp_path / study.RUN).write_text(json.dumps({"seed": 1}))
-    with pytest.raises(UserError, match="not a stored training"):
+    (tmp_path / FILE).write_text(json.dumps({"seed": 1}))
+    with pytest.raises(UserError, match="run.json: not a study .*make train"):
         study.load_study(tmp_path)
 
 
 def test_a_chart_of_nothing_is_refused(small: Path, tmp_path: Path) -> None:
-    (tmp_path / study.RUN).write_bytes((small / study.RUN).read_bytes())
+    (tmp_path / FILE).write_bytes((small / FILE).read_bytes())
     Table(tmp_path / study.TABLE, Epoch).close()
     with pytest.raises(NothingToDrawError, match="make train"):
         list(charts.draw_study(tmp_path, tmp_path))

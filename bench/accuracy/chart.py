@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..charts.by_shape import COLOURS, MARKS, STYLE
+from ..charts.style import COLOURS, MARKS, STYLE
 from .study import CHARTED_SHAPE, DTYPES, SHAPES
 
 CHARTED_SCALE = 10.0

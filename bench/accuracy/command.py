@@ -1,7 +1,7 @@
 """The command accuracy."""
 
-import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pandas as pd
@@ -10,32 +10,36 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from ..instruments.host import ROOT
-from .study import load_accuracies, measure, store
+from ..cli import plots_option, results_option
+from ..paths import plots_beside
+from .study import Study, load_study, measure, store
 
-RESULTS, PLOTS = ROOT / "results" / "accuracy", ROOT / "plots" / "accuracy"
+NAME = "accuracy"
 
 
 @click.command()
+@results_option
+@plots_option
 @click.option("--draw-only", is_flag=True, help="draw the stored rows, measure none")
-def accuracy(*, draw_only: bool) -> None:
+def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
     """Measure how exact loss and gradient of softmax and cross-entropy are, store and draw the errors."""
-    from ..charts.by_shape import write_figure  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+    from ..charts.style import write_charts  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
     from .chart import accuracy_by_scale, accuracy_by_shape  # noqa: PLC0415
 
     console = Console(highlight=False)
+    folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
     if not draw_only:
         with Status("", console=Console(stderr=True)) as status:
-            store(list(measure(status.update)), RESULTS)
-    rows = load_accuracies(RESULTS)
+            store(list(measure(status.update)), folder)
+    study, rows = load_study(folder)
     console.print(to_table(rows))
     for sentence in sentences(rows):
         console.print(sentence, soft_wrap=True)
-    caption = _caption(rows)
+    caption = _caption(study, rows)
     for chart in (accuracy_by_scale, accuracy_by_shape):
         figure = chart(rows, caption)
-        for ending in ("png", "svg"):
-            click.echo(write_figure(figure, PLOTS / f"{chart.__name__}.{ending}"))
+        for path in write_charts(figure, charts, chart.__name__):
+            click.echo(path)
 
 
 def sentences(rows: pd.DataFrame) -> Iterator[str]:
@@ -69,11 +73,10 @@ def to_table(rows: pd.DataFrame) -> Table:
     return table
 
 
-def _caption(rows: pd.DataFrame) -> str:
-    description = json.loads((RESULTS / "run.json").read_text(encoding="utf-8"))
-    versions = description["versions"]
+def _caption(study: Study, rows: pd.DataFrame) -> str:
+    versions = study.versions
     return (
         f"Largest of {rows['draws'].max()} draws: normal logits, uniform labels. Loss: ulp of the exact loss; "
-        f"gradient: ulp of (probs + targets) / batch. {description['machine']['cpu']} · NumPy {versions['numpy']}, "
-        f"PyTorch {versions['torch']} · {description['started'][:10]}"
+        f"gradient: ulp of (probs + targets) / batch. {study.machine['cpu']} · NumPy {versions['numpy']}, "
+        f"PyTorch {versions['torch']} · {study.started[:10]}"
     )

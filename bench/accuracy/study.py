@@ -5,10 +5,8 @@ is where probabilities of labels underflow, as they do early in training and on 
 """
 
 import dataclasses
-import datetime
 import importlib.util
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from ..implementations.cross_entropy import BOTH, two_nodes_vectorized
 from ..implementations.softmax import softmax_unshifted
 from ..instruments import host
 from ..operations.cross_entropy import LossInputs, wide_softmax, with_labels
-from ..storage.files import replace_file
+from ..storage.descriptions import load_description, store_description
 from ..storage.tables import load_table, write_table
 
 DTYPES = ("float16", "float32", "float64")
@@ -33,6 +31,8 @@ SHAPES = ((1, 10), (32, 10), (512, 10), (32, 512), (1, 2048))
 CHARTED_SHAPE = (32, 512)
 DRAWS = 5
 SEED = 42
+TABLE = "errors.csv"
+HINT = "make accuracy stores it anew"
 UNSHIFTED, PYTORCH = "two_nodes_unshifted", "pytorch_cross_entropy"
 TORCH_DTYPES = ("float32", "float64")
 
@@ -59,6 +59,16 @@ class Accuracy:
     not_finite_losses: int
     not_finite_elements: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """What run.json holds: when, where and with what the table was made."""
+
+    started: str  # ISO 8601, UTC
+    seed: int
+    machine: dict[str, Any]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -162,24 +172,18 @@ def store(rows: list[Accuracy], folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    write_table(folder / "errors.csv", rows)
-    description = {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": SEED,
-        "machine": host.machine(),
-        "versions": host.versions(("torch",)),
-    }
-    replace_file(folder / "run.json", json.dumps(description, indent=1) + "\n")
+    write_table(folder / TABLE, rows)
+    store_description(folder, Study(host.now_utc(), SEED, host.machine(), host.versions()))
 
 
-def load_accuracies(folder: Path) -> pd.DataFrame:
-    """The stored rows.
+def load_study(folder: Path) -> tuple[Study, pd.DataFrame]:
+    """The stored study and its rows.
 
     Raises:
-        UserError: there are none, or the table is damaged.
+        UserError: there is none, or it is damaged; the message names the file.
     """
-    rows = [row for _, row in load_table(folder / "errors.csv", Accuracy, "measure anew: make accuracy")]
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+    rows = [row for _, row in load_table(folder / TABLE, Accuracy, HINT)]
+    return load_description(folder, Study, HINT), pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
 
 def _unshifted(inputs: LossInputs) -> tuple[Any, FloatArray]:

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from ..errors import NothingToDrawError
 from ..implementations import NUMPY
 from ..operations import operations
-from ..storage.results import NOT_INSTALLED, Run, load_rows, load_run, to_frame
+from ..storage.results import Run, load_rows, load_run, to_frame
 from ..units import factor, quantity
 from .overviews import OVERVIEWS, REFERENCE, overviews_of
 from .style import (
@@ -43,7 +43,7 @@ from .style import (
     style_in,
     threads_in_words,
     unit_axis,
-    write_figure,
+    write_charts,
 )
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "draw_run",
     "slices_of",
     "spread_apart",
-    "write_figure",
 ]
 
 T = TypeVar("T")
@@ -170,10 +169,9 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
     run = load_run(folder)
     frame = to_frame(load_rows(folder), run.ceiling)
     drawn = False
-    for name, figure in _figures(frame[~frame["reason"].str.startswith(NOT_INSTALLED)], run):
-        for ending in ("png", "svg"):
-            yield write_figure(figure, plots / f"{name}.{ending}")
-            drawn = True
+    for name, figure in _figures(frame, run):
+        yield from write_charts(figure, plots, name)
+        drawn = True
     if not drawn:
         raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
 

@@ -138,12 +138,12 @@ def _draw_rates(panel: Axes, data: Overview, rows: pd.DataFrame) -> None:
 
 def _draw_ceiling(panel: Axes, run: Run, shown: pd.DataFrame, threads: int) -> None:
     """The measured ceiling, the caches as far as there are data, and the limits that hold all of it."""
-    points = sorted((one["working_set_bytes"], one["bytes_per_s"]) for one in run.ceiling if one["threads"] == threads)
+    points = sorted((one.working_set_bytes, one.bytes_per_s) for one in run.ceiling if one.threads == threads)
     sizes, rates = np.array(points).T
     caches = {name: run.machine[key] for key, name in CACHES.items() if run.machine.get(key)}
     low, high = shown["working_set_bytes"].min() / 1.6, shown["working_set_bytes"].max() * 1.6
     high = max([high, *(2.0 * size for size in caches.values() if size < 10.0 * high)])
-    top = max(one["bytes_per_s"] for one in run.ceiling)
+    top = max(one.bytes_per_s for one in run.ceiling)
     panel.set_xlim(low, high)
     panel.set_ylim(shown["bytes_per_s"].min() / 1.6, max(top, shown["bytes_per_s"].max()) * 2.2)
     panel.plot(sizes, rates, color=CEILING_COLOUR, linewidth=4.0, alpha=0.8, zorder=1.5, solid_capstyle="round")

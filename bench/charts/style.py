@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ..units import quantity
 COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#009E73", "#882255")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.")
+FORMATS = ("png", "svg")
 MISSING_COLOUR = "#E6E6E6"
 STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -167,6 +168,16 @@ def _places(group: list[float], gap: float) -> list[float]:
     edge = min(half + gap / 2, 0.5)  # a name at the very edge would be struck through by the axis
     middle = min(max(float(np.mean(group)), edge), 1.0 - edge)
     return [middle - half + gap * place for place in range(len(group))]
+
+
+def write_charts(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
+    """Store a figure in the folder in every format, under that name, and yield the files as they are written.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    for ending in FORMATS:
+        yield write_figure(figure, folder / f"{name}.{ending}")
 
 
 def write_figure(figure: Figure, path: Path) -> Path:

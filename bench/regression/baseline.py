@@ -15,7 +15,7 @@ from typing import Any
 from ..instruments import host
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
-from ..storage.results import NOT_INSTALLED, Row, load_rows, load_run, to_frame
+from ..storage.results import Row, load_rows, load_run, to_frame
 from .gate import Check, Finding, case_label, memory_growth, presence_findings
 
 GRID = "quick"
@@ -50,11 +50,7 @@ def compare_rows(name: str, old: list[Row], new: list[Row], *, allow_removed: bo
     """The check of new rows against stored ones, made on one machine with one set of libraries."""
     before = {row.case: row for row in old}
     findings = presence_findings(_names(old), _names(new), allow_removed=allow_removed)
-    common = [
-        row
-        for row in new
-        if row.case in before and before[row.case].status == "measured" and not row.reason.startswith(NOT_INSTALLED)
-    ]
+    common = [row for row in new if row.case in before and before[row.case].status == "measured"]
     findings += [_finding(before[row.case], row) for row in common]
     if not common:
         return Check(name, findings, "nothing to compare: the stored run has no case of the quick grid")

@@ -13,16 +13,18 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from ..cli import plots_option, results_option
 from ..errors import UserError
 from ..implementations import registered
-from ..instruments.host import PACKAGE, ROOT
-from ..operations.cases import Case, Selection
+from ..operations.cases import Case
+from ..paths import IMPLEMENTATIONS, plots_beside
 from ..storage.files import replace_file
+from ..sweep.selection import Selection
 from .baseline import check_against_run
 from .duet import Duel, Side, load_implementations
 from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
 from .output import comparison_sentence, to_json, to_junit, to_markdown, to_table
-from .revisions import two_versions
+from .revisions import repository, two_versions
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -54,7 +56,7 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
 
 
 def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
-    with two_versions(ROOT, base) as versions:
+    with two_versions(repository(), base) as versions:
         of_base = load_implementations(versions.base, "implementations_of_base", f"revision {versions.base_name}")
         of_work = load_implementations(versions.work, "implementations_of_work", "the working tree")
         presence = presence_findings(of_base, of_work, allow_removed=allow_removed)
@@ -87,7 +89,7 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     sides = [_side(text, case["operation"]) for text in (a, b)]
     duel = Duel(f"{b} against {a}", _case_of(a, b, **case), *sides)
     with Status("", console=Console(stderr=True)) as status:
-        controls = controls_of(str(PACKAGE / "implementations"))
+        controls = controls_of(str(IMPLEMENTATIONS))
         rule = Rule(margin=margin, suspicion=-1.0, screening=1)  # one duel: no screening, always confirmed
         check = judge_duels([duel], controls, rule, a, status.update)
     _write_files(check, json_file, junit)
@@ -101,18 +103,20 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
 
 @click.command("gate-quality")
 @click.option("--minutes", default=60.0, show_default=True, help="stop after the trial that passes this time")
+@results_option
+@plots_option
 @click.option("--draw-only", is_flag=True, help="draw the stored trials, make none")
-def gate_quality(minutes: float, *, draw_only: bool) -> None:
+def gate_quality(minutes: float, results: Path, plots: Path | None, *, draw_only: bool) -> None:
     """Try the check on identical code and on known slow-downs; store every trial and draw them all.
 
     Trials add to those that are stored, the condition that lacks most first, until the plan is fulfilled.
     """
-    from ..charts.by_shape import write_figure  # noqa: PLC0415
+    from ..charts.style import write_charts  # noqa: PLC0415
     from .quality import study as quality  # noqa: PLC0415 - matplotlib and pytest-benchmark are slow to import, only this needs them
     from .quality.chart import gate_quality as chart  # noqa: PLC0415
 
     _end_on_sigterm()
-    folder, end = ROOT / "results" / "gate-quality", time.monotonic() + 60 * minutes
+    folder, end = results / "gate-quality", time.monotonic() + 60 * minutes
     with quality.open_trials(folder) as table, Status("", console=Console(stderr=True)) as status:
         while not draw_only and time.monotonic() < end:
             following = quality.next_condition(quality.load_trials(folder))
@@ -125,8 +129,8 @@ def gate_quality(minutes: float, *, draw_only: bool) -> None:
                 found = "found" if trial.found else "not found" if trial.target else ""
                 click.echo(f"{trial.method:9} {trial.kind}{size}, {trial.load}: {trial.outcome} {found} {trial.alarms}")
     figure = chart(quality.load_trials(folder))
-    for ending in ("png", "svg"):
-        click.echo(write_figure(figure, ROOT / "plots" / "gate-quality" / f"gate_quality.{ending}"))
+    for path in write_charts(figure, (plots or plots_beside(results)) / "gate-quality", "gate_quality"):
+        click.echo(path)
 
 
 def _tell(check: Check, json_file: Path | None, junit: Path | None) -> None:
@@ -163,7 +167,7 @@ def _side(text: str, operation: str) -> Side:
         raise UserError(
             f"{text!r} wants {spec.library}, which is not installed: make's EXTRAS=compiled,torch,jax has it"
         )
-    return Side(str(PACKAGE / "implementations"), text, operation)
+    return Side(str(IMPLEMENTATIONS), text, operation)
 
 
 def _case_of(a: str, b: str, **axes: Any) -> Case:

@@ -50,6 +50,19 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
         yield Versions(exported, work, base_name, _sources(exported) == _sources(work))
 
 
+def repository() -> Path:
+    """The top folder of the repository in which one works, which must have implementations to be compared.
+
+    Raises:
+        UserError: git is not installed, or there is no such repository here.
+    """
+    top = git(Path(), "rev-parse", "--show-toplevel")
+    root = None if top is None else Path(top.decode().strip())
+    if root is None or not (root / IMPLEMENTATIONS).is_dir():
+        raise UserError(f"{Path.cwd()} is in no repository with {IMPLEMENTATIONS}: a revision is compared in a clone")
+    return root
+
+
 def _default_base(root: Path) -> str:
     changed = git(root, "status", "--porcelain", "--", IMPLEMENTATIONS)
     if changed is None:

@@ -1,10 +1,9 @@
 """The stored run: run.json (the machine, versions, options) and cases.csv (one row a case), written and read back."""
 
 import dataclasses
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
 from ..operations.cases import Case
-from .files import replace_file
+from .descriptions import FILE, load_description, store_description
 from .tables import Table, columns_of, load_table
 
-NOT_INSTALLED = "not installed"  # how the reason of a skipped row begins whose library is not there
+# Tables of earlier versions have a skipped row for each case whose library was not there; its reason began so.
+FORMERLY_NOT_INSTALLED = "not installed: "
 STATUSES = ("measured", "skipped", "wrong", "failed")
 IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -60,6 +61,14 @@ COLUMNS = columns_of(Row)
 
 
 @dataclass(frozen=True)
+class SittingTimes:
+    """How long one process measured a part of a run, and how much of that time it called what is measured."""
+
+    wall_s: float
+    measuring_s: float
+
+
+@dataclass(frozen=True)
 class Run:
     """What run.json holds: when, where, with what and for which cases the run was made."""
 
@@ -72,9 +81,9 @@ class Run:
     versions: dict[str, str]
     code: dict[str, str]
     implementations: list[dict[str, Any]]
-    sessions: list[dict[str, float]] = field(default_factory=list)  # wall_s and measuring_s of each sitting
-    # How fast memory streams: threads, working_set_bytes, bytes_per_s of each point
-    ceiling: list[dict[str, float]] = field(default_factory=list)
+    sittings: list[SittingTimes] = field(default_factory=list)
+    ceiling: list[CeilingPoint] = field(default_factory=list)
+    not_installed: dict[str, int] = field(default_factory=dict)  # cases left out, by the library that they need
 
     def differences(self, other: "Run") -> list[str]:
         """What keeps measurements of two runs from standing in one table, each in a phrase."""
@@ -103,7 +112,7 @@ def write_run(run: Run, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    replace_file(folder / "run.json", json.dumps(dataclasses.asdict(run), indent=1) + "\n")
+    store_description(folder, run)
 
 
 def find_run(name: str, results: Path) -> Path:
@@ -113,9 +122,9 @@ def find_run(name: str, results: Path) -> Path:
         UserError: there is no such run.
     """
     for folder in (results / name, Path(name)):
-        if name and (folder / "run.json").is_file():
+        if name and (folder / FILE).is_file():
             return folder
-    known = sorted(path.parent.name for path in results.glob("*/run.json"))
+    known = sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
     raise UserError(f"no run {name!r} in {results}; there is {', '.join(known) or 'none yet: make bench'}")
 
 
@@ -125,19 +134,7 @@ def load_run(folder: Path) -> Run:
     Raises:
         UserError: the file is missing or is not one.
     """
-    path = folder / "run.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a run (expected an object)")
-    for part in dataclasses.fields(Run):
-        if part.name not in content and part.default_factory is dataclasses.MISSING:
-            raise UserError(f"{path}: not a run (no {part.name!r})")
-    return Run(**{part.name: content[part.name] for part in dataclasses.fields(Run) if part.name in content})
+    return load_description(folder, Run, "make bench stores a new run", renamed={"sessions": "sittings"})
 
 
 def load_rows(folder: Path) -> list[Row]:
@@ -150,6 +147,8 @@ def load_rows(folder: Path) -> list[Row]:
     seen: dict[Case, str] = {}
     hint = f"resume the run to repair it: RESUME={folder.name}"
     for where, row in load_table(folder / "cases.csv", Row, hint):
+        if row.status == "skipped" and row.reason.startswith(FORMERLY_NOT_INSTALLED):
+            continue
         if row.status not in STATUSES:
             raise UserError(f"{where}: column 'status': {row.status!r} is not one of {', '.join(STATUSES)}")
         if row.operation not in operations():
@@ -162,7 +161,7 @@ def load_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def to_frame(rows: Iterable[Row], ceiling: Iterable[Mapping[str, float]] = ()) -> pd.DataFrame:
+def to_frame(rows: Iterable[Row], ceiling: Sequence[CeilingPoint] = ()) -> pd.DataFrame:
     """The rows as a data frame, missing as NaN, with derived columns, NaN where a part of them is missing.
 
     ``speedup``: the median time of the operation's baseline at the same shape, dtype, logits and threads, over this
@@ -187,7 +186,7 @@ def to_frame(rows: Iterable[Row], ceiling: Iterable[Mapping[str, float]] = ()) -
     itemsize = frame["dtype"].map({"float32": 4, "float64": 8})
     frame["working_set_bytes"] = arrays * frame["batch"] * frame["features"] * itemsize  # 3*B*N*s of softmax's backward
     frame["bytes_per_s"] = frame["working_set_bytes"] / measured["time_median_s"]
-    frame["ceiling_share"] = frame["bytes_per_s"] / _ceiling_of(frame, list(ceiling))
+    frame["ceiling_share"] = frame["bytes_per_s"] / _ceiling_of(frame, ceiling)
     return frame
 
 
@@ -205,11 +204,11 @@ def _baselines(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     return found([*shape, "threads"], baseline).combine_first(found(shape, single))
 
 
-def _ceiling_of(frame: pd.DataFrame, ceiling: list[Mapping[str, float]]) -> pd.Series:
+def _ceiling_of(frame: pd.DataFrame, ceiling: Sequence[CeilingPoint]) -> pd.Series:
     """The ceiling at each row's working set and threads, interpolated between its points on logarithms."""
     found = pd.Series(math.nan, index=frame.index)
     for threads, rows in frame.groupby("threads"):
-        points = [(one["working_set_bytes"], one["bytes_per_s"]) for one in ceiling if one["threads"] == threads]
+        points = [(point.working_set_bytes, point.bytes_per_s) for point in ceiling if point.threads == threads]
         if points:
             sizes, rates = np.log(np.array(sorted(points))).T
             found[rows.index] = np.exp(np.interp(np.log(rows["working_set_bytes"].astype(float)), sizes, rates))

@@ -94,8 +94,14 @@ def columns_of(row_type: type) -> dict[str, Any]:
     return {column.name: column.type for column in dataclasses.fields(row_type)}
 
 
+def _optional_columns(row_type: Any) -> set[str]:
+    return {column.name for column in dataclasses.fields(row_type) if column.default is not dataclasses.MISSING}
+
+
 def load_table(path: Path, row_type: type[RowType], cut_off_hint: str) -> Iterator[tuple[str, RowType]]:
     """The rows of a table, each with its place as 'file:line'; missing is NaN (numbers) or None (whole numbers).
+
+    A column whose field has a default may be missing: tables that were stored before it existed do not have it.
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
@@ -108,11 +114,11 @@ def load_table(path: Path, row_type: type[RowType], cut_off_hint: str) -> Iterat
         raise UserError(f"{path}: not a text in UTF-8 (byte {error.start})") from None
     if text and not text.endswith("\n"):
         raise UserError(f"{path}:{text.count(chr(10)) + 1}: the last row is cut off; {cut_off_hint}")
-    columns = columns_of(row_type)
+    columns, optional = columns_of(row_type), _optional_columns(row_type)
     lines = csv.reader(io.StringIO(text))
     header = next(lines, [])
     for column in columns:
-        if column not in header:
+        if column not in header and column not in optional:
             raise UserError(f"{path}:1: column {column!r} is missing")
     for column in header:
         if column not in columns:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..instruments.host import FASTEST_CACHE_BYTES_PER_S
+from ..instruments.bandwidth import FASTEST_CACHE_BYTES_PER_S
 from ..instruments.memory import SMALL_BUFFER_BYTES
 from ..operations import operations
 from ..operations.cases import Case

@@ -14,12 +14,12 @@ from rich.table import Table
 from ..cli import INTERRUPTED
 from ..errors import NothingToDrawError
 from ..implementations import FORMULA_NAMES, registered
-from ..instruments.host import ROOT
-from ..operations.cases import Selection
-from ..storage.results import NOT_INSTALLED, find_run
+from ..paths import PACKAGE
+from ..storage.results import find_run
 from ..units import quantity
 from .options import SWEEP
 from .progress import Display
+from .selection import Selection
 from .sitting import sittings
 
 RESULTS = next(option.default for option in SWEEP if option.name == "results")
@@ -56,7 +56,7 @@ def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> Non
     for name, value in given.items():
         values = value if isinstance(value, tuple) else (value,)
         arguments += [f"--{name.replace('_', '-')}={one}" for one in values if one is not None]
-    status, folder = _sit([*arguments, f"--rootdir={ROOT}", *pytest_arguments])
+    status, folder = _sit([*arguments, f"--rootdir={PACKAGE.parent}", *pytest_arguments])
     if folder is not None and given["sitting"] is None and status in (0, 1):
         for sitting in sittings(folder):
             status = max(status, _sit_apart(folder, sitting, pytest_arguments))
@@ -108,7 +108,7 @@ def list_(grid: str) -> None:
     console = Console(highlight=False)
     table = Table("operation", "implementation", "library", "workspace in bytes", "source", title="implementations")
     for spec in registered().values():
-        library = spec.library if spec.installed else f"{spec.library}, {NOT_INSTALLED}"
+        library = spec.library if spec.installed else f"{spec.library}, not installed"
         table.add_row(spec.operation, spec.name, library, str(spec.workspace), spec.source)
     console.print(table)
     for letter, meaning in FORMULA_NAMES.items():

@@ -1,11 +1,11 @@
 """The options of the sweep, stated once: the command line and pytest offer the same ones."""
 
-import os
 from dataclasses import dataclass
 
-from ..instruments.host import ROOT
-from ..operations.cases import DISTRIBUTIONS, DTYPES, GRIDS
+from ..operations.cases import DISTRIBUTIONS, DTYPES
+from ..paths import RESULTS
 from .budget import DEFAULT_CALL_BUDGET_S
+from .selection import GRIDS
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ SWEEP = (
     Option("seed", int, "seed of the inputs", default=42, metavar="S"),
     Option("max-call-s", float, "skip cases predicted slower", default=DEFAULT_CALL_BUDGET_S, metavar="SECONDS"),
     Option("max-bytes", int, "skip cases predicted larger (half of the free memory unless given)", metavar="BYTES"),
-    Option("results", str, "folder of the stored runs", default=os.path.relpath(ROOT / "results"), metavar="FOLDER"),
+    Option("results", str, "folder of the stored runs", default=str(RESULTS), metavar="FOLDER"),
     Option("run-id", str, "name of the new run (the time unless given)"),
     Option("resume", str, "measure what this stored run misses", metavar="RUN"),
     Option(

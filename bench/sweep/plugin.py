@@ -8,11 +8,12 @@ import pytest
 
 from ..errors import UserError
 from ..instruments import host
-from ..operations.cases import Case, Selection, unique
+from ..operations.cases import Case
 from ..storage.results import Run, find_run, load_run
 from ..verification.competitor import add_competitor, is_target
 from . import sitting as sweep
 from .options import AXES, SWEEP
+from .selection import Selection, unique
 
 CASES = pytest.StashKey[list[Case]]()
 BENCHMARK_OPTIONS = ("max_time", "min_time", "min_rounds")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from ..operations.cases import ARTICLE_OPERATION
-from ..storage.results import NOT_INSTALLED, STATUSES, Row, to_frame
+from ..storage.results import STATUSES, Row, to_frame
 from ..units import quantity
 from . import sitting as sweep
 from .summary import article_sentence, summary_tables
@@ -62,8 +62,7 @@ class Display:
         apart = f" in a process of their own: {library}, threads: {threads}" if library else ""
         kept = f", {len(current.rows)} there already" if current.rows else ""
         cases = [item.callspec.params["case"] for item in session.items]  # type: ignore[attr-defined]
-        count = sum(case.spec.installed for case in cases)
-        self._console.print(f"run [bold]{current.run.run_id}[/]: {count} cases to measure{apart}{kept}")
+        self._console.print(f"run [bold]{current.run.run_id}[/]: {len(cases)} cases to measure{apart}{kept}")
         self._task = self._progress.add_task("", total=len(session.items), left="")
         self._started = time.perf_counter()
         self._progress.start()
@@ -81,7 +80,7 @@ class Display:
                 self._console.print(f"[bold red]error[/] {escape(report.nodeid)}\n{escape(report.longreprtext)}")
             return
         row = dict(report.user_properties).get("row")
-        if isinstance(row, Row) and not row.reason.startswith(NOT_INSTALLED):
+        if isinstance(row, Row):
             self._console.print(_line(row), soft_wrap=True)
         self._done_s += self._expected_s.pop(report.nodeid, 0.0)
         self._progress.advance(self._task)
@@ -121,19 +120,17 @@ class Display:
 def run_sentences(current: sweep.Sweep, frame: pd.DataFrame) -> Iterator[str]:
     """How the run went and what can be done with it."""
     counts = frame["status"].value_counts()
-    wall_s, measuring_s = (sum(sitting[part] for sitting in current.run.sessions) for part in ("wall_s", "measuring_s"))
+    wall_s, measuring_s = (
+        sum(getattr(sitting, part) for sitting in current.run.sittings) for part in ("wall_s", "measuring_s")
+    )
     told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
     yield (
         f"{told or 'nothing measured'}; {wall_s:.0f} s, of which {1 - measuring_s / wall_s:.0%} outside measuring. "
         f"Stored in {current.folder}."
     )
-    absent = frame["reason"][frame["reason"].str.startswith(NOT_INSTALLED)]
-    if len(absent):
-        libraries = ", ".join(reason.partition(": ")[2] for reason in absent.unique())
-        yield (
-            f"{len(absent)} of the skipped ones want a library that is not installed ({libraries}): "
-            "make bench EXTRAS=compiled,torch,jax"
-        )
+    if absent := current.run.not_installed:
+        count, libraries = sum(absent.values()), ", ".join(absent)
+        yield f"{count} cases left out, not installed: {libraries} (make's EXTRAS=compiled,torch,jax has them)"
     if current.missing:
         yield f"{current.missing} cases are missing: make bench RESUME={current.run.run_id}"
 

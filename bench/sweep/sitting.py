@@ -15,13 +15,14 @@ from threadpoolctl import ThreadpoolController
 
 from ..errors import UserError
 from ..implementations import NUMPY, registered
-from ..instruments import host
+from ..instruments import bandwidth, host
 from ..instruments.clock import minor_faults, time_call
 from ..instruments.memory import memory_limit, read_peak
 from ..operations import operations
-from ..operations.cases import Case, Selection, unique
-from ..storage.results import NOT_INSTALLED, RUN_ID, Row, Run, find_run, load_rows, load_run, open_rows, write_run
+from ..operations.cases import Case
+from ..storage.results import RUN_ID, Row, Run, SittingTimes, find_run, load_rows, load_run, open_rows, write_run
 from .budget import MEMORY_SHARE, implausible, predict, reason_to_skip
+from .selection import Selection, unique
 
 # Calls of a case beside those within --benchmark-max-time: check, calibration, faults, three peak readings, the last
 # call that pytest-benchmark makes for its result.
@@ -80,8 +81,6 @@ class Sweep:
         predicted_peak_bytes = None if case.spec.guessed else prediction.peak_bytes
         row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=predicted_peak_bytes)
         reason = reason_to_skip(case, prediction, budget, self.settings.max_call_s)
-        if not case.spec.installed:
-            reason = f"{NOT_INSTALLED}: {case.spec.library}"
         if reason:
             return self._store(case, row(status="skipped", reason=reason))
         try:
@@ -94,9 +93,7 @@ class Sweep:
     def expected_s(self, case: Case) -> float:
         """About how long the case will take, for the estimate of the time left."""
         prediction = predict(case, self._stream_bytes_per_s)
-        if not case.spec.installed or reason_to_skip(
-            case, prediction, self._memory_budget_bytes(), self.settings.max_call_s
-        ):
+        if reason_to_skip(case, prediction, self._memory_budget_bytes(), self.settings.max_call_s):
             return 0.0
         options = self.settings.benchmark
         timing_s = max(options["max_time"], options["min_rounds"] * prediction.call_s)
@@ -140,11 +137,11 @@ class Sweep:
 
     def _await_processors(self, threads: int) -> str:
         """Wait until so many threads stream as they did for the ceiling; a note if that is more than one can wait."""
-        steady = {"threads": threads, "working_set_bytes": STEADY_BYTES}
-        point = next((point for point in self.run.ceiling if steady.items() <= point.items()), None)
+        steady = (threads, STEADY_BYTES)
+        point = next((one for one in self.run.ceiling if (one.threads, one.working_set_bytes) == steady), None)
         if threads == 1 or point is None:
             return ""
-        while (share := host.stream_share(point)) < STEADY_SHARE:
+        while (share := bandwidth.stream_share(point)) < STEADY_SHARE:
             if self._patience_s <= 0.0:
                 return f"{threads} threads just before streamed at {share:.0%} of the ceiling"
             time.sleep(PAUSE_S)
@@ -182,8 +179,8 @@ class Sweep:
         if not self._open:
             return
         self._open = False
-        sitting = {"wall_s": round(time.perf_counter() - self._started, 3), "measuring_s": round(self.measuring_s, 3)}
-        self.run = dataclasses.replace(self.run, sessions=[*self.run.sessions, sitting])
+        times = SittingTimes(round(time.perf_counter() - self._started, 3), round(self.measuring_s, 3))
+        self.run = dataclasses.replace(self.run, sittings=[*self.run.sittings, times])
         write_run(self.run, self.folder)
         self.table.close()
 
@@ -196,13 +193,13 @@ def sittings(folder: Path) -> list[str]:
     """
     selection = Selection.restored(load_run(folder).selection)
     done = {row.case for row in load_rows(folder)}
-    missing = [case for case in selection.cases() if case not in done and case.spec.installed]
+    missing = [case for case in selection.cases() if case not in done]
     return unique(sitting for case in missing if (sitting := sitting_of(case)))
 
 
 def sitting_of(case: Case) -> str:
-    """The sitting of a case that wants a process of its own; empty for NumPy and for what is not installed."""
-    return f"{case.spec.library}:{case.threads}" if case.spec.library != NUMPY and case.spec.installed else ""
+    """The sitting of a case that needs a process of its own; empty for NumPy's."""
+    return f"{case.spec.library}:{case.threads}" if case.spec.library != NUMPY else ""
 
 
 CURRENT = pytest.StashKey[Sweep]()  # where a pytest session keeps its run
@@ -221,12 +218,11 @@ def begin(selection: Selection, settings: Settings, run_id: str | None) -> Sweep
     return Sweep(dataclasses.replace(run, ceiling=_ceiling(selection.cases())), folder, settings)
 
 
-def _ceiling(cases: list[Case]) -> list[dict[str, float]]:
-    """The ceiling for the cases that are installed, at each of their numbers of threads."""
-    installed = [case for case in cases if case.spec.installed]
-    largest = max((operations()[case.operation].arrays_moved * case.array_bytes for case in installed), default=0)
-    threads = unique(case.threads for case in installed)
-    return [point for count in threads for point in host.stream_ceiling(count, largest)]
+def _ceiling(cases: list[Case]) -> list[bandwidth.CeilingPoint]:
+    """The ceiling for the cases, at each of their numbers of threads."""
+    largest = max(operations()[case.operation].arrays_moved * case.array_bytes for case in cases)
+    threads = unique(case.threads for case in cases)
+    return [point for count in threads for point in bandwidth.stream_ceiling(count, largest)]
 
 
 def resume(name: str, settings: Settings) -> Sweep:
@@ -254,13 +250,14 @@ def describe(selection: Selection, settings: Settings, run_id: str) -> Run:
         raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")
     return Run(
         run_id=run_id,
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        started=host.now_utc(),
         seed=settings.seed,
         selection=dataclasses.asdict(selection),
-        options={**settings.stored(), "stream_bytes_per_s": round(host.fresh_stream_bytes_per_s())},
+        options={**settings.stored(), "stream_bytes_per_s": round(bandwidth.fresh_stream_bytes_per_s())},
         machine=host.machine(),
         versions=host.versions(),
         code=host.code_hashes(),
+        not_installed=selection.not_installed(),
         implementations=[
             {
                 "operation": spec.operation,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ..charts.by_shape import COLOURS, STYLE, spread_apart, write_figure
+from ..charts.style import COLOURS, STYLE, spread_apart, write_charts
 from ..errors import NothingToDrawError
 from ..units import quantity, significant
 from .digits import CLASSES
@@ -62,8 +62,7 @@ def draw_study(folder: Path, plots: Path) -> Iterator[Path]:
     for network, chart in itertools.product(drawn, (curves, accuracies)):
         with mpl.rc_context(STYLE):
             figure = chart(study, network, judged[network.name])
-        for ending in ("png", "svg"):
-            yield write_figure(figure, plots / f"{chart.__name__}_{network.name}.{ending}")
+        yield from write_charts(figure, plots, f"{chart.__name__}_{network.name}")
 
 
 def curves(study: Study, network: Network, results: list[Result]) -> Figure:

@@ -1,7 +1,6 @@
 """The command train."""
 
 import math
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,26 +11,27 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from ..instruments.host import ROOT
+from ..cli import plots_option, results_option
+from ..paths import plots_beside
 from ..units import quantity, significant
 from . import study
 from .outcomes import AGREE_WITHIN, CRITERIA, Result, by_outcome, judge, sentences, spread
 
 NAME = "training"
-RESULTS = os.path.relpath(ROOT / "results")
 
 
 @click.command()
 @click.option("--seed", default=study.Plan.seed, show_default=True, help="of the split, the first weights, the batches")
 @click.option("--epochs", default=study.Plan.epochs, show_default=True, type=click.IntRange(min=1))
-@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="folder of the stored tables")
-@click.option("--draw-only", is_flag=True, help="tell and draw what is stored, train nothing")
-def train(seed: int, epochs: int, results: Path, *, draw_only: bool) -> None:
-    """Train two networks with every right softmax backward and every known mistake; store, tell and draw the outcomes.
+@results_option
+@plots_option
+@click.option("--draw-only", is_flag=True, help="report and draw what is stored, train nothing")
+def train(seed: int, epochs: int, results: Path, plots: Path | None, *, draw_only: bool) -> None:
+    """Train two networks with every right softmax backward and every known mistake; store, report and draw.
 
     Exit status: 0, 1 where right gradients do not end at the same loss, 2 it could not start, 130 interrupted.
     """
-    folder, plots = results / NAME, results.parent / "plots" / NAME
+    folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
     if not draw_only:
         with Status("", console=Console(stderr=True)) as status:
             study.make_study(folder, study.Plan(seed=seed, epochs=epochs), status.update)
@@ -47,8 +47,9 @@ def train(seed: int, epochs: int, results: Path, *, draw_only: bool) -> None:
     click.echo()
     from .charts import draw_study  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
 
-    count = sum(1 for _ in draw_study(folder, plots))
-    click.echo(f"{count} files of charts in {plots}; the table is {folder / study.TABLE}")
+    for path in draw_study(folder, charts):
+        click.echo(path)
+    click.echo(folder / study.TABLE)
     sys.exit(0 if all(spread(one) <= AGREE_WITHIN for one in judged.values()) else 1)
 
 

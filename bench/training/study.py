@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import datetime
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +14,8 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
-from ..instruments.host import machine, versions
-from ..storage.files import replace_file
+from ..instruments.host import machine, now_utc, versions
+from ..storage.descriptions import load_description, store_description
 from ..storage.tables import Table, load_table
 from .digits import Digits, load
 from .gradients import Clock, Gradient
@@ -26,8 +24,8 @@ from .networks import NETWORKS, Network
 
 Indices = npt.NDArray[np.int64]
 TRAINED, DIVERGED, RAISED = "trained", "diverged", "raised"
-TABLE, RUN = "epochs.csv", "run.json"
-HINT = "make train makes it anew"
+TABLE = "epochs.csv"
+HINT = "make train stores it anew"
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def make_study(folder: Path, plan: Plan, progress: Callable[[str], None]) -> Non
                 progress(f"{network.title}: epoch {row.epoch} of {plan.epochs}, {len(trainings)} gradients")
                 table.append(row)
     study = dataclasses.replace(study, wall_s=round(time.perf_counter() - started_s, 1))
-    replace_file(folder / RUN, json.dumps(dataclasses.asdict(study), indent=1) + "\n")
+    store_description(folder, study)
 
 
 def _in_turns(trainings: list[Iterator[Epoch]]) -> Iterator[Epoch]:
@@ -167,7 +165,7 @@ def _in_turns(trainings: list[Iterator[Epoch]]) -> Iterator[Epoch]:
 
 def _study(plan: Plan) -> Study:
     return Study(
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        started=now_utc(),
         plan=dataclasses.asdict(plan),
         networks={one.name: {"width": one.width, "learning_rate": one.learning_rate} for one in NETWORKS},
         machine=machine(),
@@ -199,11 +197,5 @@ def load_study(folder: Path) -> tuple[Study, list[Epoch]]:
     Raises:
         UserError: there is none, or it is damaged; the message names the file.
     """
-    path = folder / RUN
-    if not path.is_file():
-        raise UserError(f"{path}: no training is stored: make train")
-    try:
-        study = Study(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a stored training ({error}); {HINT}") from None
+    study = load_description(folder, Study, HINT)
     return study, [row for _, row in load_table(folder / TABLE, Epoch, HINT)]

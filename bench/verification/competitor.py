@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
-from ..instruments import host
+from ..instruments.bandwidth import fresh_stream_bytes_per_s
 from ..loading import import_folder, load
 from ..operations.cases import known_as
 from .calling.call import Call
@@ -52,7 +52,7 @@ def add_competitor(target: str) -> None:
         rows, _ = measure_target(subject, target, convention)
     if not rows:
         raise UserError(f"--implementation {target}: too slow or too large to be measured at {BATCH} × {FEATURES}")
-    workspace, traffic = guessed_formulas(rows, host.fresh_stream_bytes_per_s())
+    workspace, traffic = guessed_formulas(rows, fresh_stream_bytes_per_s())
     enlist(
         Implementation(
             name=known_as(target),

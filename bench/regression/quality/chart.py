@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy import stats
 
-from ...charts.by_shape import COLOURS, STYLE
+from ...charts.style import COLOURS, STYLE
 from ...errors import NothingToDrawError
 
 METHODS = {  # names and colours, in the order of the chart

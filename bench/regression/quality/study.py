@@ -7,7 +7,6 @@ a new run with a stored one, and asv where it is installed.
 
 import contextlib
 import dataclasses
-import datetime
 import math
 import random
 import shutil
@@ -24,7 +23,8 @@ import psutil
 
 from ...errors import UserError
 from ...implementations import registered
-from ...instruments.host import PACKAGE
+from ...instruments.host import now_utc
+from ...paths import IMPLEMENTATIONS
 from ...storage.tables import Table, load_table
 from ..duet import Duel
 from ..gate import Rule, controls_of, duels_of, judge_duels
@@ -213,7 +213,7 @@ def _trial(
         if target and (target in ("all", label) or label.split()[0] in (target, f"two_nodes_{target}"))
     ]
     return Trial(
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        started=now_utc(),
         method=method,
         kind=kind,
         size=size,
@@ -255,7 +255,7 @@ def _two_copies(kind: str) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
         base, work = Path(folder, "base"), Path(folder, "work")
         for copy in (base, work):
-            shutil.copytree(PACKAGE / "implementations", copy, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(IMPLEMENTATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
         if kind in CHANGES:
             _, old, new = CHANGES[kind]
             source = work / "softmax.py"

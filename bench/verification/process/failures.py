@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...instruments.host import PACKAGE
+from ...paths import IMPLEMENTATIONS, PACKAGE
 from ..calling.call import NoResultError
 
 SHOWN_FRAMES = 4
@@ -77,7 +77,7 @@ def _main_thread(stack: str) -> str:
 
 def _is_ours(path: str) -> bool:
     """Whether a file is the suite's machinery; its implementations are targets like any other."""
-    return Path(path).is_relative_to(PACKAGE) and not Path(path).is_relative_to(PACKAGE / "implementations")
+    return Path(path).is_relative_to(PACKAGE) and not Path(path).is_relative_to(IMPLEMENTATIONS)
 
 
 def is_library(path: str) -> bool:

@@ -1,0 +1,49 @@
+"""run.json: how a stored table was made, a dataclass written whole and read back with its fields and types checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..errors import UserError
+from .files import replace_file
+
+FILE = "run.json"
+Description = TypeVar("Description")
+
+
+def store_description(folder: Path, description: Any) -> Path:
+    """Store a dataclass as the folder's run.json, whole or not at all. Returns the path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    text = msgspec.json.encode(dataclasses.asdict(description))
+    return replace_file(folder / FILE, msgspec.json.format(text, indent=1) + b"\n")
+
+
+def load_description(
+    folder: Path, kind: type[Description], hint: str, renamed: Mapping[str, str] | None = None
+) -> Description:
+    """The folder's run.json as a dataclass; what that does not know is passed over, what has a default may be missing.
+
+    ``hint`` says how to get a whole one; ``renamed`` maps names that older files have to today's.
+
+    Raises:
+        UserError: the file is missing or is no such description; the message names the file and the field.
+    """
+    path = folder / FILE
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error}); {hint}") from None
+    if isinstance(content, dict):
+        content = {(renamed or {}).get(name, name): value for name, value in content.items()}
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: not a {kind.__name__.lower()} ({error}); {hint}") from None
