@@ -29,6 +29,7 @@ class Operation:
     title: str
     label: str  # of its cases in the regression check, after implementation and shape
     baseline: str  # what speed-ups and memory ratios refer to
+    references: tuple[str, ...]  # what the summary refers to instead where the baseline does not fit, in this order
     arrays_moved: int
     checked_shapes: tuple[tuple[int, int], ...]
     make_inputs: Callable[[Case, int], Any]

@@ -8,6 +8,7 @@ OPERATIONS = (
         title="softmax backward",
         label="",
         baseline="explicit_jacobian",
+        references=("vectorized",),
         arrays_moved=3,
         # Sizes at which a call takes 2 microseconds to 2 milliseconds. Jacobians of 4 MB and more are not among them:
         # on a shared machine their times spread by 1-3 % whatever one does.
