@@ -2,11 +2,12 @@ import ast
 import copy
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from softmax_bench import implementations
-from softmax_bench.implementations import Implementation, implementation, registered
+from softmax_bench.implementations import Implementation, implementation, is_installed, registered
 from softmax_bench.implementations.softmax import softmax, softmax_unshifted
 from softmax_bench.instruments.memory import read_peak
 from softmax_bench.operations import operations
@@ -77,18 +78,42 @@ def test_both_forwards_agree_on_the_articles_logits() -> None:
     np.testing.assert_allclose(softmax(logits), softmax_unshifted(logits), rtol=1e-14)
 
 
-def test_an_implementation_without_stated_workspace_is_refused() -> None:
-    def unstated(probs: object, grad_output: object) -> object:
-        """Nothing stated here."""
+@pytest.mark.parametrize("fact", ["workspace", "traffic", "source"])
+def test_an_implementation_that_does_not_state_its_cost_and_source_is_refused(fact: str) -> None:
+    facts: dict[str, Any] = {"workspace": "B*N*s", "traffic": "3*B*N*s", "source": "a test"}
+    del facts[fact]
+    with pytest.raises(TypeError, match=f"missing 1 required keyword-only argument: '{fact}'"):
+        implementation("softmax", **facts)
 
-    with pytest.raises(ValueError, match="docstring of unstated has no line 'Workspace: ...'"):
-        implementation("softmax")(unstated)
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("B*M*s", r"formula 'B\*M\*s' has an unknown name, M; known are B, N, s, U, min, max"),
+        ("B*N*", r"formula 'B\*N\*' is not an expression \(invalid syntax\)"),
+        ("", "formula '' is not an expression"),
+    ],
+)
+def test_a_formula_that_cannot_be_evaluated_is_refused(formula: str, said: str) -> None:
+    register = implementation("softmax", workspace="B*N*s", traffic=formula, source="a test")
+
+    def unregistered(probs: object, grad_output: object) -> object:
+        """It must not come into the registry."""
+
+    with pytest.raises(ValueError, match=said):
+        register(unregistered)
+    assert ("softmax", "unregistered") not in registered()
 
 
 def test_a_name_is_given_once() -> None:
     function = registered()["softmax", "vectorized"].function
     with pytest.raises(ValueError, match="softmax has an implementation named vectorized already"):
-        implementation("softmax")(function)
+        implementation("softmax", workspace="B*N*s", traffic="3*B*N*s", source="a test")(function)
+
+
+def test_a_library_is_installed_or_not() -> None:
+    assert is_installed("numpy")
+    assert not is_installed("nosuchlibrary")
 
 
 def test_implementations_import_nothing_of_the_suite() -> None:
@@ -96,6 +121,6 @@ def test_implementations_import_nothing_of_the_suite() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert node.level <= 1, f"{path.name} imports from above its package"
-                assert not (node.module or "").startswith("bench"), path.name
+                assert not (node.module or "").startswith(("bench", "softmax_bench")), path.name
             elif isinstance(node, ast.Import):
-                assert not any(alias.name.startswith("bench") for alias in node.names), path.name
+                assert not any(alias.name.startswith(("bench", "softmax_bench")) for alias in node.names), path.name

@@ -21,14 +21,9 @@ LIBRARIES = {
 ABSENT = '''
 from softmax_bench.implementations import implementation
 
-@implementation("softmax", library="nosuchlibrary")
+@implementation("softmax", library="nosuchlibrary", workspace="B*N*s", traffic="3*B*N*s", source="a test")
 def elsewhere(probs, grad_output, *, threads):
-    """One whose library is not there.
-
-    Workspace: B*N*s
-    Traffic: 3*B*N*s
-    Source: a test
-    """
+    """One whose library is not there."""
     import nosuchlibrary
 '''
 

@@ -16,42 +16,45 @@ from . import FloatArray, implementation
 Call = Callable[[], FloatArray]
 
 
-@implementation("softmax", library="numba")
+@implementation(
+    "softmax",
+    library="numba",
+    workspace="B*N*s",
+    traffic="3*B*N*s",
+    source="loop fusion of the article's formula",
+)
 def fused(probs: FloatArray, grad_output: FloatArray) -> Call:
-    """One compiled pass, row by row: the dot product, then the result while the row is in cache.
-
-    Workspace: B*N*s
-    Traffic: 3*B*N*s
-    Source: loop fusion of the article's formula
-    """
+    """One compiled pass, row by row: the dot product, then the result while the row is in cache."""
     from . import _kernels  # noqa: PLC0415 - an extra, and slow to import
 
     # A function of its own: what is measured is the allocation of the result and the pass.
     return lambda: _kernels.fused(probs, grad_output, np.empty_like(probs))
 
 
-@implementation("softmax", library="numba")
+@implementation(
+    "softmax",
+    library="numba",
+    workspace="512",
+    traffic="3*B*N*s",
+    source="loop fusion of the article's formula",
+)
 def fused_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> Call:
-    """One compiled pass into a given array.
-
-    Workspace: 512
-    Traffic: 3*B*N*s
-    Source: loop fusion of the article's formula
-    """
+    """One compiled pass into a given array."""
     from . import _kernels  # noqa: PLC0415
 
     return partial(_kernels.fused, probs, grad_output, out)
 
 
-@implementation("softmax", library="numba")
+@implementation(
+    "softmax",
+    library="numba",
+    workspace="B*N*s if B*N*s < 262144 else 512",
+    traffic="3*B*N*s",
+    source="loop fusion with a pool of results; new memory costs a page fault for each page of it",
+    reuses_memory=True,
+)
 def fused_reused(probs: FloatArray, grad_output: FloatArray) -> Call:
-    """One compiled pass; from 256 KiB on the result stands in memory that an earlier result has given back.
-
-    Workspace: B*N*s if B*N*s < 262144 else 512
-    Traffic: 3*B*N*s
-    Source: loop fusion with a pool of results; new memory costs a page fault for each page of it
-    Reuses: the memory of a result that nobody refers to any longer; up to two results' worth stays allocated.
-    """
+    """One compiled pass; from 256 KiB on the result stands in memory that an earlier result has given back."""
     from . import _kernels  # noqa: PLC0415
     from ._memory import ReusedMemory  # noqa: PLC0415
 
@@ -59,41 +62,44 @@ def fused_reused(probs: FloatArray, grad_output: FloatArray) -> Call:
     return lambda: _kernels.fused(probs, grad_output, memory.empty_like(probs))
 
 
-@implementation("softmax", library="numba")
+@implementation(
+    "softmax",
+    library="numba",
+    workspace="512",
+    traffic="3*B*N*s",
+    source="the flush-to-zero and denormals-are-zero bits of MXCSR, Intel 64 manual, volume 1, section 10.2.3",
+    flushes_subnormals=True,
+)
 def fused_flushing_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> Call:
-    """One compiled pass into a given array, the processor set to take subnormal numbers for 0 (x86 only).
-
-    Workspace: 512
-    Traffic: 3*B*N*s
-    Source: the flush-to-zero and denormals-are-zero bits of MXCSR, Intel 64 manual, volume 1, section 10.2.3
-    Flushes: subnormal numbers
-    """
+    """One compiled pass into a given array, the processor set to take subnormal numbers for 0 (x86 only)."""
     from . import _kernels  # noqa: PLC0415
 
     return partial(_kernels.fused_flushing, probs, grad_output, out)
 
 
-@implementation("softmax", library="numba")
+@implementation(
+    "softmax",
+    library="numba",
+    workspace="B*N*s",
+    traffic="3*B*N*s",
+    source="loop fusion of the article's formula",
+)
 def fused_parallel(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """The compiled pass with the rows over all threads, few long rows in parts; small arrays are left to one thread.
-
-    Workspace: B*N*s
-    Traffic: 3*B*N*s
-    Source: loop fusion of the article's formula
-    """
+    """The compiled pass with the rows over all threads, few long rows in parts; small arrays are left to one thread."""
     from . import _kernels  # noqa: PLC0415
 
     return lambda: _kernels.fused_parallel(probs, grad_output, np.empty_like(probs), threads)
 
 
-@implementation("softmax", library="numba")
+@implementation(
+    "softmax",
+    library="numba",
+    workspace="1024",
+    traffic="3*B*N*s",
+    source="loop fusion of the article's formula",
+)
 def fused_parallel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
-    """The compiled pass over all threads, as `fused_parallel`, into a given array.
-
-    Workspace: 1024
-    Traffic: 3*B*N*s
-    Source: loop fusion of the article's formula
-    """
+    """The compiled pass over all threads, as `fused_parallel`, into a given array."""
     from . import _kernels  # noqa: PLC0415
 
     return partial(_kernels.fused_parallel, probs, grad_output, out, threads)

@@ -16,7 +16,7 @@ residual, which the forward keeps for the backward, is named for what it is: pro
 one decorated backward, and a forward where none of these will do.
 """
 
-import inspect
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -29,50 +29,79 @@ BOTH = "softmax_cross_entropy"
 FORWARD, BACKWARD = f"{BOTH}_forward", f"{BOTH}_backward"
 
 Labels = npt.NDArray[np.integer]
-Forward = Callable[[FloatArray, npt.NDArray[np.generic]], tuple[np.floating, FloatArray]]
 
 
-def through(forward: Function) -> Callable[[Function], Function]:
-    """Decorator of a backward: it is registered with its forward and as both, under the backward's name.
+def forward(
+    *, workspace: str, traffic: str, source: str, divides_by_probs: bool = False
+) -> Callable[[Function], Implementation]:
+    """Decorator of a forward: an implementation that `through` registers under the name of each of its backwards."""
 
-    The formulas of both follow: the forward's residual, one [B, N] array, is alive while the backward runs.
+    def describe(function: Function) -> Implementation:
+        return described(
+            function,
+            FORWARD,
+            workspace=workspace,
+            traffic=traffic,
+            source=source,
+            divides_by_probs=divides_by_probs,
+        )
+
+    return describe
+
+
+def through(
+    ahead: Implementation,
+    *,
+    workspace: str,
+    traffic: str,
+    source: str,
+    divides_by_probs: bool = False,
+    formerly: str = "",
+) -> Callable[[Function], Function]:
+    """Decorator of a backward: registers it, its forward ``ahead``, and both together, under the backward's name.
+
+    The formulas of both follow: the forward's residual, one [B, N] array, is in memory while the backward runs.
     """
 
     def register(backward: Function) -> Function:
-        name = backward.__name__
-        ahead, back = described(forward, FORWARD, name), described(backward, BACKWARD, name)
+        back = described(
+            backward,
+            BACKWARD,
+            workspace=workspace,
+            traffic=traffic,
+            source=source,
+            divides_by_probs=divides_by_probs,
+            formerly=formerly,
+        )
 
         def both(logits: FloatArray, targets: npt.NDArray[np.generic]) -> tuple[np.floating, FloatArray]:
-            loss, residual = forward(logits, targets)
+            loss, residual = ahead.function(logits, targets)
             return loss, backward(residual, targets)
 
         enlist(
-            Implementation(
-                name=name,
+            dataclasses.replace(
+                back,
                 operation=BOTH,
                 function=both,
-                summary=back.summary,
                 workspace=Formula(f"max({ahead.workspace}, B*N*s + {back.workspace})"),
                 traffic=Formula(f"{ahead.traffic} + {back.traffic}"),
-                source=back.source,
-                writes_out=False,
-                arguments=tuple(inspect.signature(forward).parameters),
-                divides_by_probs=back.divides_by_probs,
+                arguments=ahead.arguments,
             )
         )
-        enlist(ahead)
+        enlist(dataclasses.replace(ahead, name=back.name, formerly=formerly))
         enlist(back)
         return backward
 
     return register
 
 
+@forward(
+    workspace="3*B*N*s + B*N + B*s + 1100",
+    traffic="14*B*N*s",
+    source="log-sum-exp with the row's maximum subtracted",
+)
 def shifted_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.floating, FloatArray]:
     """Loss through log(sum(exp)), so that no probability's logarithm is taken; keeps probs. One-hot targets.
-
-    Workspace: 3*B*N*s + B*N + B*s + 1100
-    Traffic: 14*B*N*s
-    Source: log-sum-exp with the row's maximum subtracted
 
     Raises:
         ValueError: the targets do not fit the logits or do not sum to 1, or a logit is NaN.
@@ -83,12 +112,13 @@ def shifted_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.floatin
     return _mean(np.log(sums[:, 0]) - _picked(shifted, targets), logits), probs
 
 
+@forward(
+    workspace="2*B*N*s + B*s + U + 3100",
+    traffic="10*B*N*s",
+    source="log-sum-exp with the row's maximum subtracted",
+)
 def shifted_forward_of_labels(logits: FloatArray, labels: Labels) -> tuple[np.floating, FloatArray]:
     """Loss through log(sum(exp)), the target's logit picked by its label; keeps probs. Integer targets.
-
-    Workspace: 2*B*N*s + B*s + U + 3100
-    Traffic: 10*B*N*s
-    Source: log-sum-exp with the row's maximum subtracted
 
     Raises:
         ValueError: the labels do not fit the logits or are out of range, or a logit is NaN.
@@ -100,13 +130,14 @@ def shifted_forward_of_labels(logits: FloatArray, labels: Labels) -> tuple[np.fl
     return _mean(np.log(sums[:, 0]) - picked, logits), probs
 
 
+@forward(
+    workspace="max(3*B*N*s if B*N*s < 262144 else 0, 2*B*N*s + B*s + U + 1100)",
+    traffic="15*B*N*s",
+    source="the question 'How to apply the gradient of softmax in backprop', its loss node",
+    divides_by_probs=True,
+)
 def separate_nodes(logits: FloatArray, targets: FloatArray) -> tuple[np.floating, FloatArray]:
     """Softmax, then the logarithm of all its probabilities; keeps probs. One-hot targets.
-
-    Workspace: max(3*B*N*s if B*N*s < 262144 else 0, 2*B*N*s + B*s + U + 1100)
-    Traffic: 15*B*N*s
-    Source: the question 'How to apply the gradient of softmax in backprop', its loss node
-    Domain: probs > 0
 
     Raises:
         ValueError: the targets do not fit the logits or do not sum to 1, or a logit is NaN.
@@ -116,12 +147,13 @@ def separate_nodes(logits: FloatArray, targets: FloatArray) -> tuple[np.floating
     return _mean(-(targets * np.log(probs)).sum(axis=1), logits), probs
 
 
+@forward(
+    workspace="2*B*N*s + B*N + B*s + 1100",
+    traffic="13*B*N*s",
+    source="log-softmax and negative log-likelihood, as most frameworks compute it",
+)
 def log_softmax_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.floating, FloatArray]:
     """Loss from log-softmax, logits minus log(sum(exp)), which is what it keeps. One-hot targets.
-
-    Workspace: 2*B*N*s + B*N + B*s + 1100
-    Traffic: 13*B*N*s
-    Source: log-softmax and negative log-likelihood, as most frameworks compute it
 
     Raises:
         ValueError: the targets do not fit the logits or do not sum to 1, or a logit is NaN.
@@ -133,67 +165,67 @@ def log_softmax_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.flo
     return _mean(-_picked(log_probs, targets), logits), log_probs
 
 
-@through(shifted_forward)
+@through(
+    shifted_forward,
+    workspace="B*N*s",
+    traffic="5*B*N*s",
+    source="the question's homework, SoftmaxLoss",
+)
 def fused(probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """One node: probs minus targets over batch.
-
-    Workspace: B*N*s
-    Traffic: 5*B*N*s
-    Source: the question's homework, SoftmaxLoss
-    """
+    """One node: probs minus targets over batch."""
     grad_logits: FloatArray = probs - targets  # [B, N]
     grad_logits /= len(probs)
     return grad_logits
 
 
-@through(shifted_forward_of_labels)
+@through(
+    shifted_forward_of_labels,
+    workspace="B*N*s + 12*B + 3100",
+    traffic="3*B*N*s",
+    source="the homework's formula without its array of targets",
+)
 def fused_integer_targets(probs: FloatArray, labels: Labels) -> FloatArray:
-    """One node with integer targets: probs over batch, 1 / batch subtracted at each row's label.
-
-    Workspace: B*N*s + 12*B + 3100
-    Traffic: 3*B*N*s
-    Source: the homework's formula without its array of targets
-    """
+    """One node with integer targets: probs over batch, 1 / batch subtracted at each row's label."""
     batch = len(probs)
     grad_logits: FloatArray = probs / batch  # [B, N]
     grad_logits[np.arange(batch), labels] -= 1.0 / batch
     return grad_logits
 
 
-@through(separate_nodes)
+@through(
+    separate_nodes,
+    workspace="B*N*s + max(2*B*N*s if B*N*s < 262144 else 0, B*N*s + B*s + U + 1100)",
+    traffic="16*B*N*s",
+    source="the chain rule node by node; the question's own network, made right",
+    divides_by_probs=True,
+)
 def two_nodes_vectorized(probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """Two nodes: the loss node's gradient, -targets / probs / batch, then softmax's vectorized backward.
-
-    Workspace: B*N*s + max(2*B*N*s if B*N*s < 262144 else 0, B*N*s + B*s + U + 1100)
-    Traffic: 16*B*N*s
-    Source: the chain rule node by node; the question's own network, made right
-    Domain: probs > 0
-    """
+    """Two nodes: the loss node's gradient, -targets / probs / batch, then softmax's vectorized backward."""
     grad_logits: FloatArray = vectorized(probs, _loss_node(probs, targets))
     return grad_logits
 
 
-@through(separate_nodes)
+@through(
+    separate_nodes,
+    workspace="B*N*s + N*N*s + 2*B*N*N*s + min(8192, B*N*N)*s",
+    traffic="7*B*N*s + N*N*s + 4*B*N*N*s",
+    source="the chain rule node by node, with the N x N matrices that the question asks about",
+    divides_by_probs=True,
+)
 def two_nodes_jacobian(probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """Two nodes: the loss node's gradient, -targets / probs / batch, then softmax's explicit Jacobian.
-
-    Workspace: B*N*s + N*N*s + 2*B*N*N*s + min(8192, B*N*N)*s
-    Traffic: 7*B*N*s + N*N*s + 4*B*N*N*s
-    Source: the chain rule node by node, with the N x N matrices that the question asks about
-    Domain: probs > 0
-    """
+    """Two nodes: the loss node's gradient, -targets / probs / batch, then softmax's explicit Jacobian."""
     grad_logits: FloatArray = explicit_jacobian(probs, _loss_node(probs, targets))
     return grad_logits
 
 
-@through(log_softmax_forward)
+@through(
+    log_softmax_forward,
+    workspace="2*B*N*s + B*s + U + 1100",
+    traffic="13*B*N*s",
+    source="derivative of log-softmax, 1[j = k] - p[k]",
+)
 def log_softmax(log_probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """Two nodes that divide by nothing: negative log-likelihood, then log-softmax's g - exp(log_probs) * sum(g).
-
-    Workspace: 2*B*N*s + B*s + U + 1100
-    Traffic: 13*B*N*s
-    Source: derivative of log-softmax, 1[j = k] - p[k]
-    """
+    """Two nodes that divide by nothing: negative log-likelihood, then log-softmax's g - exp(log_probs) * sum(g)."""
     grad_log_probs = -targets / len(targets)  # [B, N]
     grad_logits: FloatArray = np.exp(log_probs)
     grad_logits *= grad_log_probs.sum(axis=1, keepdims=True)  # [B, N] * [B, 1]

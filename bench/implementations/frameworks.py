@@ -15,27 +15,29 @@ from . import FloatArray, implementation
 Call = Callable[[], FloatArray]
 
 
-@implementation("softmax", library="torch")
+@implementation(
+    "softmax",
+    library="torch",
+    workspace="B*N*s",
+    traffic="3*B*N*s",
+    source="aten::_softmax_backward_data of PyTorch",
+)
 def torch_kernel(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """PyTorch's own kernel, the one its autograd calls, into a new tensor.
-
-    Workspace: B*N*s
-    Traffic: 3*B*N*s
-    Source: aten::_softmax_backward_data of PyTorch
-    """
+    """PyTorch's own kernel, the one its autograd calls, into a new tensor."""
     torch, probs_, grad_output_ = _tensors(threads, probs, grad_output)
     kernel = torch.ops.aten._softmax_backward_data
     return lambda: kernel(grad_output_, probs_, 1, probs_.dtype).numpy()
 
 
-@implementation("softmax", library="torch")
+@implementation(
+    "softmax",
+    library="torch",
+    workspace="1024",
+    traffic="3*B*N*s",
+    source="aten::_softmax_backward_data.out of PyTorch",
+)
 def torch_kernel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
-    """PyTorch's own kernel into a given tensor.
-
-    Workspace: 1024
-    Traffic: 3*B*N*s
-    Source: aten::_softmax_backward_data.out of PyTorch
-    """
+    """PyTorch's own kernel into a given tensor."""
     torch, probs_, grad_output_, out_ = _tensors(threads, probs, grad_output, out)
     kernel = torch.ops.aten._softmax_backward_data.out
 
@@ -46,14 +48,15 @@ def torch_kernel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatAr
     return call
 
 
-@implementation("softmax", library="torch")
+@implementation(
+    "softmax",
+    library="torch",
+    workspace="2*B*N*s",
+    traffic="6*B*N*s",
+    source="torch.softmax and torch.autograd.grad",
+)
 def torch_autograd(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """PyTorch end to end: softmax of the logits recorded, then autograd; the forward is in the time.
-
-    Workspace: 2*B*N*s
-    Traffic: 6*B*N*s
-    Source: torch.softmax and torch.autograd.grad
-    """
+    """PyTorch end to end: softmax of the logits recorded, then autograd; the forward is in the time."""
     torch, logits_, grad_output_ = _tensors(threads, logits, grad_output)
     logits_.requires_grad_()
 
@@ -65,14 +68,15 @@ def torch_autograd(logits: FloatArray, grad_output: FloatArray, *, threads: int)
     return call
 
 
-@implementation("softmax", library="torch")
+@implementation(
+    "softmax",
+    library="torch",
+    workspace="B*N*s",
+    traffic="3*B*N*s",
+    source="torch.compile with its default backend",
+)
 def torch_compiled(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """The article's one-liner through torch.compile; compiled anew for each shape, before the first call is timed.
-
-    Workspace: B*N*s
-    Traffic: 3*B*N*s
-    Source: torch.compile with its default backend
-    """
+    """The article's one-liner through torch.compile; compiled anew for each shape, before the first call is timed."""
     torch, probs_, grad_output_ = _tensors(threads, probs, grad_output)
     torch.compiler.reset()  # else it falls back to eager code after its eighth shape
 
@@ -83,28 +87,30 @@ def torch_compiled(probs: FloatArray, grad_output: FloatArray, *, threads: int) 
     return lambda: compiled(probs_, grad_output_).numpy()
 
 
-@implementation("softmax", library="jax")
+@implementation(
+    "softmax",
+    library="jax",
+    workspace="4*B*N*s",
+    traffic="12*B*N*s",
+    source="jax.vjp and jax.nn.softmax",
+    flushes_subnormals=True,
+)
 def jax_vjp(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """JAX end to end, operation by operation: jax.vjp of softmax and its pullback; the forward is in the time.
-
-    Workspace: 4*B*N*s
-    Traffic: 12*B*N*s
-    Source: jax.vjp and jax.nn.softmax
-    Flushes: subnormal numbers, as XLA sets the processor
-    """
+    """JAX end to end, operation by operation: jax.vjp of softmax and its pullback; the forward is in the time."""
     pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
     return lambda: np.asarray(pullback(logits_, grad_output_).block_until_ready())
 
 
-@implementation("softmax", library="jax")
+@implementation(
+    "softmax",
+    library="jax",
+    workspace="B*N*s + min(B*N*s, 160000)",
+    traffic="6*B*N*s",
+    source="jax.jit, jax.vjp and jax.nn.softmax",
+    flushes_subnormals=True,
+)
 def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """JAX end to end, compiled by XLA: jax.jit of jax.vjp of softmax; the forward is in the time.
-
-    Workspace: B*N*s + min(B*N*s, 160000)
-    Traffic: 6*B*N*s
-    Source: jax.jit, jax.vjp and jax.nn.softmax
-    Flushes: subnormal numbers, as XLA sets the processor
-    """
+    """JAX end to end, compiled by XLA: jax.jit of jax.vjp of softmax; the forward is in the time."""
     import jax  # noqa: PLC0415 - an extra, and slow to import
 
     pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
@@ -112,14 +118,15 @@ def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) ->
     return lambda: np.asarray(compiled(logits_, grad_output_).block_until_ready())
 
 
-@implementation("softmax", library="numexpr")
+@implementation(
+    "softmax",
+    library="numexpr",
+    workspace="B*s + 16384",
+    traffic="5*B*N*s",
+    source="numexpr.evaluate in the article's formula",
+)
 def numexpr_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
-    """NumExpr into a given array: the products summed by one expression, the rest by another, block by block.
-
-    Workspace: B*s + 16384
-    Traffic: 5*B*N*s
-    Source: numexpr.evaluate in the article's formula
-    """
+    """NumExpr into a given array: the products summed by one expression, the rest by another, block by block."""
     import numexpr  # noqa: PLC0415 - an extra
 
     numexpr.set_num_threads(threads)

@@ -52,42 +52,42 @@ def softmax_unshifted(logits: FloatArray) -> FloatArray:
     return probs
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="N*N*s + 2*B*N*N*s + min(8192, B*N*N)*s",
+    traffic="N*N*s + 4*B*N*N*s",
+    source="the article's baseline, its exact steps",
+)
 def explicit_jacobian(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-    """Jacobian as probs times (identity minus probs), broadcast to [B, N, N], then a batched matrix product.
-
-    Workspace: N*N*s + 2*B*N*N*s + min(8192, B*N*N)*s
-    Traffic: N*N*s + 4*B*N*N*s
-    Source: the article's baseline, its exact steps
-    """
+    """Jacobian as probs times (identity minus probs), broadcast to [B, N, N], then a batched matrix product."""
     identity = np.eye(probs.shape[1], dtype=probs.dtype)  # [N, N]
     jacobian = probs[:, :, None] * (identity[None, :, :] - probs[:, None, :])  # [B, N, N], and the bracket another
     grad_logits: FloatArray = (jacobian @ grad_output[:, :, None]).squeeze(2)  # [B, N, N] @ [B, N, 1] -> [B, N]
     return grad_logits
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="B*N*N*s + B*N*s + 2*min(8192, B*N*N)*s",
+    traffic="2*B*N*N*s",
+    source="the same Jacobian with the identity's and the bracket's arrays saved",
+)
 def jacobian_einsum(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-    """Jacobian as diagonal minus outer product, built in one [B, N, N] array and contracted with einsum.
-
-    Workspace: B*N*N*s + B*N*s + 2*min(8192, B*N*N)*s
-    Traffic: 2*B*N*N*s
-    Source: the same Jacobian with the identity's and the bracket's arrays saved
-    """
+    """Jacobian as diagonal minus outer product, built in one [B, N, N] array and contracted with einsum."""
     jacobian = -probs[:, :, None] * probs[:, None, :]  # -outer(p, p), [B, N, N]
     np.einsum("bjj->bj", jacobian)[...] += probs  # the diagonal is a writeable view: + diag(p)
     grad_logits: FloatArray = np.einsum("bjk,bk->bj", jacobian, grad_output)
     return grad_logits
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="(3 if B > 1 else 2)*N*N*s + B*N*s + 2*min(8192, N*N)*s",
+    traffic="6*B*N*N*s",
+    source="the form that most textbooks print",
+)
 def row_loop(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-    """One [N, N] Jacobian at a time, diagflat minus outer, in a Python loop over the batch.
-
-    Workspace: (3 if B > 1 else 2)*N*N*s + B*N*s + 2*min(8192, N*N)*s
-    Traffic: 6*B*N*N*s
-    Source: the form that most textbooks print
-    """
+    """One [N, N] Jacobian at a time, diagflat minus outer, in a Python loop over the batch."""
     grad_logits = np.empty_like(grad_output)
     for row in range(len(probs)):
         jacobian = np.diagflat(probs[row]) - np.outer(probs[row], probs[row])  # diag(p) - p p^T, [N, N]
@@ -95,54 +95,54 @@ def row_loop(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
     return grad_logits
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="max(2*B*N*s if B*N*s < 262144 else 0, B*N*s + B*s + U) + 1100",
+    traffic="9*B*N*s",
+    source="the article's second version, exactly",
+)
 def vectorized(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-    """The one-liner: the row's dot product subtracted from grad_output, the difference scaled by probs.
-
-    Workspace: max(2*B*N*s if B*N*s < 262144 else 0, B*N*s + B*s + U) + 1100
-    Traffic: 9*B*N*s
-    Source: the article's second version, exactly
-    """
+    """The one-liner: the row's dot product subtracted from grad_output, the difference scaled by probs."""
     # NumPy reuses a temporary of 256 KiB or more as the result: hence the two cases of the workspace.
     grad_logits: FloatArray = (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs  # [B, N]
     return grad_logits
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="B*N*s + B*s + U + 1100",
+    traffic="7*B*N*s",
+    source="NumPy's vecdot (2.0 and later) in the article's formula",
+)
 def vectorized_vecdot(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-    """The one-liner with the row dots taken by vecdot, which needs no temporary of the products.
-
-    Workspace: B*N*s + B*s + U + 1100
-    Traffic: 7*B*N*s
-    Source: NumPy's vecdot (2.0 and later) in the article's formula
-    """
+    """The one-liner with the row dots taken by vecdot, which needs no temporary of the products."""
     grad_logits: FloatArray = grad_output - np.vecdot(probs, grad_output)[:, None]  # g - sum_k g[k] p[k], [B, N]
     grad_logits *= probs
     return grad_logits
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="B*s + U + 1100",
+    traffic="9*B*N*s",
+    source="the article's formula with NumPy's out argument",
+)
 def vectorized_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> FloatArray:
-    """The one-liner into a given array, which also holds the products before the result.
-
-    Workspace: B*s + U + 1100
-    Traffic: 9*B*N*s
-    Source: the article's formula with NumPy's out argument
-    """
+    """The one-liner into a given array, which also holds the products before the result."""
     np.multiply(grad_output, probs, out=out)
     np.subtract(grad_output, out.sum(axis=1, keepdims=True), out=out)  # [B, N] - [B, 1]
     np.multiply(out, probs, out=out)
     return out
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="U + 1100",
+    traffic="3*B*N*s",
+    source="loop blocking (cache tiling) of the article's formula",
+)
 def row_blocks(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> FloatArray:
-    """Into a given array, in blocks of as many rows as the L2 cache holds: later passes read from cache.
-
-    Workspace: U + 1100
-    Traffic: 3*B*N*s
-    Source: loop blocking (cache tiling) of the article's formula
-    """
+    """Into a given array, in blocks of as many rows as the L2 cache holds: later passes read from cache."""
     rows = max(1, l2_bytes() // (3 * probs.itemsize * max(1, probs.shape[1])))  # three arrays share the cache
     for start in range(0, len(probs), rows):
         block = slice(start, start + rows)
@@ -152,15 +152,16 @@ def row_blocks(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -
     return out
 
 
-@implementation("softmax")
+@implementation(
+    "softmax",
+    workspace="U + 8192",
+    traffic="3*B*N*s",
+    source="loop blocking of the article's formula, over a thread pool of the standard library",
+)
 def row_blocks_threads(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> FloatArray:
     """The row blocks with each thread of a pool taking an equal share of the rows.
 
     NumPy 2.4 lets other threads run during subtract and multiply, but not during vecdot of 500 rows or fewer.
-
-    Workspace: U + 8192
-    Traffic: 3*B*N*s
-    Source: loop blocking of the article's formula, over a thread pool of the standard library
     """
     bounds = [len(probs) * share // threads for share in range(threads + 1)]
     mine, *others = (slice(*pair) for pair in itertools.pairwise(bounds))
