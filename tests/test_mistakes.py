@@ -20,7 +20,44 @@ def test_each_mistake_is_recognised_as_itself_and_as_no_other(mistake: Mistake) 
     assert report.diagnosis.computes == mistake.formula
 
 
-# A loss alone is no gradient.
+# Row by row by hand: what the shown formula gives.
+WORKED = [
+    (
+        "softmax",
+        "diagonal_only",
+        "probs * (1 - probs) * grad_output",
+        {"probs": [[0.2, 0.3, 0.5]], "grad_output": [[1.0, 2.0, 3.0]]},
+        [[0.2 * 0.8 * 1.0, 0.3 * 0.7 * 2.0, 0.5 * 0.5 * 3.0]],
+    ),
+    (
+        "softmax",
+        "dot_product_added",
+        "probs * (grad_output + sum(grad_output * probs))",
+        {"probs": [[0.2, 0.8], [0.5, 0.5]], "grad_output": [[1.0, 2.0], [4.0, 0.0]]},
+        [[0.2 * (1.0 + 1.8), 0.8 * (2.0 + 1.8)], [0.5 * (4.0 + 2.0), 0.5 * (0.0 + 2.0)]],
+    ),
+    (
+        "softmax_cross_entropy",
+        "softmax_applied_again",
+        "probs * (gradient - sum(gradient * probs)) with gradient = (probs - targets) / batch",
+        {"probs": [[0.2, 0.8], [0.5, 0.5]], "targets": [[0.0, 1.0], [1.0, 0.0]]},
+        [[0.2 * (0.1 + 0.06), 0.8 * (-0.1 + 0.06)], [0.5 * -0.25, 0.5 * 0.25]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("operation", "name", "formula", "inputs", "value"), WORKED, ids=[row[1] for row in WORKED])
+def test_the_shown_formula_is_what_is_computed(
+    operation: str, name: str, formula: str, inputs: dict[str, list[list[float]]], value: list[list[float]]
+) -> None:
+    mistake = MISTAKES[operation, name]
+    assert mistake.formula == formula
+    assert mistake.arguments == tuple(inputs)
+    computed = mistake.function(**{array: np.array(rows) for array, rows in inputs.items()})
+    np.testing.assert_allclose(computed, value, rtol=1e-14)
+
+
+# A forward returns a loss, not a gradient.
 GRADIENTS = [
     spec
     for spec in registered().values()
@@ -67,17 +104,17 @@ def test_a_known_mistake_times_a_factor_of_the_shape_is_named_with_the_factor() 
     assert report.diagnosis.title == "diagonal only, times 1 / batch"
 
 
-def test_an_unknown_mistake_is_told_by_what_it_breaks() -> None:
+def test_an_unknown_mistake_is_described_by_what_it_breaks() -> None:
     report = softmax_bench.verify(lambda probs, grad_output: probs**2 * np.tanh(grad_output))
     assert report.status == 1
     assert report.diagnosis is None
     assert any("element [0, 0] is" in problem for problem in report.problems)
-    told = "\n".join(report.broken)
-    assert "each row of grad_logits sums to 0" in told
-    assert "does not double when grad_output does" in told
+    broken = "\n".join(report.broken)
+    assert "each row of grad_logits sums to 0" in broken
+    assert "does not double when grad_output does" in broken
 
 
-def test_rows_that_influence_each_other_are_told() -> None:
+def test_rows_that_influence_each_other_are_reported() -> None:
     report = softmax_bench.verify(
         lambda probs, grad_output: probs * grad_output * np.roll(probs, 1, axis=0) ** 2,
         signature=("probs", "grad_output"),
@@ -92,7 +129,7 @@ def test_the_worked_row_shows_expected_and_given_numbers() -> None:
     assert report.worked[-1].split() == ["yours", "0.2,", "0.6,", "-0.5"]
 
 
-def test_right_only_for_some_shapes_is_said() -> None:
+def test_shapes_for_which_alone_it_is_right_are_reported() -> None:
     def eye_of_batch(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
         jacobian = probs[:, :, None] * (np.eye(len(probs)) - probs[:, None, :])
         grad_logits: FloatArray = np.einsum("bjk,bk->bj", jacobian, grad_output)
@@ -130,7 +167,7 @@ def test_an_upcast_is_reported_and_not_wrong() -> None:
 @pytest.mark.parametrize(
     "name", ["diagonal_only", "wrong_sign", "divided_by_batch", "scaled", "fused_gradient_averaged"]
 )
-def test_a_mistake_is_recognised_whatever_the_order_of_arguments_without_names(name: str) -> None:
+def test_a_mistake_is_recognised_in_either_order_of_arguments_without_names(name: str) -> None:
     function = MISTAKES["softmax", name].function
     for order in ((0, 1), (1, 0)):
         report = softmax_bench.verify(lambda a, b, order=order: function(*((a, b)[place] for place in order)))
