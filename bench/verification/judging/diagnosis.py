@@ -1,25 +1,35 @@
-"""The name of the mistake in a wrong gradient: what each known mistake would give, compared with what was given."""
+"""The name of the mistake in a wrong gradient: the results of a target compared with those of each known mistake."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...implementations import FloatArray
-from ...mistakes import MISTAKES, Mistake
+from ...mistakes import MISTAKES, Mistake, mistakes_of
 from .trials import OPERATIONS, Trial
 
-# Two ways to compute one formula differ by some hundreds of ulp at the most; two formulas by much more.
+# Two ways to compute one formula differ by at most some hundreds of ulp; two formulas differ by much more.
 SAME = {"float32": 1e-4, "float64": 1e-11}
 SINGLE_PRECISION = 1e-5  # the largest error, relative to the largest element, that float32 explains
-ROUND = 1e-6  # factors this near to a pattern are the pattern
+ROUND = 1e-6  # a factor that is this near to a pattern, relatively, is taken for the pattern
 
-Given = Sequence[tuple[Trial, FloatArray | None]]  # what a target gave in each trial, None where it failed
+# The factors that are known by name; any other has to be the same for every shape.
+FACTORS: dict[str, Callable[[Trial], float]] = {
+    "1 / batch": lambda trial: 1 / trial.batch,
+    "batch": lambda trial: trial.batch,
+    "1 / features": lambda trial: 1 / trial.features,
+    "features": lambda trial: trial.features,
+    "1 / (batch * features)": lambda trial: 1 / (trial.batch * trial.features),
+}
+
+Results = Sequence[tuple[Trial, FloatArray | None]]  # what a target returned in each trial, None where it failed
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A named mistake: its name, one sentence, the formula it computes and the one it should, a factor if there is."""
+    """A named mistake: a sentence, the formula that it computes and the right one, and the factor on it if any."""
 
     name: str
     explanation: str
@@ -34,29 +44,26 @@ class Diagnosis:
         return f"{words}, times {self.factor}" if self.factor and self.name != "scaled" else words
 
 
-def diagnose(operation: str, given: Given, should: str | None = None) -> Diagnosis | None:
-    """The known mistake that computes what was given, None where none does.
+def diagnose(operation: str, results: Results, should: str) -> Diagnosis | None:
+    """The known mistake that gives these results, None if there is none; ``should`` is the right formula.
 
-    A mistake matches if it gives the same values wherever both give any, in one trial at least not the right ones; or
-    if it is right and fails in the very same trials. The one that agrees in the most trials is named.
+    If several give them, it is the one that agrees in the most trials.
     """
-    mistakes = [mistake for (of, _), mistake in MISTAKES.items() if of == operation]
-    best: tuple[int, Mistake] | None = None
+    mistakes = mistakes_of(operation)
+    agreed, best = max(
+        ((_agreement(mistake, results), mistake) for mistake in mistakes if mistake.seen_by == "value"),
+        key=lambda pair: pair[0],
+    )
+    if agreed:
+        return _named(best, should)
     for mistake in mistakes:
-        agreed = _agreement(mistake, given) if mistake.seen_by == "value" else 0
-        if agreed > (best[0] if best else 0):
-            best = (agreed, mistake)
-    formula = should or OPERATIONS[operation]
-    if best is not None:
-        return _named(best[1], formula)
-    for mistake in mistakes:
-        if mistake.seen_by == "precision" and _single_precision(given):
-            return _named(mistake, formula)
-    return _with_factor(mistakes, given, formula)
+        if mistake.seen_by == "precision" and _is_single_precision(results):
+            return _named(mistake, should)
+    return _with_factor(mistakes, results, should)
 
 
 def known(operation: str, name: str) -> Diagnosis:
-    """A known mistake that was seen in another way than by its values."""
+    """The diagnosis of a known mistake that was not found by its values."""
     return _named(MISTAKES[operation, name], OPERATIONS[operation])
 
 
@@ -64,27 +71,32 @@ def _named(mistake: Mistake, should: str, factor: str = "") -> Diagnosis:
     return Diagnosis(mistake.name, mistake.explanation, mistake.formula, should, factor)
 
 
-def _agreement(mistake: Mistake, given: Given) -> int:
-    """In how many trials the mistake and what was given agree; 0 where the mistake is another one."""
-    agreed = telling = failed_together = 0
-    failed_alone = False
-    for trial, got in given:
-        would = value_of(mistake, trial)
-        if got is None or would is None:
-            failed_together += got is would
-            failed_alone |= got is not would
-        elif same(got, would, trial):
-            agreed += 1
-            telling += not same(would, trial.expected, trial)
+def _agreement(mistake: Mistake, results: Results) -> int:
+    """The number of trials in which the target and the mistake agree; 0 if the target does not make this mistake.
+
+    In every trial where neither fails and that is not optional, their values must be the same. At least one of these
+    values must be wrong. If all are right, the two must fail in exactly the same trials, in at least one.
+    """
+    same = wrong = both_failed = 0
+    one_failed = False
+    for trial, result in results:
+        value = _value_of(mistake, trial)
+        if result is None and value is None:
+            both_failed += 1
+        elif result is None or value is None:
+            one_failed = True
+        elif _is_same(result, value, trial):
+            same += 1
+            wrong += not _is_same(value, trial.expected, trial)
         elif not trial.optional:
             return 0
-    if telling or (agreed and failed_together and not failed_alone):
-        return agreed + failed_together
+    if wrong or (same and both_failed and not one_failed):
+        return same + both_failed
     return 0
 
 
-def value_of(mistake: Mistake, trial: Trial) -> FloatArray | None:
-    """What a mistake computes in a trial, None where it fails."""
+def _value_of(mistake: Mistake, trial: Trial) -> FloatArray | None:
+    """What a mistake computes in a trial, None if it fails."""
     inputs = {name: trial.inputs[name].copy() for name in mistake.arguments}
     try:
         with np.errstate(all="ignore"):
@@ -93,87 +105,85 @@ def value_of(mistake: Mistake, trial: Trial) -> FloatArray | None:
         return None
 
 
-def same(got: FloatArray, would: FloatArray, trial: Trial) -> bool:
-    """Whether two results are the same but for rounding, axes of length 1 and where exactly a row turns NaN."""
-    if got.shape != would.shape:
-        # A result summed over the batch may have kept its axis; one with an axis too many is another mistake.
-        if got.size != would.size or got.squeeze().shape != would.squeeze().shape or max(got.ndim, would.ndim) > 2:
+def _is_same(result: FloatArray, value: FloatArray, trial: Trial) -> bool:
+    """Whether two results are the same up to rounding, axes of length 1, and which elements of a row are not finite."""
+    if result.shape != value.shape:
+        # A sum over the batch may keep its axis. A result with an axis too many is a mistake of its own.
+        same_axes = result.squeeze().shape == value.squeeze().shape
+        if result.size != value.size or not same_axes or max(result.ndim, value.ndim) > 2:
             return False
-        got = got.reshape(would.shape)
-    got, would = np.atleast_1d(got.astype(np.float64)), np.atleast_1d(would.astype(np.float64))
-    lost = ~np.isfinite(got).all(axis=-1)
-    if not np.array_equal(lost, ~np.isfinite(would).all(axis=-1)):
+        result = result.reshape(value.shape)
+    result, value = np.atleast_1d(result.astype(np.float64)), np.atleast_1d(value.astype(np.float64))
+    finite = np.isfinite(result).all(axis=-1)  # [B], a row each
+    if not np.array_equal(finite, np.isfinite(value).all(axis=-1)):
         return False
-    got, would = got[~lost], would[~lost]
-    scale = max(float(np.abs(would).max(initial=0.0)), _terms(trial))
-    return bool(np.abs(got - would).max(initial=0.0) <= SAME[trial.dtype] * scale)
+    result, value = result[finite], value[finite]
+    scale = max(float(np.abs(value).max(initial=0.0)), _largest_term(trial))
+    return bool(np.abs(result - value).max(initial=0.0) <= SAME[trial.dtype] * scale)
 
 
-def _terms(trial: Trial) -> float:
-    """The largest term of the right gradient: what its rounding errors are relative to, as the terms may cancel."""
+def _largest_term(trial: Trial) -> float:
+    """The largest term of the right gradient. Rounding errors are relative to it, because terms may cancel."""
     return float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)
 
 
-def _single_precision(given: Given) -> bool:
-    """Whether every result is right to float32's digits, and wrong in float64 alone."""
+def _is_single_precision(results: Results) -> bool:
+    """Whether every result is right to float32's digits, and too inexact for float64."""
     errors = []
-    for trial, got in given:
-        if got is None or got.shape != trial.expected.shape:
+    for trial, result in results:
+        if result is None or result.shape != trial.expected.shape:
             if trial.optional:
                 continue
             return False
-        scale = _terms(trial)
-        error = float(np.abs(got - trial.expected).max(initial=0.0))
-        if not error <= SINGLE_PRECISION * scale:
+        scale = _largest_term(trial)
+        error = float(np.abs(result - trial.expected).max(initial=0.0))
+        if not error <= SINGLE_PRECISION * scale:  # also if it is NaN
             return False
         if scale and trial.dtype == "float64":
             errors.append(error / scale)
     return bool(errors) and max(errors) > SAME["float64"]
 
 
-def _with_factor(mistakes: list[Mistake], given: Given, formula: str) -> Diagnosis | None:
-    """The right gradient or a known mistake times a factor that depends on the shape alone."""
-    told = [(trial, got) for trial, got in given if got is not None and trial.telling]
+def _with_factor(mistakes: list[Mistake], results: Results, should: str) -> Diagnosis | None:
+    """The right gradient, or a known mistake, times a factor that is constant or depends on the shape alone."""
+    values = [(trial, result) for trial, result in results if result is not None and trial.telling]
     scaled = next(mistake for mistake in mistakes if mistake.seen_by == "factor")
-    for base in (scaled, *(mistake for mistake in mistakes if mistake.seen_by == "value")):
+    for mistake in (scaled, *(mistake for mistake in mistakes if mistake.seen_by == "value")):
         factors: list[tuple[Trial, float]] = []
-        for trial, got in told:
-            would = trial.expected if base is scaled else value_of(base, trial)
-            factor = _factor(got, would, trial)
+        for trial, result in values:
+            value = trial.expected if mistake is scaled else _value_of(mistake, trial)
+            factor = _factor(result, value, trial)
             if factor is None:
                 break
             factors.append((trial, factor))
         else:
             words = _factor_in_words(factors)
             if words:
-                return _named(base, formula, words)
+                return _named(mistake, should, words)
     return None
 
 
-def _factor(got: FloatArray, would: FloatArray | None, trial: Trial) -> float | None:
-    """The number that ``would`` must be multiplied by to give ``got``, None where there is none."""
-    if would is None or got.shape != would.shape or not np.isfinite(got).all() or not np.isfinite(would).all():
+def _factor(result: FloatArray, value: FloatArray | None, trial: Trial) -> float | None:
+    """The number by which ``value`` is multiplied in ``result``, None if there is none."""
+    if value is None or result.shape != value.shape or not (np.isfinite(result).all() and np.isfinite(value).all()):
         return None
-    left, right = got.astype(np.float64), would.astype(np.float64)
-    power = float((right * right).sum())
-    factor = float((left * right).sum()) / power if power else 0.0
-    return factor if factor and same(left, factor * right, trial) else None
+    result, value = result.astype(np.float64), value.astype(np.float64)
+    power = float((value * value).sum())
+    factor = float((result * value).sum()) / power if power else 0.0  # least squares
+    return factor if factor and _is_same(result, factor * value, trial) else None
 
 
 def _factor_in_words(factors: list[tuple[Trial, float]]) -> str:
+    """The factor as a formula of the shape or a number; empty if it is neither, or if a single shape leaves it open."""
     if len({(trial.batch, trial.features) for trial, _ in factors}) < 2:
         return ""
-    for words, pattern in _factor_patterns(factors[0][1]):
-        if all(abs(factor / pattern(trial) - 1.0) < ROUND for trial, factor in factors if trial.dtype == "float64"):
-            return words
+    first = factors[0][1]
+    constant: dict[str, Callable[[Trial], float]] = {f"{abs(first):.6g}": lambda _: abs(first)}
+    for words, size in (FACTORS | constant).items():
+        if all(
+            abs(factor / math.copysign(size(trial), first) - 1.0) < ROUND
+            for trial, factor in factors
+            if trial.dtype == "float64"
+        ):
+            return f"-{words}" if first < 0 else words
     return ""
-
-
-def _factor_patterns(first: float) -> Iterator[tuple[str, Callable[[Trial], float]]]:
-    for sign, mark in ((1.0, ""), (-1.0, "-")):
-        yield f"{mark}1 / batch", lambda trial, sign=sign: sign / trial.batch  # type: ignore[misc]
-        yield f"{mark}batch", lambda trial, sign=sign: sign * trial.batch  # type: ignore[misc]
-        yield f"{mark}1 / features", lambda trial, sign=sign: sign / trial.features  # type: ignore[misc]
-        yield f"{mark}features", lambda trial, sign=sign: sign * trial.features  # type: ignore[misc]
-        yield f"{mark}1 / (batch * features)", lambda trial, sign=sign: sign / (trial.batch * trial.features)  # type: ignore[misc]
-    yield f"{first:.6g}", lambda _: first
