@@ -81,6 +81,7 @@ def _function_of(formula: str) -> Backward:
     if part:
         name, _, value = part.partition(" = ")
         result = f"(lambda {name}: {result})({value})"
+    # For example: lambda probs, targets: (lambda batch, features: (probs - targets) / batch)(*probs.shape)
     source = f"lambda {', '.join(arrays)}: (lambda batch, features: {result})(*{arrays[0]}.shape)"
     function: Backward = eval(source, _VOCABULARY)  # noqa: S307 - the text is a constant of this module, not input
     return function
