@@ -41,7 +41,7 @@ def test_one_node_stays_finite_where_two_fail(few: list[Accuracy]) -> None:
             assert not row.reason
             assert row.grad_error_ulp < (2000 if row.dtype == "float16" else 16)
     names = {row.implementation for row in few}
-    assert {"fused", "fused_integer_targets", "log_softmax", UNSHIFTED} <= names
+    assert {"one_node", "one_node_integer_targets", "log_softmax", UNSHIFTED} <= names
     assert (PYTORCH in names) == bool(importlib.util.find_spec("torch"))
 
 
@@ -51,7 +51,7 @@ def test_rows_come_back_as_they_were_stored_and_are_told_and_drawn(few: list[Acc
     assert len(rows) == len(few)
     assert rows["grad_error_ulp"].isna().sum() == sum(math.isnan(row.grad_error_ulp) for row in few)
     first, *others = sentences(rows)
-    assert first.startswith("Finite at every scale, dtype and shape: fused, fused_integer_targets, log_softmax")
+    assert first.startswith("Finite at every scale, dtype and shape: one_node, one_node_integer_targets, log_softmax")
     assert any("Not finite in float64: " in sentence and UNSHIFTED in sentence for sentence in others)
     assert to_table(rows).row_count == len(rows[["dtype", "implementation"]].drop_duplicates())
 

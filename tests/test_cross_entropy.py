@@ -9,17 +9,31 @@ from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
 from softmax_bench.operations import operations
 from softmax_bench.operations.cases import Case
 from softmax_bench.operations.cross_entropy import LossInputs, with_labels
-from softmax_bench.storage.results import load_rows, to_frame
+from softmax_bench.storage.results import load_rows, load_run, to_frame
 
 from tests.conftest import FAST, SIZES, SoftmaxBench
 
-NAMES = ("fused", "fused_integer_targets", "two_nodes_vectorized", "two_nodes_jacobian", "log_softmax")
-ONE_HOT = [name for name in NAMES if name != "fused_integer_targets"]
+NAMES = ("one_node", "one_node_integer_targets", "two_nodes_vectorized", "two_nodes_jacobian", "log_softmax")
+ONE_HOT = [name for name in NAMES if name != "one_node_integer_targets"]
 
 
 def inputs_of(batch: int = 4, features: int = 6, logits: str = "normal") -> LossInputs:
-    inputs: LossInputs = operations()[BOTH].make_inputs(Case(BOTH, "fused", batch, features, "float64", logits), 3)
+    inputs: LossInputs = operations()[BOTH].make_inputs(Case(BOTH, "one_node", batch, features, "float64", logits), 3)
     return inputs
+
+
+def test_a_stored_run_shows_a_renamed_implementation_under_its_name_of_today(
+    reference_run: Path, tmp_path: Path
+) -> None:
+    for file in ("cases.csv", "run.json"):
+        text = (reference_run / file).read_text(encoding="utf-8")
+        (tmp_path / file).write_text(text.replace("one_node", "fused"), encoding="utf-8")
+    of_rows = {(row.operation, row.implementation) for row in load_rows(tmp_path)}
+    of_run = {(spec["operation"], spec["name"]) for spec in load_run(tmp_path).implementations}
+    for found in (of_rows, of_run):
+        for operation in (BOTH, FORWARD, BACKWARD):
+            assert {name for its_operation, name in found if its_operation == operation} == set(NAMES)
+        assert ("softmax", "fused") in found  # the compiled kernel keeps its name
 
 
 def verdict_of(operation: str, result: object, inputs: LossInputs) -> Any:
@@ -31,17 +45,17 @@ def test_all_five_come_as_forward_as_backward_and_as_both() -> None:
         assert tuple(name for its_operation, name in registered() if its_operation == operation) == NAMES
 
 
-def test_fused_and_two_nodes_agree_at_moderate_logits() -> None:
+def test_one_node_and_two_nodes_agree_at_moderate_logits() -> None:
     inputs = inputs_of(32, 10)
     results = {name: registered()[BOTH, name].bind(inputs)() for name in NAMES}
     for loss, grad_logits in results.values():
-        assert loss == pytest.approx(results["fused"][0], rel=1e-14)
-        np.testing.assert_allclose(grad_logits, results["fused"][1], rtol=1e-12, atol=1e-16)
+        assert loss == pytest.approx(results["one_node"][0], rel=1e-14)
+        np.testing.assert_allclose(grad_logits, results["one_node"][1], rtol=1e-12, atol=1e-16)
 
 
 def test_the_gradient_is_the_homeworks_formula() -> None:
     inputs = inputs_of()
-    _, grad_logits = registered()[BOTH, "fused"].bind(inputs)()
+    _, grad_logits = registered()[BOTH, "one_node"].bind(inputs)()
     np.testing.assert_allclose(grad_logits, (inputs.probs - inputs.targets) / 4, rtol=1e-14)
 
 
@@ -55,7 +69,7 @@ def test_targets_may_be_any_rows_that_sum_to_1() -> None:
         np.testing.assert_allclose(grad_logits, (inputs.probs - smoothed.targets) / 4, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["fused", "fused_integer_targets", "log_softmax"])
+@pytest.mark.parametrize("name", ["one_node", "one_node_integer_targets", "log_softmax"])
 def test_one_node_is_exact_where_the_labels_probability_is_zero_and_two_nodes_are_not(name: str) -> None:
     logits = np.array([[0.0, -2000.0, 3.0], [1.0, 2.0, 3.0]])
     probs = np.array([[0.04742587317756678, 0.0, 0.9525741268224334], [0.09003057, 0.24472847, 0.66524096]])
@@ -126,7 +140,7 @@ def test_bad_input_is_told_in_one_line(operation: str, takes: str, inputs: LossI
 )
 def test_a_wrong_result_is_told(operation: str, change: Any, said: str) -> None:
     inputs = inputs_of()
-    verdict = verdict_of(operation, change(*registered()[BOTH, "fused"].bind(inputs)()), inputs)
+    verdict = verdict_of(operation, change(*registered()[BOTH, "one_node"].bind(inputs)()), inputs)
     assert not verdict.right
     assert said in verdict.reason
 
@@ -152,5 +166,5 @@ def test_the_sweep_measures_the_loss_and_leaves_out_divisions_by_zero(
         divides = row.implementation.startswith("two_nodes") and row.logits == "masked"
         assert row.status == ("skipped" if divides else "measured"), row.reason
         assert row.reason.startswith("divides by probabilities, and ") == divides
-    frame = to_frame(rows).query("implementation == 'fused' and operation == @BACKWARD and logits == 'normal'")
+    frame = to_frame(rows).query("implementation == 'one_node' and operation == @BACKWARD and logits == 'normal'")
     assert frame["memory_ratio"].max() > 2  # at 4 × 16 the result comes from NumPy's cache: no peak, no ratio

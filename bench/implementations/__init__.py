@@ -233,3 +233,8 @@ def registered() -> Mapping[tuple[str, str], Implementation]:
         if not module.name.startswith("_"):  # those are helpers, imported by the modules that need them
             importlib.import_module(f"{__name__}.{module.name}")
     return _registry
+
+
+def former_names() -> Mapping[tuple[str, str], str]:
+    """Today's name of every implementation that was renamed, by its operation and former name."""
+    return {(spec.operation, spec.formerly): spec.name for spec in registered().values() if spec.formerly}

@@ -170,8 +170,9 @@ def log_softmax_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.flo
     workspace="B*N*s",
     traffic="5*B*N*s",
     source="the question's homework, SoftmaxLoss",
+    formerly="fused",
 )
-def fused(probs: FloatArray, targets: FloatArray) -> FloatArray:
+def one_node(probs: FloatArray, targets: FloatArray) -> FloatArray:
     """One node: probs minus targets over batch."""
     grad_logits: FloatArray = probs - targets  # [B, N]
     grad_logits /= len(probs)
@@ -183,8 +184,9 @@ def fused(probs: FloatArray, targets: FloatArray) -> FloatArray:
     workspace="B*N*s + 12*B + 3100",
     traffic="3*B*N*s",
     source="the homework's formula without its array of targets",
+    formerly="fused_integer_targets",
 )
-def fused_integer_targets(probs: FloatArray, labels: Labels) -> FloatArray:
+def one_node_integer_targets(probs: FloatArray, labels: Labels) -> FloatArray:
     """One node with integer targets: probs over batch, 1 / batch subtracted at each row's label."""
     batch = len(probs)
     grad_logits: FloatArray = probs / batch  # [B, N]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from ..implementations import former_names
 from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
 from ..operations.cases import Case
@@ -129,16 +130,22 @@ def find_run(name: str, results: Path) -> Path:
 
 
 def load_run(folder: Path) -> Run:
-    """The contents of run.json.
+    """The contents of run.json, a renamed implementation under today's name.
 
     Raises:
         UserError: the file is missing or is not one.
     """
-    return load_description(folder, Run, "make bench stores a new run", renamed={"sessions": "sittings"})
+    run = load_description(folder, Run, "make bench stores a new run", renamed={"sessions": "sittings"})
+    today = former_names()
+    renamed = []
+    for spec in run.implementations:
+        name = today.get((spec.get("operation", ""), spec.get("name", "")))
+        renamed.append({**spec, "name": name} if name else spec)
+    return dataclasses.replace(run, implementations=renamed)
 
 
 def load_rows(folder: Path) -> list[Row]:
-    """The rows of cases.csv in order.
+    """The rows of cases.csv in order, a renamed implementation under today's name.
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
@@ -146,7 +153,10 @@ def load_rows(folder: Path) -> list[Row]:
     rows: list[Row] = []
     seen: dict[Case, str] = {}
     hint = f"resume the run to repair it: RESUME={folder.name}"
-    for where, row in load_table(folder / "cases.csv", Row, hint):
+    today = former_names()
+    for where, stored in load_table(folder / "cases.csv", Row, hint):
+        name = today.get((stored.operation, stored.implementation), stored.implementation)
+        row = dataclasses.replace(stored, implementation=name)
         if row.status == "skipped" and row.reason.startswith(FORMERLY_NOT_INSTALLED):
             continue
         if row.status not in STATUSES:

@@ -20,7 +20,7 @@ from ..mistakes import MISTAKES, Mistake
 from .graph import CrossEntropy, Node, SoftMax, SoftmaxCrossEntropy
 
 RIGHT, MISTAKEN = "right", "mistaken"
-FUSED = "fused"
+FUSED = "one_node"
 # The question's own last attempt: its loss node has the gradient of softmax and cross-entropy together, and its softmax
 # node multiplies that by the Jacobian's diagonal. Two mistakes at once, neither of which is known by the other's name.
 QUESTIONS_PAIR = ("fused_gradient_at_loss_node", "diagonal_only")
