@@ -1,11 +1,11 @@
 """The gradients that the networks are trained with: every right backward of the suite, and every known mistake.
 
-What a mistake may ask for is given to it by name: ``logits``, ``probs``, ``grad_output`` and ``targets``.
+A node offers its arrays by name, and each backward gets those that it takes: ``probs``, ``grad_output``, ``targets``...
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -16,24 +16,23 @@ import numpy.typing as npt
 from ..implementations import NUMPY, FloatArray, Implementation, registered
 from ..implementations.cross_entropy import BACKWARD, BOTH
 from ..implementations.softmax import vectorized
-from ..mistakes import MISTAKES, Mistake
+from ..mistakes import MISTAKES, Backward, Mistake, mistakes_of
 from .graph import CrossEntropy, Node, SoftMax, SoftmaxCrossEntropy
 
 RIGHT, MISTAKEN = "right", "mistaken"
-FUSED = "one_node"
-# The question's own last attempt: its loss node has the gradient of softmax and cross-entropy together, and its softmax
-# node multiplies that by the Jacobian's diagonal. Two mistakes at once, neither of which is known by the other's name.
+ONE_NODE = "one_node"
+# The question's own last attempt makes two mistakes at once: its loss node returns the gradient of softmax and
+# cross-entropy together, and its softmax node multiplies that by the Jacobian's diagonal.
 QUESTIONS_PAIR = ("fused_gradient_at_loss_node", "diagonal_only")
-
-Backward = Callable[..., FloatArray]
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """What a network gets as its backward.
+    """The backward of a network's softmax and of its loss, right or mistaken.
 
-    ``softmax`` is the backward of a softmax node of its own, ``loss`` that of the loss's node, None for the graph's
-    own. Without ``softmax``, softmax and loss are one node, and ``loss`` is the backward of both.
+    ``softmax`` is the backward of softmax as a node of its own. ``loss`` is then the backward of the loss's node; with
+    None that node keeps its right one. If ``softmax`` is None, softmax and loss are one node, and ``loss`` is its
+    backward.
     """
 
     kind: str
@@ -44,7 +43,7 @@ class Gradient:
 
 
 class Clock:
-    """A context manager that adds up the seconds spent within it."""
+    """A context manager that adds up the seconds spent inside it."""
 
     def __init__(self) -> None:
         self.spent_s = 0.0
@@ -61,7 +60,7 @@ class Clock:
 
 
 class Loss(CrossEntropy):
-    """The loss's own node, its gradient given."""
+    """Cross-entropy as a node of its own, with a given backward."""
 
     def __init__(self, probs: Node, targets: npt.ArrayLike, backward: Backward) -> None:
         super().__init__(probs, targets)
@@ -74,7 +73,7 @@ class Loss(CrossEntropy):
 
 
 class SoftmaxAndLoss(SoftmaxCrossEntropy):
-    """Softmax and loss in one node, its gradient given and timed."""
+    """Softmax and cross-entropy in one node, with a given backward, which is timed."""
 
     def __init__(self, logits: Node, targets: npt.ArrayLike, backward: Backward, clock: Clock) -> None:
         super().__init__(logits, targets)
@@ -98,8 +97,9 @@ class SoftmaxAndLoss(SoftmaxCrossEntropy):
 
 
 def softmax_node(logits: Node, gradient: Gradient, clock: Clock) -> Node:
-    """Softmax as a node of its own with the gradient's backward, timed by the clock."""
-    backward = gradient.softmax or _answering(vectorized, ("probs", "grad_output"))
+    """Softmax as a node of its own, its backward taken from the gradient and timed by the clock."""
+    backward = gradient.softmax
+    assert backward is not None  # noqa: S101 - a softmax node is made only for a gradient of softmax
 
     def vjp(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
         with clock:
@@ -109,11 +109,11 @@ def softmax_node(logits: Node, gradient: Gradient, clock: Clock) -> Node:
 
 
 def loss_node(logits: Node, targets: npt.ArrayLike, gradient: Gradient, clock: Clock) -> Node:
-    """Softmax and cross-entropy, as one node or as two, with the gradient's backward."""
+    """Softmax and cross-entropy as one node or as two, their backward taken from the gradient."""
     if gradient.softmax is not None:
         probs = softmax_node(logits, gradient, clock)
         return CrossEntropy(probs, targets) if gradient.loss is None else Loss(probs, targets, gradient.loss)
-    assert gradient.loss is not None  # noqa: S101 - a gradient is of the one or of the other, or of both
+    assert gradient.loss is not None  # noqa: S101 - every gradient has at least one of the two
     return SoftmaxAndLoss(logits, targets, gradient.loss, clock)
 
 
@@ -122,23 +122,23 @@ def gradients_of_softmax() -> Iterator[Gradient]:
     for spec in registered().values():
         if spec.operation == "softmax" and spec.library == NUMPY and not spec.runs_threads:
             yield Gradient(RIGHT, "softmax", spec.name, softmax=_right(spec))
-    for mistake in _mistakes("softmax"):
+    for mistake in mistakes_of("softmax"):
         yield Gradient(MISTAKEN, "softmax", mistake.name, softmax=_mistaken(mistake))
 
 
 def gradients_of_last_layer() -> Iterator[Gradient]:
     """Every backward of softmax followed by cross-entropy, the right ones first.
 
-    Softmax and loss are one node or two. The question's SoftmaxLoss is the one node, ``fused``: it is right.
+    Softmax and loss are one node or two. The question's SoftmaxLoss is the one node: it is right.
     """
     for (operation, name), spec in registered().items():
-        if operation == BACKWARD and not spec.divides_by_probs:  # those that divide are the two nodes
+        if operation == BACKWARD and not spec.divides_by_probs:  # those that divide are two nodes
             yield Gradient(RIGHT, BOTH, name, loss=_right(spec))
     yield from gradients_of_softmax()
-    for mistake in _mistakes("softmax_cross_entropy"):
+    for mistake in mistakes_of("softmax_cross_entropy"):
         yield Gradient(MISTAKEN, mistake.operation, mistake.name, loss=_mistaken(mistake))
-    right_softmax = _answering(vectorized, ("probs", "grad_output"))
-    for mistake in _mistakes("cross_entropy"):
+    right_softmax = _taking(("probs", "grad_output"), vectorized)
+    for mistake in mistakes_of("cross_entropy"):
         yield Gradient(MISTAKEN, mistake.operation, mistake.name, softmax=right_softmax, loss=_mistaken(mistake))
     at_loss, at_softmax = MISTAKES["cross_entropy", QUESTIONS_PAIR[0]], MISTAKES["softmax", QUESTIONS_PAIR[1]]
     yield Gradient(
@@ -150,30 +150,26 @@ def gradients_of_last_layer() -> Iterator[Gradient]:
     )
 
 
-def _mistakes(operation: str) -> Iterator[Mistake]:
-    return (mistake for mistake in MISTAKES.values() if mistake.operation == operation)
-
-
 def _mistaken(mistake: Mistake) -> Backward:
-    return _answering(mistake.function, mistake.arguments)
+    return _taking(mistake.arguments, mistake.function)
 
 
 def _right(spec: Implementation) -> Backward:
     if not spec.writes_out:
-        return _answering(spec.function, spec.arguments)
-    array_of = functools.cache(np.empty)  # one array a shape for the whole training: what `out` is for
+        return _taking(spec.arguments, spec.function)
+    array_of = functools.cache(np.empty)  # one array per shape for the whole training
 
     def backward(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
         grad_logits: FloatArray = spec.function(probs, grad_output, out=array_of(probs.shape))
         return grad_logits
 
-    return _answering(backward, spec.arguments)
+    return _taking(spec.arguments, backward)
 
 
-def _answering(function: Backward, arguments: tuple[str, ...]) -> Backward:
-    """The function as one that is offered all there is and takes what it asks for."""
+def _taking(names: tuple[str, ...], function: Backward) -> Backward:
+    """A backward that may be given any arrays by name and calls the function with those of the given names."""
 
-    def backward(**offered: Any) -> FloatArray:
-        return function(**{name: offered[name] for name in arguments})
+    def backward(**arrays: Any) -> FloatArray:
+        return function(**{name: arrays[name] for name in names})
 
     return backward

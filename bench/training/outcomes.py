@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..units import factor
-from .gradients import FUSED, QUESTIONS_PAIR, RIGHT
+from .gradients import ONE_NODE, QUESTIONS_PAIR, RIGHT
 from .study import DIVERGED, RAISED, Epoch
 
 AS_WELL, WORSE, NOT, DIVERGES, RAISES = "learns as well", "learns worse", "does not learn", "diverges", "raises"
@@ -143,7 +143,7 @@ def _of_the_question(wrong: list[Result]) -> Iterator[str]:
     for one in wrong:
         if one.last.gradient == "+".join(QUESTIONS_PAIR):
             yield (
-                f"The question's SoftmaxLoss is the one node, {FUSED}, and right. Its last pair of nodes, (probs - "
+                f"The question's SoftmaxLoss is the one node, {ONE_NODE}, and right. Its last pair of nodes, (probs - "
                 f"targets) / batch at the loss and probs * (1 - probs) at softmax, {one.outcome}: "
                 f"{one.last.test_accuracy:.1%} of the test images, training loss {one.last.loss:.3g}."
             )
