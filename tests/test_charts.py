@@ -4,15 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from softmax_bench.charts.by_shape import CHARTS, LABEL_GAP, OVERVIEWS, draw_run, slices_of, spread_apart
+from softmax_bench.charts.by_shape import Slice, memory_ratio_heatmap, slices_of
+from softmax_bench.charts.drawing import BY_SHAPE, OVERVIEWS, draw_run
 from softmax_bench.charts.overviews import Overview, bars, overviews_of, roofline, subnormals
-from softmax_bench.charts.style import write_figure
+from softmax_bench.charts.style import LABEL_GAP, charts_sentence, spread_apart, write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.instruments.bandwidth import CeilingPoint
-from softmax_bench.storage.results import Row, Run, load_rows, load_run, open_rows, to_frame, write_run
+from softmax_bench.storage.results import Row, Run, RunOptions, load_rows, load_run, open_rows, to_frame, write_run
 
 NAMES = ("explicit_jacobian", "vectorized")
 RUN = Run(
@@ -20,7 +22,7 @@ RUN = Run(
     started="2026-01-01T00:00:00+00:00",
     seed=42,
     selection={},
-    options={},
+    options=RunOptions(max_call_s=2.0, max_bytes=None, benchmark={}, stream_bytes_per_s=1e10),
     machine={"cpu": "a processor", "cores": 2, "memory_bytes": 25 * 10**9, "system": "Linux x86_64"},
     versions={"python": "3.11", "numpy": "2.4"},
     code={},
@@ -96,6 +98,10 @@ def with_libraries(tmp_path: Path) -> Path:
     return store(tmp_path / "results" / "r1", rows, RUN_OF_LIBRARIES)
 
 
+def slices_in(folder: Path) -> list[Slice]:
+    return slices_of(to_frame(load_rows(folder)), load_run(folder))
+
+
 def texts_of(figure: Figure, tmp_path: Path) -> str:
     with mpl.rc_context({"svg.fonttype": "none"}):
         return write_figure(figure, tmp_path / "drawn.svg").read_text(encoding="utf-8")
@@ -103,13 +109,13 @@ def texts_of(figure: Figure, tmp_path: Path) -> str:
 
 def overview_of(folder: Path, dtype: str = "float64") -> Overview:
     run = load_run(folder)
-    (found,) = [one for one in overviews_of(to_frame(load_rows(folder), run.ceiling), run) if one.dtype == dtype]
+    (found,) = [data for data in overviews_of(to_frame(load_rows(folder), run.ceiling), run) if data.dtype == dtype]
     return found
 
 
 def test_every_chart_is_drawn_as_png_and_svg_under_its_own_name(stored: Path, tmp_path: Path) -> None:
     drawn = list(draw_run(stored, tmp_path / "plots"))
-    names = [chart.__name__ for chart in (*CHARTS, bars)]  # it has no ceiling and no peaked logits
+    names = [chart.__name__ for chart in (*BY_SHAPE, bars)]  # the run has no ceiling and no peaked logits
     assert {path.name for path in drawn} == {f"{name}.{end}" for name in names for end in ("png", "svg")}
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {path.name for path in drawn}
     for path in drawn:
@@ -119,25 +125,28 @@ def test_every_chart_is_drawn_as_png_and_svg_under_its_own_name(stored: Path, tm
                 assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
 
 
-def test_libraries_have_files_of_their_own_beside_those_of_numpy(with_libraries: Path, tmp_path: Path) -> None:
+def test_libraries_have_files_of_their_own(with_libraries: Path, tmp_path: Path) -> None:
     drawn = {path.name for path in draw_run(with_libraries, tmp_path / "plots")}
-    names = {f"{chart.__name__}{suffix}" for chart in CHARTS for suffix in ("", "-libraries")}
+    names = {f"{chart.__name__}{suffix}" for chart in BY_SHAPE for suffix in ("", "-libraries")}
     names |= {overview.__name__ for overview in OVERVIEWS}
     assert drawn == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
 
 
-def test_a_library_that_is_not_installed_adds_no_files(stored: Path, tmp_path: Path) -> None:
+def test_a_library_that_was_not_installed_adds_no_charts(stored: Path) -> None:
     write_run(RUN_OF_LIBRARIES, stored)
-    before = {path.name for path in draw_run(stored, tmp_path / "before")}
+    before = slices_in(stored)
     with open_rows(stored) as table:
         for features in (16, 64):
             row = row_of("fused", 8, features, status="skipped")
             table.append(dataclasses.replace(row, reason="not installed: numba"))
-    assert {path.name for path in draw_run(stored, tmp_path / "after")} == before
+    after = slices_in(stored)
+    assert [(data.key, data.kind) for data in after] == [(data.key, data.kind) for data in before]
+    for old, new in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(new.rows, old.rows)
 
 
-def test_the_form_to_beat_stands_beside_the_libraries(with_libraries: Path) -> None:
-    own, libraries, *others = slices_of(to_frame(load_rows(with_libraries)), load_run(with_libraries))
+def test_charts_of_libraries_show_the_reference_as_well(with_libraries: Path) -> None:
+    own, libraries, *others = slices_in(with_libraries)
     assert own.implementations == list(NAMES)
     assert libraries.implementations == ["vectorized", *LIBRARIES]
     assert "NumPy 2.4, Numba 0.68, PyTorch 2.13 ·" in libraries.caption
@@ -146,23 +155,23 @@ def test_the_form_to_beat_stands_beside_the_libraries(with_libraries: Path) -> N
     assert [both.label(name) for name in both.implementations] == ["vectorized, 1 thread", "torch_kernel"]
 
 
-def test_the_roofline_names_ceiling_caches_and_what_it_leaves_out(with_libraries: Path, tmp_path: Path) -> None:
+def test_the_roofline_names_ceiling_caches_and_what_it_does_not_show(with_libraries: Path, tmp_path: Path) -> None:
     text = texts_of(roofline(overview_of(with_libraries)), tmp_path)
-    for told in ("measured ceiling", ">L1<", ">49.2 kB<", ">L2<", ">1 thread<", ">2 threads<", ">torch_kernel<"):
-        assert told in text
+    for shown in ("measured ceiling", ">L1<", ">49.2 kB<", ">L2<", ">1 thread<", ">2 threads<", ">torch_kernel<"):
+        assert shown in text
     assert ">L3<" not in text  # far beyond all data
-    assert "Left out, as never at 1 % of the ceiling: explicit_jacobian" in text
+    assert "Not shown, as always below 1 % of the ceiling: explicit_jacobian" in text
     assert ">explicit_jacobian<" not in text
 
 
 def test_a_roofline_needs_a_ceiling_and_three_working_sets(with_libraries: Path) -> None:
     data = overview_of(with_libraries)
     for rows in (data.rows.assign(ceiling_share=float("nan")), data.rows[data.rows["features"] == 32]):
-        with pytest.raises(NothingToDrawError, match="3 working sets of normal logits and the ceiling"):
+        with pytest.raises(NothingToDrawError, match="3 working sets with normal logits and the measured ceiling"):
             roofline(dataclasses.replace(data, rows=rows))
 
 
-def test_bars_tell_time_and_factor_and_what_was_not_measured(with_libraries: Path, tmp_path: Path) -> None:
+def test_bars_show_time_and_speedup_and_what_was_not_measured(with_libraries: Path, tmp_path: Path) -> None:
     figure = bars(overview_of(with_libraries))
     article, largest = figure.axes
     assert "32 × 512, uniform" in article.get_title()
@@ -181,7 +190,7 @@ def test_bars_show_one_thread_and_all_side_by_side(with_libraries: Path, tmp_pat
     assert {"1 thread", "2 threads"} <= {text.get_text() for text in figure.legends[0].get_texts()}
 
 
-def test_subnormals_show_the_factor_the_dearest_first(with_libraries: Path) -> None:
+def test_subnormals_show_the_ratio_the_largest_first(with_libraries: Path) -> None:
     (panel,) = subnormals(overview_of(with_libraries, "float32")).axes
     assert panel.get_title() == "32 × 512"
     assert {"131 µs", "1.31 ms  10.0×", "131 µs  1.00×"} <= {text.get_text() for text in panel.texts}
@@ -204,13 +213,13 @@ def test_a_chart_of_the_same_table_is_the_same_file(stored: Path, tmp_path: Path
 
 
 def test_the_caption_names_machine_software_and_run(stored: Path) -> None:
-    first, *_ = slices_of(to_frame(load_rows(stored)), load_run(stored))
+    first, *_ = slices_in(stored)
     for part in ("a processor", "2 cores", "25.0 GB", "NumPy 2.4", "run r1", "normal logits", "1 thread"):
         assert part in first.caption
 
 
 def test_an_implementation_has_one_style_in_every_slice(stored: Path) -> None:
-    first, second = slices_of(to_frame(load_rows(stored)), load_run(stored))
+    first, second = slices_in(stored)
     assert first.key[2] == "normal"
     assert second.key[2] == "uniform"
     for name in NAMES:
@@ -227,26 +236,41 @@ def test_more_implementations_than_colours_still_differ(stored: Path) -> None:
 
 
 def test_ratios_show_in_the_heat_map(stored: Path) -> None:
-    first, *_ = slices_of(to_frame(load_rows(stored)), load_run(stored))
-    texts = {text.get_text() for panel in CHARTS[5](first).axes for text in panel.texts}
+    first, *_ = slices_in(stored)
+    texts = {text.get_text() for panel in memory_ratio_heatmap(first).axes for text in panel.texts}
     assert {"16.0×", "64.0×", "~10.0k×"} <= texts
 
 
-def test_nothing_measured_is_told(tmp_path: Path) -> None:
+def test_a_run_without_measured_cases_is_reported(tmp_path: Path) -> None:
     folder = store(tmp_path / "r1", [row_of("vectorized", 1, 16, status="skipped")])
     with pytest.raises(UserError, match="nothing to draw"):
         list(draw_run(folder, tmp_path / "plots"))
 
 
-def test_a_folder_that_cannot_be_written_is_told(stored: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(stored: Path, tmp_path: Path) -> None:
     (tmp_path / "plots").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be written"):
         list(draw_run(stored, tmp_path / "plots"))
 
 
-@pytest.mark.parametrize("wanted", [[0.5], [0.5, 0.5, 0.5], [0.1, 0.11, 0.5, 0.51], [0.0, 0.01, 0.99, 1.0]])
-def test_names_keep_their_order_and_do_not_overlap(wanted: list[float]) -> None:
-    heights = spread_apart(wanted)
+@pytest.mark.parametrize("ends", [[0.5], [0.5, 0.5, 0.5], [0.1, 0.11, 0.5, 0.51], [0.0, 0.01, 0.99, 1.0]])
+def test_names_keep_their_order_and_do_not_overlap(ends: list[float]) -> None:
+    heights = spread_apart(ends)
     assert all(above - below > LABEL_GAP * 0.999 for below, above in itertools.pairwise(heights))
     assert heights[0] >= 0.0
     assert heights[-1] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ("200", "charts in plots: time_by_features*, roofline*, bars (png, svg)"),
+        ("40", "charts in plots: time_by_features*,\n  roofline*, bars (png, svg)"),
+    ],
+)
+def test_each_chart_is_named_once_with_a_star_for_further_slices(
+    monkeypatch: pytest.MonkeyPatch, columns: str, text: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    names = ["time_by_features", "time_by_features-libraries", "roofline-float32", "bars"]
+    assert charts_sentence(Path(f"plots/{name}.{ending}") for name in names for ending in ("png", "svg")) == text

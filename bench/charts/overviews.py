@@ -1,9 +1,9 @@
-"""The charts of softmax's backward across threads, logits and libraries: one function each, from table to Figure."""
+"""The charts of softmax's backward across threads, logits and libraries: one function for each, table to Figure."""
 
 import itertools
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,10 +23,11 @@ from ..storage.results import Run
 from ..units import factor, quantity
 from .style import (
     LIBRARY_NAMES,
+    REFERENCE,
     caption_of,
+    in_registry_order,
     libraries_in,
     name_lines,
-    names_in,
     new_figure,
     settle,
     style_in,
@@ -34,25 +35,25 @@ from .style import (
     unit_axis,
 )
 
-REFERENCE = "vectorized"  # what other forms are held against: the best known one that everybody can write
 LIBRARY_COLOURS = {NUMPY: "#0072B2", "numba": "#D55E00", "torch": "#CC79A7", "jax": "#009E73", "numexpr": "#E69F00"}
 OTHER_COLOUR = "#882255"
-PALE = 0.45  # of the colour, the rest white: the first bar of a pair
-LEAST_SHARE = 0.01  # of the ceiling: forms that never reach it are bound by something else than memory
+PALE = 0.45  # share of the colour in the first bar of a group, the rest is white
+LEAST_SHARE = 0.01  # of the ceiling: something else than memory limits an implementation that never reaches it
 LEAST_WORKING_SETS = 3
 BIN = 4.0  # working sets within this factor are one point of a line
-NAMES_AT, NAME_GAP = 1.03, 0.045  # of a panel of the roofline
+NAMES_AT, NAME_GAP = 1.03, 0.045  # in shares of a panel of the roofline
 CEILING_COLOUR = "#9A9A9A"
 CACHES = {"l1_bytes": "L1", "l2_bytes": "L2", "l3_bytes": "L3"}
-LABEL_SHARE = 0.30  # of a panel's width, right of the longest bar for what is written there
-BAR_HEIGHT, GROUP_GAP = 0.19, 0.5  # inches; of a bar
-NOTE_CHARACTERS = 90  # in a line below a panel of bars
+LABEL_SHARE = 0.30  # share of a panel's width for the label at the right of the longest bar
+BAR_HEIGHT = 0.19  # inches
+GROUP_GAP = 0.5  # of a bar's height
+NOTE_CHARACTERS = 90  # in a line of text below a panel of bars
 SUBNORMAL_PANELS = 3
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What a chart is drawn from: softmax's rows of one dtype, with all shapes, logits and threads, and their run."""
+    """The data of an overview: a run's rows of softmax in one dtype, with all shapes, logits and threads."""
 
     rows: pd.DataFrame
     run: Run
@@ -65,14 +66,13 @@ class Overview:
 
     @property
     def threads(self) -> list[int]:
-        """The fewest and the most threads that anything was measured with."""
+        """The smallest and the largest number of threads that were measured."""
         found = self.measured["threads"]
         return sorted({int(found.min()), int(found.max())}) if len(found) else []
 
-    def in_order(self, implementations: Sequence[str]) -> list[str]:
-        """The implementations in the order of the registry that the run was made with."""
-        known = names_in(self.run, ARTICLE_OPERATION)
-        return sorted(set(implementations), key=lambda name: (known.index(name) if name in known else len(known), name))
+    def in_order(self, implementations: Iterable[str]) -> list[str]:
+        """The implementations, each once, in the registry's order when the run was made."""
+        return in_registry_order(self.run, ARTICLE_OPERATION, implementations)
 
     def library(self, implementation: str) -> str:
         """The library that the implementation needs."""
@@ -83,53 +83,53 @@ class Overview:
         return LIBRARY_COLOURS.get(self.library(implementation), OTHER_COLOUR)
 
     def caption(self, shown: str, rows: pd.DataFrame) -> str:
-        """What is shown besides operation and dtype, the machine and the software, for the foot of a chart."""
+        """The text below a chart: operation, dtype and what else is shown, the machine and the software."""
         title = operations()[ARTICLE_OPERATION].title
         libraries = [self.library(name) for name in rows["implementation"].unique()]
         return caption_of(self.run, f"{title}, {self.dtype}, {shown}", libraries)
 
 
 def overviews_of(frame: pd.DataFrame, run: Run) -> list[Overview]:
-    """The table's overviews, the dtype with the most measured cases first."""
+    """The data of the overviews, one for each dtype; the dtype with the most measured cases first."""
     mine = frame[frame["operation"] == ARTICLE_OPERATION]
-    wholes = [Overview(rows, run, str(dtype)) for dtype, rows in mine.groupby("dtype", sort=False)]
-    return sorted(wholes, key=lambda whole: -len(whole.measured))
+    overviews = [Overview(rows, run, str(dtype)) for dtype, rows in mine.groupby("dtype", sort=False)]
+    return sorted(overviews, key=lambda overview: -len(overview.measured))
 
 
 def roofline(data: Overview) -> Figure:
-    """Bytes a second against the working set, a panel per number of threads, below what memory was measured to give."""
+    """Bytes per second against the working set, with the measured ceiling; a panel for each number of threads."""
     rows = data.measured[data.measured["logits"] == "normal"]
     rows = rows[rows["threads"].isin(data.threads) & rows["ceiling_share"].notna()]
     if rows["working_set_bytes"].nunique() < LEAST_WORKING_SETS:
-        raise NothingToDrawError(f"needs {LEAST_WORKING_SETS} working sets of normal logits and the ceiling of memory")
+        raise NothingToDrawError(f"needs {LEAST_WORKING_SETS} working sets with normal logits and the measured ceiling")
     best = rows.groupby("implementation")["ceiling_share"].max()
-    slow = data.in_order(list(best[best < LEAST_SHARE].index))
+    slow = data.in_order(best[best < LEAST_SHARE].index)
     shown = rows[~rows["implementation"].isin(slow)]
     if shown.empty:
         raise NothingToDrawError(f"needs an implementation that reaches {100 * LEAST_SHARE:g} % of the ceiling")
-    note = f"\nLeft out, as never at {100 * LEAST_SHARE:g} % of the ceiling: {', '.join(slow)}" if slow else ""
+    note = f"\nNot shown, as always below {100 * LEAST_SHARE:g} % of the ceiling: {', '.join(slow)}" if slow else ""
     counts = sorted(shown["threads"].unique())
-    title = "How close each form comes to the rate of memory  (point: a shape, line: median)"
+    title = "How close each implementation comes to the rate of memory  (point: a shape, line: median)"
     caption = data.caption("normal logits", shown) + note
     figure = new_figure(title, caption, (8.6 * len(counts), 7.6))
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)
     for panel, threads in zip(panels.flat, counts, strict=True):
         panel.set(xscale="log", yscale="log", xlabel="working set: the arrays that must be moved, counted once")
-        panel.set_title(threads_in_words(threads), pad=26)  # the caches' names stand between
+        panel.set_title(threads_in_words(threads), pad=26)  # leaves room for the caches' names
         panel.tick_params(labelleft=True)
         _draw_rates(panel, data, shown[shown["threads"] == threads])
         _draw_ceiling(panel, data.run, shown, threads)
-    for panel in panels.flat:  # when all limits stand
+    for panel in panels.flat:  # the panels share the y axis: names are placed after the last panel has set its limits
         name_lines(panel, NAMES_AT, NAME_GAP)
-    panels[0, 0].set_ylabel("working set over the time of one call")
+    panels[0, 0].set_ylabel("working set / time of one call")
     settle(figure)
     return figure
 
 
 def _draw_rates(panel: Axes, data: Overview, rows: pd.DataFrame) -> None:
-    """A faint point for each shape, and a line through the medians of working sets that are about as large."""
+    """A faint point for each shape, and a line through the medians of working sets of similar size."""
     bins = np.floor(np.log(rows["working_set_bytes"].astype(float)) / np.log(BIN)).rename("bin")
-    for name in data.in_order(list(rows["implementation"])):
+    for name in data.in_order(rows["implementation"]):
         mine, style = rows[rows["implementation"] == name], style_in(data.run, ARTICLE_OPERATION, name)
         panel.scatter(mine["working_set_bytes"], mine["bytes_per_s"], s=9, color=style.colour, alpha=0.25, linewidth=0)
         medians = mine.groupby(bins.loc[mine.index])[["working_set_bytes", "bytes_per_s"]].median()
@@ -137,35 +137,34 @@ def _draw_rates(panel: Axes, data: Overview, rows: pd.DataFrame) -> None:
 
 
 def _draw_ceiling(panel: Axes, run: Run, shown: pd.DataFrame, threads: int) -> None:
-    """The measured ceiling, the caches as far as there are data, and the limits that hold all of it."""
-    points = sorted((one.working_set_bytes, one.bytes_per_s) for one in run.ceiling if one.threads == threads)
+    """The measured ceiling, and the sizes of those caches that are near the data; sets the limits of both axes."""
+    points = sorted((point.working_set_bytes, point.bytes_per_s) for point in run.ceiling if point.threads == threads)
     sizes, rates = np.array(points).T
     caches = {name: run.machine[key] for key, name in CACHES.items() if run.machine.get(key)}
     low, high = shown["working_set_bytes"].min() / 1.6, shown["working_set_bytes"].max() * 1.6
     high = max([high, *(2.0 * size for size in caches.values() if size < 10.0 * high)])
-    top = max(one.bytes_per_s for one in run.ceiling)
+    top = max(point.bytes_per_s for point in run.ceiling)
     panel.set_xlim(low, high)
     panel.set_ylim(shown["bytes_per_s"].min() / 1.6, max(top, shown["bytes_per_s"].max()) * 2.2)
     panel.plot(sizes, rates, color=CEILING_COLOUR, linewidth=4.0, alpha=0.8, zorder=1.5, solid_capstyle="round")
-    seen = (sizes >= low) & (sizes <= high)
-    if seen.any():
+    visible = (sizes >= low) & (sizes <= high)
+    if visible.any():
         panel.annotate(
-            "measured ceiling: the rate at which memory streams",
-            (sizes[seen][0], rates[seen].max()),
+            "measured ceiling: the rate at which memory can be streamed",
+            (sizes[visible][0], rates[visible].max()),
             xytext=(0, 6),
             textcoords="offset points",
             fontsize=8,
             color="#555555",
-            bbox={"color": "white", "pad": 0.5},  # over the caches' lines
+            bbox={"color": "white", "pad": 0.5},  # hides the caches' lines behind the text
         )
     for name, size in caches.items():
         if low < size < high:
             panel.axvline(size, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.4)
-            label = f"{name}\n{quantity(size, 'B')}"
-            place = (size, 1.005)
             panel.text(
-                *place,
-                label,
+                size,
+                1.005,
+                f"{name}\n{quantity(size, 'B')}",
                 transform=panel.get_xaxis_transform(),
                 ha="center",
                 va="bottom",
@@ -177,7 +176,7 @@ def _draw_ceiling(panel: Axes, run: Run, shown: pd.DataFrame, threads: int) -> N
 
 
 def bars(data: Overview) -> Figure:
-    """Time of one call of every implementation, in the article's case and at the largest shape, fastest first."""
+    """Time of one call of every implementation in the article's case and at the largest shape, the fastest first."""
     if data.dtype != ARTICLE_INPUTS[0][2]:
         raise NothingToDrawError(f"needs {ARTICLE_INPUTS[0][2]}")
     cases = list(_compared(data))
@@ -185,25 +184,25 @@ def bars(data: Overview) -> Figure:
         raise NothingToDrawError(f"needs {REFERENCE} with one thread")
     rows = pd.concat([rows for _, rows in cases])
     counts = sorted(rows["threads"].unique())
-    title = f"Time of one call of every implementation  (at each bar: time, × as fast as {REFERENCE})"
+    title = f"Time of one call of every implementation  (at each bar: time, speed-up over {REFERENCE})"
     shades = dict(zip(counts, _shades(len(counts)), strict=True))
     panels = {heading: _timed(data, mine, shades) for heading, mine in cases}
     shown = f"{' and '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
     legend = _legend(data, rows, {threads_in_words(count): shades[count] for count in counts})
     figure = _bar_figure(title, data.caption(shown, rows), panels, legend)
     for panel, (_, mine) in zip(figure.axes, cases, strict=True):
-        absent = data.in_order(
-            [name for name in data.rows["implementation"] if name not in set(mine["implementation"])]
-        )
-        if absent:
-            told = textwrap.fill("not measured here: " + ", ".join(absent), NOTE_CHARACTERS)
-            panel.set_xlabel(told, fontsize=7.5, color="#444444")
+        if absent := data.in_order(set(data.rows["implementation"]) - set(mine["implementation"])):
+            note = textwrap.fill("not measured here: " + ", ".join(absent), NOTE_CHARACTERS)
+            panel.set_xlabel(note, fontsize=7.5, color="#444444")
     settle(figure)
     return figure
 
 
 def _compared(data: Overview) -> Iterator[tuple[str, pd.DataFrame]]:
-    """A heading and the measured rows of the article's case and of the largest shape, where the reference is there."""
+    """A heading and the measured rows, for the article's case and for the largest shape.
+
+    Each needs the reference with one thread.
+    """
     rows = data.measured[data.measured["threads"].isin([1, *data.threads])]
     single = rows[(rows["implementation"] == REFERENCE) & (rows["threads"] == 1)]
     batch, features, _, logits = ARTICLE_INPUTS[0]
@@ -224,7 +223,7 @@ def _at(rows: pd.DataFrame, shape: tuple[int, int], logits: str) -> pd.DataFrame
 
 
 class Bar(NamedTuple):
-    """A bar: how long, in which colour, and what is written at its end."""
+    """A bar: its length, its colour, and the label at its end."""
 
     time_s: float
     colour: str
@@ -232,7 +231,7 @@ class Bar(NamedTuple):
 
 
 def _timed(data: Overview, rows: pd.DataFrame, shades: Mapping[int, float]) -> dict[str, list[Bar]]:
-    """Each implementation's bars, one per number of threads, the fastest implementation first."""
+    """Each implementation's bars, one for each number of threads; the fastest implementation first."""
     reference = rows[(rows["implementation"] == REFERENCE) & (rows["threads"] == 1)]["time_median_s"].iloc[0]
     groups = {}
     for name in rows.groupby("implementation")["time_median_s"].min().sort_values().index:
@@ -249,12 +248,15 @@ def _timed(data: Overview, rows: pd.DataFrame, shades: Mapping[int, float]) -> d
 
 
 def subnormals(data: Overview) -> Figure:
-    """Time of one call at normal and at peaked logits, whose probabilities are often subnormal, the dearest first."""
+    """Time of one call with normal and with peaked logits, the largest ratio of the two first.
+
+    Peaked logits give many subnormal probabilities.
+    """
     rows = data.measured[(data.measured["threads"] == 1) & data.measured["logits"].isin(["normal", "peaked"])]
     axes = ["batch", "features", "implementation"]
     pairs = rows.pivot(index=axes, columns="logits", values="time_median_s").dropna().reset_index()
     if pairs.empty or not {"normal", "peaked"} <= set(pairs.columns):
-        raise NothingToDrawError("needs a shape with normal and with peaked logits, one thread")
+        raise NothingToDrawError("needs a shape with normal and with peaked logits, with one thread")
     shapes = sorted(_shapes_of(pairs), key=lambda shape: (shape != ARTICLE_SHAPE, -math.prod(shape)))
     light, full = _shades(2)
     pairs["factor"] = pairs["peaked"] / pairs["normal"]
@@ -270,21 +272,18 @@ def subnormals(data: Overview) -> Figure:
                 mine["implementation"], mine["normal"], mine["peaked"], mine["factor"], strict=True
             )
         }
-    title = "What subnormal probabilities cost  (×: time at peaked over time at normal logits)"
-    shades = {"normal logits: hardly any subnormal": light, "peaked logits: many subnormal": full}
+    title = "What subnormal probabilities cost  (×: time with peaked logits / time with normal logits)"
+    shades = {"normal logits: hardly any subnormals": light, "peaked logits: many subnormals": full}
     caption = data.caption("normal and peaked logits, 1 thread", pairs)
     figure = _bar_figure(title, caption, panels, _legend(data, pairs, shades))
     settle(figure)
     return figure
 
 
-OVERVIEWS: tuple[Callable[[Overview], Figure], ...] = (roofline, bars, subnormals)
-
-
 def _bar_figure(
     title: str, caption: str, panels: Mapping[str, Mapping[str, Sequence[Bar]]], legend: Sequence[Patch]
 ) -> Figure:
-    """Panels of horizontal bars side by side under their headings, the legend outside of them."""
+    """Panels of horizontal bars side by side, each under its heading, and a legend at their right."""
     slots = max(sum(len(group) + GROUP_GAP for group in groups.values()) for groups in panels.values())
     figure = new_figure(title, caption, (7.0 * len(panels) + 2.0, BAR_HEIGHT * slots + 1.8))
     for panel, (heading, groups) in zip(
@@ -292,13 +291,13 @@ def _bar_figure(
     ):
         panel.set_title(heading)
         _draw_bars(panel, groups)
-        panel.set_ylim(slots - GROUP_GAP - 0.4, -0.7)  # bars are as thick in every panel
+        panel.set_ylim(slots - GROUP_GAP - 0.4, -0.7)  # so bars have the same height in every panel
     figure.legend(handles=legend, loc="outside right center", frameon=False)
     return figure
 
 
 def _draw_bars(panel: Axes, groups: Mapping[str, Sequence[Bar]]) -> None:
-    """Groups of bars from the top down, each with its name at the left and its figures at the right."""
+    """Groups of bars from top to bottom: the name at the left of each group, a label at the right of each bar."""
     top, middles = 0.0, []
     for group in groups.values():
         middles.append(top + (len(group) - 1) / 2)
@@ -326,8 +325,8 @@ def _draw_bars(panel: Axes, groups: Mapping[str, Sequence[Bar]]) -> None:
 
 
 def _legend(data: Overview, rows: pd.DataFrame, shades: Mapping[str, float]) -> list[Patch]:
-    """A patch for each library in the rows and, in grey, one for each shade where there are several."""
-    present = {data.library(name): data.colour(name) for name in data.in_order(list(rows["implementation"]))}
+    """A patch for each library in the rows; if there are several shades, a grey patch for each shade as well."""
+    present = {data.library(name): data.colour(name) for name in data.in_order(rows["implementation"])}
     patches = [Patch(color=colour, label=LIBRARY_NAMES.get(library, library)) for library, colour in present.items()]
     if len(shades) > 1:
         patches += [Patch(color=_paled("#555555", shade), label=label) for label, shade in shades.items()]
@@ -335,11 +334,11 @@ def _legend(data: Overview, rows: pd.DataFrame, shades: Mapping[str, float]) -> 
 
 
 def _shades(number: int) -> list[float]:
-    """How much of its colour each bar of a group keeps, the last all of it."""
+    """The share of its colour in each bar of a group, from pale to full; the rest is white."""
     return [float(shade) for shade in np.linspace(PALE, 1.0, number)] if number > 1 else [1.0]
 
 
 def _paled(colour: str, share: float) -> str:
-    """The colour mixed with white."""
+    """The colour mixed with white; ``share`` is the colour's part."""
     red, green, blue = (1.0 - share * (1.0 - part) for part in to_rgb(colour))
     return to_hex((red, green, blue))

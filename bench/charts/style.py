@@ -1,8 +1,10 @@
-"""The common look of the charts: colours, marks, captions, names that do not overlap; nothing here reads a table."""
+"""What all charts share: colours, marks, captions, names that do not overlap, and the writer of their files."""
 
 import io
+import math
+import shutil
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +22,8 @@ from ..storage.files import replace_file
 from ..storage.results import Run
 from ..units import quantity
 
-# Okabe and Ito's colours and Tol's wine, told apart by readers with any common colour blindness; marks and dashes go on
-# where there are more implementations than colours.
+# Okabe and Ito's colours, and wine from Tol's: readers with any common colour blindness can distinguish them.
+# If there are more implementations than colours, marks and dashes distinguish those of the same colour.
 COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#009E73", "#882255")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.")
@@ -37,14 +39,23 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "svg.hashsalt": "softmax-bench",
 }
-LIBRARY_NAMES = {NUMPY: "NumPy", "numba": "Numba", "torch": "PyTorch", "jax": "JAX", "numexpr": "NumExpr"}
+LIBRARY_NAMES = {
+    NUMPY: "NumPy",
+    "numba": "Numba",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "numexpr": "NumExpr",
+    "scikit-learn": "scikit-learn",
+}
+REFERENCE = "vectorized"  # charts compare with it: the fastest well-known form, and everybody can write it
 TITLE_WIDTH = 11.0  # inches
 CAPTION_CHARACTERS_PER_INCH = 16
 LABEL_GAP = 0.055  # of a panel's height, between the middles of two names
+NAMES_AWAY = 0.05  # of a panel's width, between the last point and the names
 
 
 class Style(NamedTuple):
-    """How an implementation looks, in every chart of a run."""
+    """An implementation's colour, mark and dash, the same in every chart of a run."""
 
     colour: str
     mark: str
@@ -56,43 +67,53 @@ class Style(NamedTuple):
         return {"color": self.colour, "marker": self.mark, "linestyle": self.dash, "markersize": 3.5, "linewidth": 1.4}
 
 
-def names_in(run: Run, operation: str) -> list[str]:
-    """The operation's implementations in the order of the registry that the run was made with."""
-    return [spec["name"] for spec in run.implementations if spec["operation"] == operation]
+def libraries_in(run: Run, operation: str) -> dict[str, str]:
+    """The operation's implementations in the registry's order when the run was made, and the library that each needs.
+
+    Old runs do not name the library; there it is NumPy.
+    """
+    return {spec["name"]: spec.get("library", NUMPY) for spec in run.implementations if spec["operation"] == operation}
+
+
+def _place_in(run: Run, operation: str, implementation: str) -> int:
+    """The implementation's place in the run's registry; unknown implementations come last."""
+    known = list(libraries_in(run, operation))
+    return known.index(implementation) if implementation in known else len(known)
+
+
+def in_registry_order(run: Run, operation: str, implementations: Iterable[str]) -> list[str]:
+    """The implementations, each once, in the registry's order when the run was made."""
+    return sorted(set(implementations), key=lambda name: (_place_in(run, operation, name), name))
 
 
 def style_in(run: Run, operation: str, implementation: str) -> Style:
     """The implementation's style, from its place in the run's registry."""
-    known = names_in(run, operation)
-    place = known.index(implementation) if implementation in known else len(known)
-    turn, colour = divmod(place, len(COLOURS))
+    turn, colour = divmod(_place_in(run, operation, implementation), len(COLOURS))
     return Style(COLOURS[colour], MARKS[(colour + turn) % len(MARKS)], DASHES[turn % len(DASHES)])
 
 
-def libraries_in(run: Run, operation: str) -> dict[str, str]:
-    """The library that each of the operation's implementations needs: NumPy in runs that name none."""
-    return {spec["name"]: spec.get("library", NUMPY) for spec in run.implementations if spec["operation"] == operation}
-
-
-def caption_of(run: Run, shown: str, libraries: Iterable[str] = ()) -> str:
-    """What is shown, the machine and the software, for the foot of a chart."""
-    machine, versions = run.machine, run.versions
-    software = [library for library in LIBRARY_NAMES if library == NUMPY or library in libraries]
-    told = ", ".join(f"{LIBRARY_NAMES[library]} {versions.get(library, '?')}" for library in software)
+def made_with(machine: Mapping[str, Any], versions: Mapping[str, str], libraries: Iterable[str] = ()) -> str:
+    """The machine, and the versions of Python, NumPy and the libraries, for the text below a chart."""
+    used = {NUMPY, *libraries}
+    software = [f"{name} {versions.get(library, '?')}" for library, name in LIBRARY_NAMES.items() if library in used]
     return (
-        f"{shown} · {machine['cpu']}, "
-        f"{machine['cores']} cores, {quantity(machine['memory_bytes'], 'B')} memory, {machine['system']} · "
-        f"Python {versions['python']}, {told} · run {run.run_id}, {run.started[:10]}"
+        f"{machine['cpu']}, {machine['cores']} cores, {quantity(machine['memory_bytes'], 'B')} memory, "
+        f"{machine['system']} · Python {versions['python']}, {', '.join(software)}"
     )
 
 
+def caption_of(run: Run, shown: str, libraries: Iterable[str] = ()) -> str:
+    """The text below a run's chart: what is shown, the machine, the software, the run and its date."""
+    return f"{shown} · {made_with(run.machine, run.versions, libraries)} · run {run.run_id}, {run.started[:10]}"
+
+
 def threads_in_words(number: int) -> str:
-    """The number with its noun, as in '1 thread' or '2 threads'."""
+    """The number and its noun, as in '1 thread' or '2 threads'."""
     return f"{number} thread" if number == 1 else f"{number} threads"
 
 
 def new_figure(title: str, caption: str, size_inches: tuple[float, float]) -> Figure:
-    """An empty figure, wide enough for its title, its caption in as many lines as it takes."""
+    """A figure without panels, with a title above and a caption below. Long lines of the caption are broken."""
     width = max(size_inches[0], TITLE_WIDTH)
     figure = Figure(figsize=(width, size_inches[1]), layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.03))
     figure.suptitle(title, fontweight="bold", fontsize=13)
@@ -102,22 +123,27 @@ def new_figure(title: str, caption: str, size_inches: tuple[float, float]) -> Fi
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out once and for all: what is added next does not move it, and each file is quick to write."""
+    """Lay the figure out now and never again: later additions move nothing, and writing a file is faster."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def unit_axis(axis: Axis, unit: str) -> None:
-    """Label a logarithmic axis with quantities of the unit, a tick for each power of ten."""
+    """Put a tick at each power of ten of a logarithmic axis, labelled as a quantity of the unit."""
     axis.set_major_locator(LogLocator(base=10, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit)))
     axis.set_minor_locator(NullLocator())
 
 
-def name_lines(panel: Axes, right: float | None = None, gap: float = LABEL_GAP) -> None:
-    """Each line's name right of the data, level with the line's end or as near as other names allow.
+def name_lines(
+    panel: Axes, names_at: float | None = None, gap: float = LABEL_GAP, leaders_from: float = -math.inf
+) -> None:
+    """Write each line's name at the right of the data, as near to the line's end as other names allow.
 
-    ``right`` is where the names begin and ``gap`` the room between two of them, in parts of the panel.
+    A thin leader goes from the name to the line's end. A line that ends before ``leaders_from`` has none: a leader
+    across the panel would look like data. Lines with a label that begins with ``_`` have no name, as in legends.
+    ``names_at`` is where the names begin, by default just after the last point. All three are in shares of the panel's
+    width or height.
     """
     to_panel = panel.transData + panel.transAxes.inverted()
     ends: list[tuple[float, float, Line2D]] = []
@@ -125,37 +151,42 @@ def name_lines(panel: Axes, right: float | None = None, gap: float = LABEL_GAP) 
         points = np.asarray(line.get_xydata(), dtype=float)
         points = points[np.isfinite(points).all(axis=1)]
         if not str(line.get_label()).startswith("_") and len(points):
-            x, y = to_panel.transform(points[-1])
+            x, y = to_panel.transform(points[-1]).clip(0.0, 1.0)  # a line may leave the panel
             ends.append((float(y), float(x), line))
     ends.sort(key=lambda end: end[:2])
     heights = spread_apart([y for y, _, _ in ends], gap)
-    beside = right or max((x for _, x, _ in ends), default=0.0) + 0.05
+    if names_at is None:
+        names_at = max((x for _, x, _ in ends), default=0.0) + NAMES_AWAY
     for (y, x, line), height in zip(ends, heights, strict=True):
+        # The leader begins at the name's left edge. From the name's middle it would cross the names between.
+        leader = {
+            "arrowstyle": "-",
+            "color": line.get_color(),
+            "linewidth": 0.5,
+            "shrinkA": 0,
+            "shrinkB": 2,
+            "relpos": (0.0, 0.5),
+        }
         panel.annotate(
             str(line.get_label()),
             (x, y),
             xycoords="axes fraction",
-            xytext=(beside, height),
+            xytext=(names_at, height),
             textcoords="axes fraction",
             color=str(line.get_color()),
             fontsize=8,
             verticalalignment="center",
-            # From the name's left edge: from its middle it would cross the names that stand between.
-            arrowprops={
-                "arrowstyle": "-",
-                "color": line.get_color(),
-                "linewidth": 0.5,
-                "shrinkA": 0,
-                "shrinkB": 2,
-                "relpos": (0.0, 0.5),
-            },
+            arrowprops=leader if x >= leaders_from else None,
         )
 
 
-def spread_apart(wanted: list[float], gap: float = LABEL_GAP) -> list[float]:
-    """Sorted heights moved apart to ``gap`` with the least total movement of each crowded group."""
-    groups: list[list[float]] = []  # wanted heights that stand together
-    for height in wanted:
+def spread_apart(ends: list[float], gap: float = LABEL_GAP) -> list[float]:
+    """Heights for names, at least ``gap`` apart and within 0 and 1, each near the end of its line.
+
+    ``ends`` are the heights of the lines' ends, sorted. Names that would overlap form a group around their mean.
+    """
+    groups: list[list[float]] = []
+    for height in ends:
         groups.append([height])
         while len(groups) > 1 and _places(groups[-2], gap)[-1] + gap > _places(groups[-1], gap)[0]:
             last = groups.pop()
@@ -171,7 +202,7 @@ def _places(group: list[float], gap: float) -> list[float]:
 
 
 def write_charts(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
-    """Store a figure in the folder in every format, under that name, and yield the files as they are written.
+    """Store a figure in the folder as ``name`` with the ending of each format. Yields each file when it is written.
 
     Raises:
         UserError: a file cannot be written.
@@ -181,13 +212,30 @@ def write_charts(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
-    """Store a figure whole in the format that the path's ending names.
+    """Store a figure in the format of the path's ending, whole or not at all. Returns the path.
 
     Raises:
         UserError: the file cannot be written.
     """
     image = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}
-    with mpl.rc_context(STYLE):  # the same figure gives the same file: its identifiers are drawn from the style's salt
+    with mpl.rc_context(STYLE):  # the style's salt fixes the SVG's identifiers: the same figure gives the same file
         figure.savefig(image, format=path.suffix[1:], **options)
     return replace_file(path, image.getvalue())
+
+
+def charts_sentence(files: Iterable[Path]) -> str:
+    """Where the charts are and how they are called, as in 'charts in plots/r: bars, time_by_features* (png, svg)'.
+
+    A star stands for more charts of the same kind: a file's name goes on with the slice of the table that it shows. The
+    text has as many lines as the terminal's width needs. ``files`` are at least one, all in one folder.
+    """
+    paths = list(files)
+    charts: dict[str, set[str]] = {}  # the files' names without ending, by the part before the slice
+    for path in paths:
+        charts.setdefault(path.stem.partition("-")[0], set()).add(path.stem)
+    names = ", ".join(name if stems == {name} else f"{name}*" for name, stems in charts.items())
+    endings = ", ".join(dict.fromkeys(path.suffix[1:] for path in paths))
+    text = f"charts in {paths[0].parent}: {names} ({endings})"
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
