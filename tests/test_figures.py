@@ -1,0 +1,425 @@
+"""Every figure in the README and in docs/ is what its stored table says, and every link leads somewhere.
+
+A page's function yields parts of its sentences, in which each measured figure is computed from the stored tables. Every
+other number on a page must be listed in ``NOT_MEASURED``.
+"""
+
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from softmax_bench.accuracy.study import load_study as load_accuracy
+from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
+from softmax_bench.operations.cases import Case, make_inputs
+from softmax_bench.regression.gate import CONTROL_PADDING, Rule, Screening
+from softmax_bench.regression.quality.study import load_trials
+from softmax_bench.sweep.summary import article_sentence
+from softmax_bench.training.outcomes import AS_WELL, AS_WELL_WITHIN, Result, judge, spread
+from softmax_bench.training.study import load_study as load_training
+from softmax_bench.units import factor, quantity, significant
+
+from .conftest import ROOT, SoftmaxBench
+from .figures import RESULTS, Sweep, complaints, mark, mark_numbers
+
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*")))}
+SMALL, ARTICLE, LARGE = (32, 10), (32, 512), (512, 8192)
+
+NOT_MEASURED = {
+    "shape or size": (
+        r"\d+ × \d+",
+        "batch 32, features 512",
+        "arrays of 8 MB and more",
+        "eight times the last",
+        "counts softmax twice",
+    ),
+    "formula": (
+        r"N²s \+ 2BN²s",
+        r"3·B·N·s",
+        r"1\.2·10⁻³⁸",
+        r"times 1 \+ 2 max",
+        "underflowed to 0",
+        "subnormal numbers for 0",
+        "is 0 and hides",
+        "rows sum to 0",
+        "half an ulp for each unit",
+        "above 100%",
+    ),
+    "the article's own figure": ("65.1 ms against 31.9 µs", '"2000 times faster"', r"\*\*2000× is one point"),
+    "version": (r"Python 3\.11 \(3\.11\.4 or newer\)", r"NumPy 2\.4 keeps"),
+    "time of a command": ("under 40 s with NumPy",),
+    "constant of the code": (
+        "more than 500 rows",
+        "512 items in lanes",
+        "a row of 131072",
+        "64 MiB or more",
+        "above 32 MiB",
+        "longer than 65536",
+        "runs at 70% of the rate",
+        "half a minute",
+        "from 1 to 10 000",
+        "at a standard deviation of 10 in float32",
+        "Missing is empty, never 0",
+    ),
+    "option's default": ("half of the free memory", "more than 1 s"),
+    "exit status": (
+        "is 0 when every case was measured or skipped, 1 when one was wrong or failed, 2 when",
+        "and 130 when it was interrupted",
+        r"Exit status[^:|]*: 0 [a-z ]+, 1 [a-z ]+, 2 [a-z]+",
+        r"turns both 1 and 2 into its own 2",
+    ),
+    "confidence or condition": ("one case slowed by 1 to 5%", "at 95% confidence"),
+}
+LISTED = list(itertools.chain.from_iterable(NOT_MEASURED.values()))
+
+
+def readme(sweep: Sweep) -> Iterator[str]:
+    yield mark_numbers(article_sentence(sweep.frame))
+    least, most = (sweep.speedup("vectorized", shape) for shape in (SMALL, (1, 8192)))
+    yield f"It is {least} at 32 × 10 and {most} at 1 × 8192"
+    yield f"on {mark(sweep.run.machine['cores'])} cores of an Intel Xeon"
+    gain = sweep.seconds("vectorized", ARTICLE) / sweep.seconds("fused_out", ARTICLE)
+    yield f"one compiled pass over the arrays is {mark(factor(gain))} as fast at 32 × 512"
+
+
+def limits(sweep: Sweep) -> Iterator[str]:
+    yield from limits_of_the_run(sweep)
+    yield from limits_of_the_machine(sweep)
+    yield from limits_of_threads_and_memory(sweep)
+    yield from subnormals(sweep)
+
+
+def limits_of_the_run(sweep: Sweep) -> Iterator[str]:
+    machine, versions = sweep.run.machine, sweep.run.versions
+    yield f"on {mark(machine['cores'])} cores of an Intel Xeon"
+    yield (
+        f"with {mark(quantity(machine['memory_bytes'], 'B'))} of memory, Linux, Python {mark(versions['python'])} and "
+        f"NumPy {mark(versions['numpy'])}"
+    )
+    counts = sweep.frame["status"].value_counts()
+    yield f"measured {mark(counts['measured'])} cases and skipped {mark(counts['skipped'])},"
+    slope = {shape: sweep.speedup("vectorized", shape) for shape in (SMALL, ARTICLE, (32, 2048), (1, 8192))}
+    yield ", ".join(f"{speedup} at {batch} × {features}" for (batch, features), speedup in slope.items())
+    predicted = quantity(sweep.value("predicted_peak_bytes", "explicit_jacobian", LARGE), "B")
+    yield f"512 × 8192 would take {mark(predicted)}; the vectorized form takes {sweep.peak('vectorized', LARGE)}"
+    peaks = [sweep.value("peak_bytes", name, ARTICLE) for name in ("explicit_jacobian", "row_loop")]
+    yield f"It is {sweep.speedup('row_loop', ARTICLE)} as fast as the batched `explicit_jacobian` at 32 × 512"
+    yield f"needs {mark('1/' + significant(peaks[0] / peaks[1]))} of its memory"
+    yield f"its matrices of {mark(quantity(512 * 512 * 8, 'B'))} stay in cache"
+    yield f"[32, 512, 512] arrays of {mark(quantity(32 * 512 * 512 * 8, 'B'))} do not"
+    slowness = sweep.seconds("row_loop", SMALL) / sweep.seconds("explicit_jacobian", SMALL)
+    yield f"At 32 × 10 the same loop takes {mark(factor(slowness))} as long"
+    yield (
+        f"{sweep.time('vectorized_out', ARTICLE)} for `vectorized_out` and {sweep.time('vectorized', ARTICLE)} for "
+        f"`vectorized` at 32 × 512"
+    )
+    faults = sweep.value("minor_faults", "vectorized", ARTICLE)
+    yield f"(column `minor_faults`: {mark(f'{faults:.0f}')})"
+    yield f"`vectorized_vecdot` ({sweep.time('vectorized_vecdot', ARTICLE)})"
+    quartiles = [sweep.value(column, "jacobian_einsum", (128, 2048)) for column in ("time_q1_s", "time_q3_s")]
+    yield (
+        f"`jacobian_einsum` at 128 × 2048 ({sweep.peak('jacobian_einsum', (128, 2048))}) has quartiles of "
+        f"{' and '.join(mark(quantity(seconds, 's')) for seconds in quartiles)}"
+    )
+
+
+def limits_of_the_machine(sweep: Sweep) -> Iterator[str]:
+    yield f"The one-liner is {sweep.speedup('vectorized', ARTICLE)} as fast as the Jacobian at 32 × 512"
+    for name, threads in (
+        *(("explicit_jacobian", 1), ("vectorized", 1), ("vectorized_out", 1), ("vectorized_vecdot", 1)),
+        *(("row_blocks", 1), ("row_blocks_threads", 2), ("fused", 1), ("fused_reused", 1), ("fused_out", 1)),
+        *(("fused_parallel_out", 2), ("torch_kernel_out", 1), ("torch_kernel_out", 2), ("torch_autograd", 1)),
+        *(("torch_compiled", 1), ("jax_vjp_jit", 1), ("numexpr_out", 1)),
+    ):
+        cells = [
+            figure(name, shape, threads=threads) for shape in (ARTICLE, LARGE) for figure in (sweep.time, sweep.share)
+        ]
+        yield f"| `{name}` | {mark(threads)} | {' | '.join(cells)} |"
+    for threads, number in ((1, "one thread it falls"), (2, "two")):
+        before, after = sweep.steepest_fall(threads)
+        rates = [mark(significant(point.bytes_per_s / 1e9)) for point in (before, after)]
+        sizes = [mark(significant(point.working_set_bytes / 2**20)) for point in (before, after)]
+        yield f"{number} from {' to '.join(rates)} GB/s between working sets of {' and '.join(sizes)} MiB"
+    yield f"512 × 8192 ({mark(quantity(3 * 512 * 8192 * 8, 'B'))} in three arrays)"
+    first_calls = [sweep.longest_first_call(name) for name in ("fused", "fused_parallel", "torch_compiled")]
+    yield "{} for `fused`, {} for `fused_parallel`, {} for `torch_compiled`".format(*first_calls)
+
+
+def limits_of_threads_and_memory(sweep: Sweep) -> Iterator[str]:
+    pools = sweep.frame[(sweep.frame["implementation"] == "row_blocks_threads") & (sweep.frame["dtype"] == "float64")]
+    large = pools[pools["batch"] * pools["features"] * 8 >= 8e6].set_index(["batch", "features", "threads"])
+    gains = (large["time_median_s"].xs(1, level="threads") / large["time_median_s"].xs(2, level="threads")).tolist()
+    yield f"two threads are {mark(factor(min(gains)))} to {mark(factor(max(gains)))} as fast as one"
+    waking = sweep.seconds("row_blocks_threads", ARTICLE, threads=2) / sweep.seconds("row_blocks", ARTICLE)
+    yield f"two threads take {mark(factor(waking))} as long as `row_blocks`"
+    compiled = {
+        shape: sweep.seconds("vectorized", shape) / sweep.seconds("fused_out", shape) for shape in (ARTICLE, LARGE)
+    }
+    yield (
+        f"It is {mark(factor(compiled[ARTICLE]))} as fast as the one-liner at 32 × 512 and "
+        f"{mark(factor(compiled[LARGE]))} as fast at 512 × 8192"
+    )
+    pages = sweep.value("minor_faults", "torch_kernel", LARGE)
+    yield (
+        f"touches {mark(f'{pages:.0f}')} new pages in a call at 512 × 8192 and takes "
+        f"{sweep.time('torch_kernel', LARGE)}, `torch_kernel_out` {sweep.time('torch_kernel_out', LARGE)}"
+    )
+    parallel = {shape: sweep.seconds("fused_parallel_out", shape, threads=2) for shape in (ARTICLE, LARGE)}
+    gain = {shape: mark(factor(sweep.seconds("fused_out", shape) / parallel[shape])) for shape in (ARTICLE, LARGE)}
+    to_one_liner = mark(factor(sweep.seconds("vectorized", LARGE) / parallel[LARGE]))
+    yield f"two threads are {gain[LARGE]} as fast as `fused_out` at 512 × 8192, and {to_one_liner} as fast as the"
+    yield f"no more than it costs to wake ({gain[ARTICLE]})"
+
+
+def subnormals(sweep: Sweep) -> Iterator[str]:
+    probs = make_inputs(Case("softmax", "vectorized", *ARTICLE, "float32", "peaked"), sweep.run.seed).probs
+    share = np.mean((probs > 0) & (probs < np.finfo(np.float32).smallest_normal))
+    yield f"{mark(f'{share:.0%}')} of the probabilities are subnormal"
+    peaked = {}
+    for name in ("vectorized", "fused_out", "torch_kernel_out", "fused_flushing_out"):
+        seconds = [sweep.seconds(name, ARTICLE, dtype="float32", logits=logits) for logits in ("normal", "peaked")]
+        times = [mark(quantity(value, "s")) for value in seconds]
+        yield f"| `{name}` | {' | '.join(times)} | {mark(factor(seconds[1] / seconds[0]))} |"
+        peaked[name] = seconds[1]
+    del peaked["fused_flushing_out"]
+    slowest = max(peaked.values()) / min(peaked.values())
+    yield f"the slowest of the first three takes only {mark(factor(slowest))} as long as the fastest"
+
+
+def regression(_: Sweep) -> Iterator[str]:
+    rule = Rule()
+    yield f"screened by {mark(Screening().processes)} processes"
+    yield f"again by {mark(rule.confirming)} fresh processes"
+    yield f"a margin of {mark(f'{rule.margin:.1%}')}, with {mark(f'{rule.alpha:.0%}')} false alarms"
+    yield f"with {mark(f'{CONTROL_PADDING:.0%}')} padding must alarm"
+    yield from gate_quality()
+
+
+def gate_quality() -> Iterator[str]:
+    trials = load_trials(RESULTS / "gate-quality")
+    checks = trials[trials["method"] == "gate"]
+    slowed = checks["kind"] != "comment"
+    was_right = (
+        (checks["false_alarms"] == 0) & (checks["found"] == slowed) & ((checks["outcome"] == "regression") == slowed)
+    )
+
+    def right(kinds: Iterable[str], size: float, load: str) -> str:
+        same_size = checks["size"].isna() if np.isnan(size) else checks["size"] == size
+        mine = was_right[checks["kind"].isin(kinds) & same_size & (checks["load"] == load)]
+        return mark(f"{mine.sum()} of {len(mine)}")
+
+    yield f"The outcomes of {mark(len(checks))} trials"
+    yield f"was right in {mark(f'{was_right.sum()} of {len(checks)}')}"
+    yield f"| nothing but a comment | idle | {right(['comment'], 0.0, 'idle')} |"
+    for size, load in (
+        *((0.01, "idle"), (0.02, "idle"), (0.03, "idle"), (0.05, "idle")),
+        *((0.03, "one core hogged"), (0.03, "both cores hogged"), (0.05, "memory hogged")),
+    ):
+        yield f"| one case slowed by {mark(f'{size:.0%}')} | {load} | {right(['spin'], size, load)} |"
+    yield f"| all cases slowed by {mark('5%')} | idle | {right(['uniform'], 0.05, 'idle')} |"
+    changed = right(["copy", "upcast", "strided"], np.nan, "idle")
+    yield f"| source: one copy more, a wider sum, a strided operand | idle | {changed} |"
+    spun = checks[(checks["kind"] == "spin") & (checks["load"] == "idle")]
+    assured = {f"{size:.0%}": _least_share(was_right[mine.index]) for size, mine in spun.groupby("size")}
+    yield f"{mark(next(iter(assured)))} is the smallest slow-down"
+    yield f"in at least {assured['1%']} of checks at 95% confidence, a slow-down of 2% in at least {assured['2%']}"
+    for title, method in (
+        ("pytest-benchmark, stored run, `min:5%`", "min:5%"),
+        ("pytest-benchmark, stored run, `mean:10%`", "mean:10%"),
+        ("`asv continuous`, factor 1.05", "asv:5%"),
+        ("`asv continuous`, factor 1.1", "asv:10%"),
+    ):
+        mine = trials[trials["method"] == method]
+        same, slow = (mine[mine["kind"] == kind] for kind in ("comment", "spin"))
+        cells = [
+            f"{(same['outcome'] == 'regression').sum()} of {len(same)}",
+            f"{(slow['found'] == 1).sum()} of {len(slow)}",
+            f"{(slow['false_alarms'] > 0).sum()} of {len(slow)}",
+        ]
+        yield f"| {title} | {' | '.join(map(mark, cells))} |"
+
+
+def _least_share(hits: "pd.Series[bool]") -> str:
+    """The share of hits that is exceeded at 95% confidence, rounded down."""
+    low = stats.binomtest(int(hits.sum()), len(hits), alternative="greater").proportion_ci(0.95).low
+    return mark(f"{int(100 * low)}%")
+
+
+def homework(sweep: Sweep) -> Iterator[str]:
+    for name in ("one_node", "one_node_integer_targets", "log_softmax", "two_nodes_vectorized", "two_nodes_jacobian"):
+        times = [sweep.time(name, shape, operation=BOTH) for shape in (SMALL, ARTICLE)]
+        yield f"| `{name}` | {' | '.join(times)} | {sweep.peak(name, ARTICLE, operation=BOTH)} |"
+    for name in ("one_node", "two_nodes_vectorized"):
+        cells = []
+        for shape in (SMALL, ARTICLE):
+            saved = significant(sweep.value("memory_ratio", name, shape, operation=BOTH))
+            cells += [sweep.speedup(name, shape, operation=BOTH), mark(f"1/{saved}")]
+        yield f"| `{name}` | {' | '.join(cells)} |"
+    alone = [sweep.speedup("one_node", shape, operation=BACKWARD) for shape in (SMALL, ARTICLE)]
+    yield f"`one_node` is {alone[0]} as fast at 32 × 10 and {alone[1]} as fast at 32 × 512"
+    yield from accuracy()
+    yield from training()
+
+
+def accuracy() -> Iterator[str]:
+    rows = load_accuracy(RESULTS / "accuracy")[1]
+
+    def worst(column: str, name: str, **where: object) -> float:
+        mine = rows[rows["implementation"] == name]
+        for axis, wanted in where.items():
+            mine = mine[mine[axis] == wanted]
+        return float(mine[column].max())
+
+    one_node = max(worst("loss_error_ulp", name) for name in ("one_node", "one_node_integer_targets", "log_softmax"))
+    yield f"is within {mark(significant(one_node))} units in the last place"
+    yield f"`cross_entropy` within {mark(significant(worst('loss_error_ulp', 'pytorch_cross_entropy')))}"
+    two_nodes = rows[rows["implementation"].str.startswith("two_nodes") & (rows["reason"] != "")]
+    fails_from = two_nodes.groupby(["dtype", "implementation"])["scale"].min().groupby("dtype").unique()
+    first = {str(dtype): mark(f"{scale:g}") for dtype, (scale,) in fails_from.items()}  # the same for all of them
+    yield (
+        f"from a standard deviation of {first['float16']} on in float16, {first['float32']} in float32 and "
+        f"{first['float64']} in float64"
+    )
+
+    def gradient(name: str, dtype: str) -> float:
+        return worst("grad_error_ulp", name, dtype=dtype)
+
+    errors = {name: [gradient(name, dtype) for dtype in ("float32", "float64")] for name in ("one_node", "log_softmax")}
+    texts = {name: [mark(significant(value)) for value in values] for name, values in errors.items()}
+    yield f"{texts['one_node'][0]} ulp at worst in float32, {texts['one_node'][1]} in float64"
+    twice = errors["log_softmax"][1] / errors["one_node"][1]
+    yield f"lose about {mark(f'{twice:.0f}')} times as much ({' and '.join(texts['log_softmax'])} ulp)"
+    jacobian, vectorized = (
+        worst("grad_error_ulp", f"two_nodes_{name}", dtype="float32", scale=10.0) for name in ("jacobian", "vectorized")
+    )
+    yield (
+        f"its error is {mark(significant(jacobian / 1e6))} million ulp, that of the vectorized form "
+        f"{mark(significant(vectorized))}"
+    )
+    unshifted = worst("grad_error_ulp", "two_nodes_unshifted")
+    yield f"the most exact of all ({mark(significant(unshifted))} ulp at worst)"
+
+
+def training() -> Iterator[str]:
+    judged = judge(load_training(RESULTS / "training")[1])
+
+    def reached(network: str, operation: str, gradient: str) -> str:
+        result = next(
+            result
+            for result in judged[network]
+            if (result.last.operation, result.last.gradient) == (operation, gradient)
+        )
+        return mark(f"{result.last.test_accuracy:.1%}")
+
+    yield f"differ by {mark(f'{max(map(spread, judged.values())):.0e}')} of the loss at most"
+    last, middle = (
+        mark(f"{min(result.last.test_accuracy for result in judged[network] if result.is_right):.1%}")
+        for network in ("last", "middle")
+    )
+    yield f"classify {last} of the test images correctly with softmax last, {middle} with softmax in the middle"
+    slow, fast = (
+        next(result for result in judged["middle"] if result.last.gradient == name)
+        for name in ("explicit_jacobian", "vectorized")
+    )
+    yield f"an epoch takes {mark(factor(slow.epoch_s / fast.epoch_s))} as long"
+    yield f"{mark(f'{slow.softmax_share:.0%}')} of its time in one and {mark(f'{fast.softmax_share:.0%}')} in the other"
+
+    def survivors(results: list[Result]) -> str:
+        wrong = [result for result in results if not result.is_right]
+        return mark(f"{sum(result.outcome == AS_WELL for result in wrong)} of {len(wrong)}")
+
+    within = mark(f"{100 * AS_WELL_WITHIN:.0f}")
+    yield f"{survivors(judged['last'])} and {survivors(judged['middle'])} end at most {within} points below"
+    diagonal, zeros = (reached("middle", "softmax", name) for name in ("diagonal_only", "jacobian_summed"))
+    yield f"`probs * (1 - probs) * grad_output` reaches {diagonal} and a gradient of nothing but zeros {zeros}"
+    yield f"learns nothing behind the right loss ({reached('last', 'softmax', 'diagonal_only')})"
+    both = reached("last", "cross_entropy+softmax", "fused_gradient_at_loss_node+diagonal_only")
+    yield f"the pair that the question ends with, it reaches {both}"
+
+
+CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
+    "README.md": readme,
+    "docs/limits.md": limits,
+    "docs/regression.md": regression,
+    "docs/homework.md": homework,
+}
+
+
+@pytest.fixture(scope="module")
+def sweep() -> Sweep:
+    return Sweep()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_number_on_a_page_is_computed_or_is_no_measurement(page: str, sweep: Sweep) -> None:
+    claims = CLAIMS[page](sweep) if page in CLAIMS else ()
+    found = complaints(PAGES[page].read_text(encoding="utf-8"), claims, LISTED)
+    assert not found, "\n".join(found)
+
+
+def test_a_changed_table_names_the_stale_sentences(tmp_path: Path) -> None:
+    folder = shutil.copytree(RESULTS / "reference", tmp_path / "reference")
+    table = (folder / "cases.csv").read_text(encoding="utf-8")
+    loop = next(line for line in table.splitlines() if ",row_loop,32,512,float64,normal,1," in line)
+    seconds = loop.split(",")[12]
+    (folder / "cases.csv").write_text(
+        table.replace(loop, loop.replace(seconds, str(2 * float(seconds)))), encoding="utf-8"
+    )
+    found = complaints(PAGES["docs/limits.md"].read_text(encoding="utf-8"), limits(Sweep(folder)), LISTED)
+    assert found == [
+        "'It is 1.86× as fast as the batched `explicit_jacobian` at 32 × 512' should be "
+        "'It is 0.930× as fast as the batched `explicit_jacobian` at 32 × 512'"
+    ]
+
+
+def test_a_measured_number_that_nothing_computes_is_named(sweep: Sweep) -> None:
+    text = (
+        PAGES["README.md"]
+        .read_text(encoding="utf-8")
+        .replace("## More", "It takes 97.3 ms, ten times as long.\n\n## More")
+    )
+    in_digits, in_words = complaints(text, readme(sweep), LISTED)
+    assert in_digits.startswith("'97.3 ms' in ")
+    assert in_words.startswith("'ten times' in ")
+
+
+def test_what_is_listed_as_no_measurement_is_on_a_page() -> None:
+    text = " ".join(" ".join(path.read_text(encoding="utf-8") for path in PAGES.values()).split())
+    assert [pattern for pattern in LISTED if not re.search(pattern, text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_image_leads_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", PAGES[page].read_text(encoding="utf-8"))
+    for target in targets:
+        path, _, heading = target.partition("#")
+        linked = PAGES[page].parent / path if path else PAGES[page]
+        assert linked.exists(), target
+        if heading:
+            assert heading in headings(linked), target
+
+
+def headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = re.findall(r"\]\((docs/[^)#]+)", PAGES["README.md"].read_text(encoding="utf-8"))
+    assert set(linked) == set(PAGES) - {"README.md"}
+
+
+def test_the_readmes_example_is_what_verify_says(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    text = PAGES["README.md"].read_text(encoding="utf-8")
+    code = text.partition("```python\n# homework.py\n")[2].partition("```")[0]
+    shown = text.partition(" verify homework.py:backward\n")[2].partition("```")[0]
+    (tmp_path / "homework.py").write_text(code, encoding="utf-8")
+    said = softmax_bench("verify", "homework.py:backward").stdout
+    assert shown.startswith("homework.py:backward  wrong")
+    assert said.startswith(shown)
