@@ -7,23 +7,19 @@ vector-Jacobian product
 
 either through the [B, N, N] Jacobians diag(p) - outer(p, p) or without them.
 
-Where things are, each importing only from above itself:
+A module imports only from its own line and from the lines above it:
 
-    implementations   what is measured; knows nothing of the suite
-    mistakes          gradients that look right and are not
-    instruments       clock, memory, the machine and its bandwidth
-    operations        what is computed: cases, inputs, reference, judge and baseline of each operation
-    storage           whole files, durable tables, the stored run
-    charts            from a stored table to figures
-    verification      whether somebody's own backward is right, and which mistake it makes
-    sweep             how one case becomes one row, in pytest and at the terminal
-    regression        whether a change made an implementation slower, larger or wrong
-    accuracy          how exact loss and gradient are, from small logits to large
-    training          what a wrong backward does to the training of a network
-    cli               the commands
+    implementations                 what is measured; it knows nothing of the suite
+    mistakes, instruments, paths, units, errors
+    operations                      what is computed: cases, inputs, reference, judge and baseline
+    storage                         tables and stored runs
+    charts, verification            figures from a stored table; whether a user's backward is right, and its mistake
+    sweep                           how a case becomes a row, in pytest and at the terminal
+    regression, accuracy, training  the check for slow-downs, and two studies
+    cli                             the commands
 
-``softmax_bench.verify(function)`` says whether somebody's gradient is right; ``softmax_bench.assert_vjp(function)``
-asserts it.
+``softmax_bench.verify(function)`` reports whether a gradient is right; ``softmax_bench.assert_vjp(function)`` asserts
+that it is.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -35,7 +31,7 @@ __all__ = ["assert_vjp", "verify"]
 
 
 def __getattr__(name: str) -> Any:
-    """The two functions, imported when first used: the package itself costs nothing to import."""
+    """The two functions, imported when they are first used: the package itself is quick to import."""
     if name in __all__:
         from .verification import verdict  # noqa: PLC0415 - see above
 
