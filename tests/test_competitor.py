@@ -18,7 +18,9 @@ def rows(tmp_path: Path) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_a_users_own_stands_beside_the_others_in_table_and_charts(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+def test_a_users_own_backward_is_in_table_and_charts_with_the_others(
+    softmax_bench: SoftmaxBench, tmp_path: Path
+) -> None:
     chosen = [f"--implementation={name}" for name in ("explicit_jacobian", f"{HOBBY}:ActivationSoftmax")]
     sizes = ["--batch=4", "--features=16", "--features=32"]
     done = softmax_bench("run", "--grid=quick", "--results=results", "--run-id=mine", *chosen, *sizes, *FAST)
@@ -38,20 +40,20 @@ def test_a_users_own_stands_beside_the_others_in_table_and_charts(softmax_bench:
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         (f"{HOBBY}:ActivationSoftmaxDiagonal", "is wrong (diagonal only)"),
         (f"{HOBBY}:Absent", "has no 'Absent'"),
         (f"{HOBBY.with_name('misbehaving.py')}:calls_exit", "could not be called"),
     ],
 )
-def test_what_is_wrong_or_absent_is_refused(softmax_bench: SoftmaxBench, target: str, told: str) -> None:
+def test_a_wrong_or_absent_backward_is_refused(softmax_bench: SoftmaxBench, target: str, message: str) -> None:
     done = softmax_bench("run", "--grid=quick", "--results=results", f"--implementation={target}")
     assert done.returncode == 2
-    assert told in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
 
 
-def test_a_guess_covers_what_was_measured_and_tells_linear_from_quadratic() -> None:
+def test_a_guess_covers_what_was_measured_and_distinguishes_linear_from_quadratic() -> None:
     shapes = [(16, 32), (16, 128), (16, 512), (4, 128), (64, 128), (256, 128)]
     quadratic = [CostRow("f", b, n, 1e-9 * b * n * n + 1e-5, 2 * b * n * n * 8) for b, n in shapes]
     linear = [CostRow("f", b, n, 1e-9 * b * n + 1e-5, 2 * b * n * 8) for b, n in shapes]

@@ -10,7 +10,6 @@ def test_a_power_law_is_found_in_the_largest_sizes() -> None:
     assert fit.exponent == pytest.approx(2, abs=0.01)
     assert fit.error < 0.01
     assert fit.points == 3
-    assert fit.of("features") == f"features^{fit.exponent:.2f}"
 
 
 def test_two_points_have_no_error_and_one_has_no_growth() -> None:

@@ -25,7 +25,7 @@ def test_most_hobby_layers_need_no_options() -> None:
     assert sum(not options for *_, options in LAYERS) >= 17 / 20 * len(LAYERS)
 
 
-def test_a_result_that_cannot_be_found_is_told_how_to_name() -> None:
+def test_an_absent_result_attribute_is_reported() -> None:
     report = softmax_bench.verify(load(f"{HOBBY}:OddNames")[0], forward="squash", backward="unsquash", result="nowhere")
     assert report.status == 2
     assert report.failure is not None
@@ -66,7 +66,7 @@ def test_layouts_and_signatures_can_be_given() -> None:
     assert swapped.diagnosis.name == "arguments_swapped"
 
 
-def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_when_told() -> None:
+def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_with_the_layout() -> None:
     def whole(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
         grad_logits: FloatArray = probs * (grad_output - (grad_output * probs).sum())
         return grad_logits
@@ -78,7 +78,7 @@ def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_when_
 
 
 @pytest.mark.parametrize(
-    ("target", "options", "told"),
+    ("target", "options", "message"),
     [
         ("nothing", {}, "expected module:attribute"),
         ("no_such_file.py:f", {}, "no such file"),
@@ -91,8 +91,8 @@ def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_when_
         (f"{HOBBY}:loops", {"operation": "softmax_cross_entropy"}, "its parameters .probs, grad. fit no"),
     ],
 )
-def test_what_does_not_exist_is_a_users_mistake(target: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_what_does_not_exist_is_a_users_mistake(target: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         softmax_bench.verify(target, **options)
 
 

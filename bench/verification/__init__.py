@@ -1,8 +1,10 @@
-"""Somebody's own softmax backward: whether it is right, what is wrong with it, what it costs.
+"""Whether somebody's own softmax backward is right, what is wrong with it, and what it costs.
 
-trials conventions roles calling    what is asked of it, and how it wants to be called
-isolation worker subject failures   where it is called, and how that may end
-diagnosis invariants asking worked  which known mistake it makes, and how that is told
-costing competitor                  what it costs, alone and beside the others in the sweep
-verdict command                     all of that in one report, from Python and at the command line
+calling      how to call it: roles of parameters, conventions, the call
+process      where it runs: in a process of its own, or in this one
+judging      the trials, what is wrong with its answers, which known mistake it makes
+verdict      all of that in one report: ``verify`` and ``assert_vjp``
+cost         time and peak memory, and how they grow
+competitor   the target as one more implementation in the sweep
+command      ``softmax-bench verify``
 """

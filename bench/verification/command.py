@@ -1,9 +1,8 @@
-"""The command ``softmax-bench verify``: the options, the report at the terminal and as JSON, the exit status."""
+"""The command ``softmax-bench verify``: its options, the report at the terminal and as JSON, the exit status."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from rich import box
@@ -17,38 +16,57 @@ from ..units import quantity
 from .calling.conventions import LAYOUTS, ROLES, Options
 from .cost import CostReport
 from .judging.trials import OPERATIONS
-from .judging.worked_example import fused_explanation
+from .judging.worked_example import one_node_explanation
 from .process.failures import Failure
-from .process.isolation import Isolated
-from .verdict import CALL_S, LOAD_S, MAX_BYTES, NOT_CALLED, RIGHT, Report, examine, layout_of_axis
+from .process.isolation import CALL_S, LOAD_S, MAX_BYTES, Isolated
+from .verdict import Report, examine, layout_of_axis
 
 SHOWN_PROBLEMS = 4
-SHOWN_CHARACTERS = 100  # of what a target printed last
+SHOWN_CHARACTERS = 100  # of the last line that a target printed
 
 
 @click.command()
 @click.argument("target")
 @click.option(
-    "--operation", type=click.Choice(list(OPERATIONS)), help="what TARGET is the backward of [default: found]"
+    "--operation",
+    type=click.Choice(list(OPERATIONS)),
+    help="what TARGET is the backward of [default: found from names]",
 )
-@click.option("--signature", metavar="ROLES", help=f"its arguments in order, with commas, of {', '.join(ROLES)}")
-@click.option("--forward", metavar="NAME", help="its forward method, or the function beside it that gives its cache")
-@click.option("--backward", metavar="NAME", help="its backward method")
-@click.option("--result", metavar="NAME", help="the attribute in which the gradient is left")
-@click.option("--axis", type=click.IntRange(-1, 1), help="0 for features-first arrays, 1 for batch-first")
+@click.option(
+    "--signature",
+    metavar="ROLES",
+    default="",
+    help=f"the roles of its arguments in order, separated by commas: {', '.join(ROLES)}",
+)
+@click.option(
+    "--forward",
+    metavar="NAME",
+    default="",
+    help="its forward method, or the function that makes the cache of a backward function",
+)
+@click.option("--backward", metavar="NAME", default="", help="its backward method")
+@click.option("--result", metavar="NAME", default="", help="the attribute that holds the gradient after the backward")
+@click.option("--axis", type=click.IntRange(-1, 1), help="0 for features-first arrays, 1 or -1 for batch-first")
 @click.option(
     "--layout", type=click.Choice(list(LAYOUTS)), help="; ".join(f"{name}: {of}" for name, of in LAYOUTS.items())
 )
-@click.option("--reduction", type=click.Choice(["mean", "sum"]), help="of a loss over the batch [default: found]")
-@click.option("--cost/--no-cost", default=True, show_default=True, help="measure time and memory where it is right")
-@click.option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help=f"limit of a call [default: {CALL_S:g}]")
+@click.option(
+    "--reduction", type=click.Choice(["mean", "sum"]), help="of a loss over the batch [default: found by trying]"
+)
+@click.option("--cost/--no-cost", default=True, show_default=True, help="measure time and memory if it is right")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help=f"limit of each call and of the import [default: {CALL_S:g} and {LOAD_S:g}]",
+)
 @click.option(
     "--max-bytes",
     type=click.IntRange(1 << 20),
     default=MAX_BYTES,
     metavar="BYTES",
     show_default=True,
-    help="what a call may allocate",
+    help="the most that a call may allocate",
 )
 @click.option(
     "--json",
@@ -58,7 +76,20 @@ SHOWN_CHARACTERS = 100  # of what a target printed last
     help="also write the report to FILE",
 )
 def verify(
-    target: str, *, cost: bool, timeout: float | None, max_bytes: int, json_path: Path | None, **given: Any
+    target: str,
+    *,
+    operation: str | None,
+    signature: str,
+    forward: str,
+    backward: str,
+    result: str,
+    axis: int | None,
+    layout: str | None,
+    reduction: str | None,
+    cost: bool,
+    timeout: float | None,
+    max_bytes: int,
+    json_path: Path | None,
 ) -> None:
     """Say whether TARGET is a right backward of softmax, what is wrong with it, and what it costs.
 
@@ -67,9 +98,19 @@ def verify(
 
     Exit status: 0 right, 1 wrong, 2 it could not be called.
     """
-    options = _options(given)
+    if axis is not None and layout:
+        raise UserError("--axis and --layout state the same thing: give one of them")
     if json_path is not None and not json_path.parent.is_dir():
         raise UserError(f"--json {json_path}: there is no folder {json_path.parent}")
+    options = Options(
+        operation=operation or "",
+        signature=tuple(role.strip() for role in signature.split(",") if role.strip()),
+        forward=forward,
+        backward=backward,
+        result=result,
+        layout=layout or layout_of_axis(axis),
+        reduction=reduction or "",
+    )
     console = Console(highlight=False, soft_wrap=True)
     with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
         report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
@@ -80,26 +121,11 @@ def verify(
     sys.exit(report.status)
 
 
-def _options(given: dict[str, Any]) -> Options:
-    axis, layout = given.pop("axis"), given.pop("layout")
-    if axis is not None and layout:
-        raise UserError("--axis beside --layout: give one of them")
-    signature = tuple(role.strip() for role in (given.pop("signature") or "").split(",") if role.strip())
-    return Options(
-        signature=signature,
-        layout=layout or layout_of_axis(axis),
-        **{name: value or "" for name, value in given.items()},
-    )
-
-
 def _show(report: Report, console: Console) -> None:
-    """The verdict and what leads to it, as soon as it is there."""
-    verdict = {
-        RIGHT: "[bold green]right[/]",
-        NOT_CALLED: "[bold red]could not be called[/]",
-    }.get(report.status, "[bold red]wrong[/]")
-    named = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
-    console.print(f"{escape(report.target)}  {verdict}{named}")
+    """The verdict and the reasons for it."""
+    color = "green" if report.right else "red"
+    mistake = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
+    console.print(f"{escape(report.target)}  [bold {color}]{report.status.words}[/]{mistake}")
     if report.called_as:
         console.print(f"called as  {escape(report.called_as)} ({report.operation})")
     if report.right:
@@ -110,13 +136,13 @@ def _show(report: Report, console: Console) -> None:
     for note in report.notes:
         console.print(f"note: {escape(note)}")
     if report.right and report.operation == "softmax_cross_entropy":
-        console.print("\n" + escape("\n".join(fused_explanation())))
+        console.print("\n" + escape("\n".join(one_node_explanation())))
     if report.printed:
         console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
 
 
 def _show_mistake(report: Report, console: Console) -> None:
-    """What a wrong gradient computes, in words, formulas and numbers, and where it is wrong."""
+    """What a wrong gradient computes, in words, formulas and numbers, and for which inputs it is wrong."""
     if report.diagnosis is not None:
         console.print(f"\n{escape(report.diagnosis.explanation)}")
         console.print(f"computes   {escape(report.diagnosis.computes)}")
@@ -136,7 +162,7 @@ def _show_mistake(report: Report, console: Console) -> None:
 
 
 def _show_failure(failure: Failure, console: Console) -> None:
-    """How the target ended, where, and its own last lines."""
+    """How the call failed, the line to blame, and the target's own last lines."""
     console.print(f"it {escape(failure.summary)}" if failure.kind != "raised" else escape(failure.summary))
     if failure.culprit:
         console.print(f"at         {escape(failure.culprit)}")
@@ -145,7 +171,7 @@ def _show_failure(failure: Failure, console: Console) -> None:
 
 
 def _show_cost(cost: CostReport, target: str, console: Console) -> None:
-    """Time and peak memory by shape, yours beside the suite's, the fitted growth, advice."""
+    """Time and peak memory by shape, the target's and the suite's; fitted growth; advice."""
     names = list(dict.fromkeys(row.implementation for row in cost.rows))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("batch ×\nfeatures")
@@ -158,11 +184,13 @@ def _show_cost(cost: CostReport, target: str, console: Console) -> None:
         table.add_row(f"{shape[0]} × {shape[1]}", *texts)
     console.print(table)
     for label in ("time", "peak"):
-        fits = [(axis, cost.growth.get(f"{label} by {axis}")) for axis in ("batch", "features")]
-        told = [fit.of(axis) for axis, fit in fits if fit is not None]
-        if told:
-            console.print(f"{label} grows as {' and '.join(told)}")
+        fits = {
+            axis: cost.growth[key] for axis in ("batch", "features") if (key := f"{label} by {axis}") in cost.growth
+        }
+        if fits:
+            powers = (f"{axis}^{fit.exponent:.2f}" for axis, fit in fits.items())
+            console.print(f"{label} grows as {' and '.join(powers)}")
     for line in cost.advice:
         console.print(f"advice: {escape(line)}")
     if cost.stopped:
-        console.print(f"not measured further: {escape(cost.stopped)}")
+        console.print(f"measuring stopped at {escape(cost.stopped)}")

@@ -1,7 +1,7 @@
-"""A user's own backward as one more competitor in the sweep, named as ``verify`` names it: ``path.py:attribute``.
+"""A user's own backward as one more implementation in the sweep, named as for ``verify``: ``path.py:attribute``.
 
-It states no formulas, so how its time and memory grow is measured at a few small shapes, in a process of its own, and
-guessed from there: the guess decides what is skipped and is never stored as a prediction.
+It states no formulas for its time and memory. They are guessed from measurements at a few small shapes, in a process
+of its own. The guess only decides which cases are skipped; it is never stored as a prediction.
 """
 
 import sys
@@ -18,35 +18,36 @@ from .calling.call import Call
 from .calling.conventions import Convention, Options
 from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
-from .judging.answers import find_convention
+from .judging.answers import probe
 from .process.isolation import Isolated, TargetFailedError
-from .verdict import CALL_S, LOAD_S, MAX_BYTES, RIGHT, examine
+from .verdict import examine
 
-SAFETY = 2.0  # on every guessed coefficient
+SAFETY = 2.0  # factor on every guessed coefficient
 
 
 def is_target(name: str) -> bool:
-    """Whether the name of an implementation is that of a user's own."""
+    """Whether the name of an implementation names a user's own backward."""
     return ":" in name
 
 
 def add_competitor(target: str) -> None:
-    """Make the target an implementation of softmax under its own name, its folder left out; once is enough.
+    """Register the target as an implementation of softmax, if it is not registered yet; its name leaves folders out.
 
     Raises:
-        UserError: it does not exist, cannot be called, or is wrong.
+        UserError: the target does not exist, cannot be called, or is wrong.
     """
     if ("softmax", known_as(target)) in registered():
         return
-    with Isolated(target, CALL_S, LOAD_S, MAX_BYTES) as subject:
-        report = examine(subject, target, Options(operation="softmax"))
-        if report.status != RIGHT:
+    options = Options(operation="softmax")
+    with Isolated(target) as subject:
+        report = examine(subject, target, options)
+        if not report.right:
             verdict = f"is wrong{f' ({report.diagnosis.title})' if report.diagnosis else ''}"
             if report.failure is not None:
                 verdict = f"could not be called ({report.failure.summary})"
             raise UserError(f"--implementation {target}: {verdict}; see softmax-bench verify {target}")
         try:
-            convention = find_convention(subject, Options(operation="softmax"))
+            convention = probe(subject, options).convention
         except TargetFailedError as error:
             raise UserError(f"--implementation {target}: {error}") from None
         rows, _ = measure_target(subject, target, convention)
@@ -58,7 +59,7 @@ def add_competitor(target: str) -> None:
             name=known_as(target),
             operation="softmax",
             function=as_vjp(target, convention),
-            summary=f"A user's own, called as {convention}",
+            summary=f"A user's own backward, called as {convention}",
             workspace=workspace,
             traffic=traffic,
             source=target,
@@ -69,39 +70,35 @@ def add_competitor(target: str) -> None:
 
 
 def guessed_formulas(rows: list[CostRow], stream_bytes_per_s: float) -> tuple[Formula, Formula]:
-    """Workspace and traffic in bytes that cover every measured row, its time counted at the given rate, twofold."""
-    peaks = [(row, float(row.peak_bytes)) for row in rows]
-    moved = [(row, row.time_s * stream_bytes_per_s) for row in rows]
-    return _covering(peaks), _covering(moved)
+    """Workspace and traffic in bytes, with a margin of ``SAFETY``; traffic is what is moved at the given rate."""
+    peaks = [float(row.peak_bytes) for row in rows]
+    moved = [row.time_s * stream_bytes_per_s for row in rows]
+    return _covering(rows, peaks), _covering(rows, moved)
 
 
-def _covering(measured: list[tuple[CostRow, float]]) -> Formula:
-    """The formula through the largest measured values, quadratic in features where they grew so."""
-    line = [(row.features, value) for row, value in measured if row.batch == BATCH]
-    fit = growth([size for size, _ in line], [value for _, value in line])
+def _covering(rows: list[CostRow], values: list[float]) -> Formula:
+    """The formula that covers the rows' values: quadratic in features if they grew so, otherwise linear."""
+    along_features = [(row.features, value) for row, value in zip(rows, values, strict=True) if row.batch == BATCH]
+    fit = growth([size for size, _ in along_features], [value for _, value in along_features])
     quadratic = fit is None or fit.exponent > QUADRATIC
-    shape = "B*N*N*s" if quadratic else "B*N*s"
+    shape, exponent = ("B*N*N*s", 2) if quadratic else ("B*N*s", 1)
+    # The coefficient comes from the end of each line of the grid. At small shapes the constant cost of a call would
+    # inflate it, so that is a term of its own.
+    ends = {
+        max(rows, key=lambda row: (row.features, row.batch)),
+        max(rows, key=lambda row: (row.batch, row.features)),
+    }
     coefficient = max(
-        value / (row.batch * row.features ** (2 if quadratic else 1) * 8) for row, value in _largest(measured)
+        value / (row.batch * row.features**exponent * 8) for row, value in zip(rows, values, strict=True) if row in ends
     )
-    # What does not grow with the shape, a call's own cost, stands apart: small shapes would inflate the coefficient.
-    return Formula(f"{SAFETY * coefficient:.3g}*{shape} + {min(value for _, value in measured):.0f}")
-
-
-def _largest(measured: list[tuple[CostRow, float]]) -> list[tuple[CostRow, float]]:
-    """The last row of each line of the grid."""
-    ends = (
-        max(measured, key=lambda one: (one[0].features, one[0].batch)),
-        max(measured, key=lambda one: (one[0].batch, one[0].features)),
-    )
-    return list(ends)
+    return Formula(f"{SAFETY * coefficient:.3g}*{shape} + {min(values):.0f}")
 
 
 def as_vjp(target: str, convention: Convention) -> Callable[[FloatArray, FloatArray], FloatArray]:
     """The target as ``vjp(probs, grad_output)``.
 
-    A function of just these two is called as it is. Anything else is prepared when it is given arrays for the first
-    time (its forward gets the logarithm of probs, whose softmax is probs), so that its backward alone is measured.
+    A function of just these two is called as it is. Anything else is prepared the first time that it gets a pair of
+    arrays, so that only its backward is measured. Its forward gets log(probs): the softmax of that is probs.
     """
     folder = str(import_folder(target))
     sys.path.insert(0, folder)
@@ -119,7 +116,7 @@ def as_vjp(target: str, convention: Convention) -> Callable[[FloatArray, FloatAr
 
 
 class Remembering:
-    """A target's backward, prepared once for each pair of arrays."""
+    """A target's backward, which is prepared once for each pair of arrays."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -127,12 +124,12 @@ class Remembering:
         self._backward: Callable[[], object] = lambda: None
 
     def __call__(self, probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-        """The gradient [B, N] of the backward."""
+        """grad_logits [B, N]."""
         if self._arrays is None or self._arrays[0] is not probs or self._arrays[1] is not grad_output:
-            self._arrays = None  # the old arrays go before the new ones come
+            self._arrays = None  # frees the old arrays before new ones are made
             self._backward = self._call.prepare(_inputs(probs, grad_output))
             self._arrays = probs, grad_output
-        grad_logits: FloatArray = self._call.laid_back(self._backward(), probs.shape)
+        grad_logits: FloatArray = self._call.as_rows(self._backward(), probs.shape)
         return grad_logits
 
 

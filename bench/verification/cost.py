@@ -1,4 +1,4 @@
-"""What a right gradient costs: time and peak memory over a small grid beside the suite's, growth, advice."""
+"""What a right gradient costs: its time and peak memory on a small grid compared with the suite's, growth, advice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,16 +11,18 @@ from .judging.trials import Trial, make_trial
 from .process.failures import Failure
 from .process.subject import Local, Subject
 
-BATCH, FEATURES = 16, 128  # where the two lines of the grid cross
+# The grid is two lines of shapes, one along features and one along batch, that cross at this shape.
+BATCH, FEATURES = 16, 128
 BATCHES = (4, 16, 64, 256)
 FEATURE_COUNTS = (32, 128, 512, 2048)
-SLOWEST_S = 0.25  # a size that would take longer, were its growth quadratic, is left out
-LARGEST_BYTES = 1 << 29  # a size that would need more, were its growth quadratic, is left out
-QUADRATIC = 1.5  # exponents from here on are called quadratic
-LINEAR = 0.5  # and from here on linear
-STEPPING = (4, 16)  # batches and features whose numbers of Python instructions are compared
-BESIDE = {"explicit_jacobian": explicit_jacobian, "vectorized": vectorized}
-BESIDE_CONVENTION = Convention("softmax", "function", ("probs", "grad_output"))
+# A line ends before a shape that would exceed one of these if growth were quadratic in features.
+SLOWEST_S = 0.25
+LARGEST_BYTES = 1 << 29
+QUADRATIC = 1.5  # a larger exponent counts as quadratic growth
+LINEAR = 0.5  # a larger exponent counts as linear growth
+STEPPING = (4, 16)  # the two sizes at which Python instructions are counted
+COMPARED = {"explicit_jacobian": explicit_jacobian, "vectorized": vectorized}
+COMPARED_CONVENTION = Convention("softmax", "function", ("probs", "grad_output"))
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,20 @@ class CostRow:
 
 @dataclass(frozen=True)
 class CostReport:
-    """The measured rows, the target's own exponents, advice, and what could not be measured in ``stopped``."""
+    """The measured rows, the target's growth, advice, and in ``stopped`` the failure that ended a line of the grid."""
 
     rows: tuple[CostRow, ...]
-    growth: dict[str, Growth]  # by "time by batch", "peak by features" and so on
+    growth: dict[str, Growth]  # keys: "time by batch", "time by features", "peak by batch", "peak by features"
     advice: tuple[str, ...]
     stopped: str = ""
 
 
 def measure_cost(subject: Subject, name: str, convention: Convention) -> CostReport:
-    """The cost of a target called in the given convention, beside the suite's where it computes the same."""
+    """The cost of a target in the given convention; for softmax also the cost of two of the suite's implementations."""
     rows, stopped = measure_target(subject, name, convention)
     if convention.operation == "softmax":
-        for beside, function in BESIDE.items():
-            rows += measure_target(Local(function), beside, BESIDE_CONVENTION)[0]
+        for compared_name, function in COMPARED.items():
+            rows += measure_target(Local(function), compared_name, COMPARED_CONVENTION)[0]
     mine = [row for row in rows if row.implementation == name]
     by_batch = [row for row in mine if row.features == FEATURES]
     by_features = [row for row in mine if row.batch == BATCH]
@@ -64,7 +66,7 @@ def measure_cost(subject: Subject, name: str, convention: Convention) -> CostRep
 
 
 def measure_target(subject: Subject, name: str, convention: Convention) -> tuple[list[CostRow], str]:
-    """The rows of both lines of the grid, each up to what is too slow or too large, and why measuring stopped."""
+    """The rows of both lines of the grid, up to shapes that are too slow or too large; and the failure, if any."""
     rows: dict[tuple[int, int], CostRow] = {}
     stopped = ""
     for line in ([(BATCH, count) for count in FEATURE_COUNTS], [(batch, FEATURES) for batch in BATCHES]):
@@ -83,7 +85,7 @@ def measure_target(subject: Subject, name: str, convention: Convention) -> tuple
 
 
 def _too_much(last: CostRow, shape: tuple[int, int]) -> bool:
-    """Whether the next shape of a line would need too much, were the growth quadratic in features."""
+    """Whether the next shape of a line would need too much if growth were quadratic in features."""
     ratio = (shape[0] / last.batch) * (shape[1] / last.features) ** 2
     return last.time_s * ratio > SLOWEST_S or last.peak_bytes * ratio > LARGEST_BYTES
 
@@ -93,7 +95,9 @@ def _trial(convention: Convention, batch: int, features: int) -> Trial:
 
 
 def _advice(subject: Subject, convention: Convention, rows: list[CostRow], fits: dict[str, Growth]) -> Iterator[str]:
-    formula = "probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) needs two of [batch, features]"
+    formula = (
+        "probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) needs two arrays [batch, features]"
+    )
     by_features, by_batch = fits.get("peak by features"), fits.get("peak by batch")
     if by_features is not None and by_features.exponent > QUADRATIC:
         largest = max(rows, key=lambda row: row.peak_bytes)
@@ -101,20 +105,21 @@ def _advice(subject: Subject, convention: Convention, rows: list[CostRow], fits:
         shape = "[batch, features, features]" if per_batch else "[features, features]"
         arrays = largest.peak_bytes / ((largest.batch if per_batch else 1) * largest.features**2 * 8)
         yield (
-            f"It builds arrays of shape {shape}: at {largest.batch} × {largest.features} its peak is that of "
-            f"{arrays:.1f} of them. The Jacobian is never needed: {formula}."
+            f"It builds arrays of shape {shape}: at {largest.batch} × {largest.features} its peak is "
+            f"{arrays:.1f} times the size of one. The Jacobian is never needed: {formula}."
         )
     for axis, advice in (
-        ("batch", "NumPy does all rows at once where arrays stay [batch, features]."),
-        ("features", "NumPy's operations on whole arrays do that in compiled code."),
+        ("batch", "NumPy computes all rows at once in arrays [batch, features]."),
+        ("features", "NumPy's operations on whole arrays loop in compiled code."),
     ):
-        steps = _steps_an_item(subject, convention, axis)
+        steps = _steps_per_item(subject, convention, axis)
         if steps > 1 and not convention.is_single:
-            yield f"It loops in Python over the {axis}: {steps:.0f} instructions of Python for each. {advice}"
+            item = "row" if axis == "batch" else "feature"
+            yield f"It loops in Python over the {axis}: {steps:.0f} Python instructions for each {item}. {advice}"
 
 
-def _steps_an_item(subject: Subject, convention: Convention, axis: str) -> float:
-    """How many more of Python's instructions one more row, or feature, takes; 0 where that cannot be counted."""
+def _steps_per_item(subject: Subject, convention: Convention, axis: str) -> float:
+    """How many more Python instructions one more row or feature takes; 0 if a call fails."""
     few, many = STEPPING
     shapes = ((few, 8), (many, 8)) if axis == "batch" else ((3, few), (3, many))
     counts = [subject.steps(convention, _trial(convention, *shape).inputs) for shape in shapes]

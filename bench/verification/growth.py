@@ -1,4 +1,4 @@
-"""Fitted exponents: how a measured quantity grows with a size."""
+"""How a measured quantity grows with a size, as a fitted exponent."""
 
 import math
 from collections.abc import Sequence
@@ -6,24 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LARGEST = 3  # sizes that count: at small ones a constant cost hides the growth
+LARGEST = 3  # how many sizes are fitted: at small ones a constant cost hides the growth
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The exponent of a power law, its standard error (NaN where two points leave none), and how many points fit it."""
+    """The exponent of a power law, its standard error (NaN for two points), and how many points are fitted."""
 
     exponent: float
     error: float
     points: int
 
-    def of(self, name: str) -> str:
-        """The growth in words, as in 'features^1.97'."""
-        return f"{name}^{self.exponent:.2f}"
-
 
 def growth(sizes: Sequence[float], values: Sequence[float]) -> Growth | None:
-    """The power law through the largest sizes, fitted on logarithms; None with fewer than two usable points."""
+    """The power law through the largest sizes, fitted to logarithms; None for fewer than two usable sizes."""
     from scipy import stats  # noqa: PLC0415 - slow to import, and most commands fit nothing
 
     usable = sorted((size, value) for size, value in zip(sizes, values, strict=True) if size > 0 and value > 0)

@@ -1,6 +1,7 @@
-"""The verdict on somebody's gradient of softmax: how it is called, whether it is right, which mistake it makes."""
+"""The verdict on somebody's gradient of softmax: whether it is right, and which mistake it makes if it is not."""
 
 import dataclasses
+import enum
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from .calling.conventions import Options
 from .cost import CostReport, measure_cost
-from .judging.answers import Answers, ask, ask_and_choose
+from .judging.answers import Answers, ask, probe
 from .judging.diagnosis import Diagnosis, known
 from .judging.invariants import broken_invariants
 from .judging.trials import SHAPES, patterns
@@ -20,29 +21,34 @@ from .process.failures import Failure
 from .process.isolation import Isolated, TargetFailedError
 from .process.subject import Local, Subject
 
-CALL_S = 10.0
-LOAD_S = 30.0
-MAX_BYTES = 1 << 30
-RIGHT, WRONG, NOT_CALLED = 0, 1, 2
+
+class Status(enum.IntEnum):
+    """The verdict as the exit status of the command."""
+
+    RIGHT = 0
+    WRONG = 1
+    NOT_CALLED = 2
+
+    @property
+    def words(self) -> str:
+        """The verdict in words."""
+        return {Status.RIGHT: "right", Status.WRONG: "wrong", Status.NOT_CALLED: "could not be called"}[self]
 
 
 @dataclass
 class Report:
-    """What was found out about a target, for people (``command``) and programs (``to_json``).
-
-    ``status`` is the exit status: 0 right, 1 wrong, 2 could not be called.
-    """
+    """What was found out about a target, for people (``command``) and programs (``to_json``)."""
 
     target: str
-    status: int
+    status: Status
     operation: str = ""
     called_as: str = ""
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     diagnosis: Diagnosis | None = None
-    right_only: str = ""
-    broken: list[str] = field(default_factory=list)  # what every right gradient keeps and this one does not
-    worked: list[str] = field(default_factory=list)
+    right_only: str = ""  # words that follow 'right only'
+    broken: list[str] = field(default_factory=list)  # properties of every right gradient that this one lacks
+    worked: list[str] = field(default_factory=list)  # one row worked by hand
     max_error_ulp: float = np.nan
     failure: Failure | None = None
     printed: str = ""
@@ -52,16 +58,15 @@ class Report:
     @property
     def right(self) -> bool:
         """Whether the gradient is right."""
-        return self.status == RIGHT
+        return self.status is Status.RIGHT
 
     def to_json(self) -> dict[str, Any]:
-        """The report as what JSON can hold; missing is null."""
-        whole: dict[str, Any] = _finite(dataclasses.asdict(self) | {"right": self.right})
-        return whole
+        """The report in the types of JSON; missing is null."""
+        content: dict[str, Any] = _finite(dataclasses.asdict(self) | {"right": self.right})
+        return content
 
     def __str__(self) -> str:
-        verdict = {RIGHT: "right", WRONG: "wrong", NOT_CALLED: "could not be called"}[self.status]
-        lines = [f"{self.target}: {verdict}" + (f", {self.diagnosis.title}" if self.diagnosis else "")]
+        lines = [f"{self.target}: {self.status.words}" + (f", {self.diagnosis.title}" if self.diagnosis else "")]
         if self.diagnosis is not None:
             lines += [self.diagnosis.explanation, f"computes   {self.diagnosis.computes}"]
             lines += [f"should be  {self.diagnosis.should}"]
@@ -73,11 +78,11 @@ class Report:
 
 
 def _finite(value: Any) -> Any:
-    """The value with None for every number, at whatever depth, that is not finite."""
+    """The value with None in place of every number that is not finite, at any depth."""
     if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -96,36 +101,44 @@ def verify(
 ) -> Report:
     """The report on a gradient of softmax.
 
-    A function, a class or an object is called in this process. The name of one, ``module:attribute`` or
-    ``path.py:attribute``, is loaded and called in a process of its own, which is ended when it hangs or dies.
+    A function, a class or an object is called in this process. If ``target`` is a name, ``module:attribute`` or
+    ``path.py:attribute``, it is loaded and called in a process of its own, which is ended when it hangs or dies.
 
     Args:
         target: what to verify, or its name.
-        operation: ``softmax`` (unless parameters are named like targets), ``softmax_cross_entropy``, ``cross_entropy``.
-        signature: roles of the arguments in order, of logits, probs, grad_output, targets, labels, upstream.
-        forward: name of the forward method (or of the function beside a backward that takes its cache).
+        operation: ``softmax``, ``softmax_cross_entropy`` or ``cross_entropy``; found from names if not given.
+        signature: the roles of the arguments in order, such as logits, probs, grad_output, targets, labels, upstream.
+        forward: name of the forward method, or of the function that makes the cache of a backward function.
         backward: name of the backward method.
-        result: attribute in which the gradient is left.
-        axis: 0 for features-first arrays, 1 or -1 for batch-first; tried if not given.
-        layout: rows, columns, vector, column or row; tried if not given.
-        reduction: ``mean`` or ``sum`` of a loss over the batch; tried if not given.
-        cost: whether to measure time and memory where the target is right.
+        result: the attribute that holds the gradient after the backward.
+        axis: 0 for features-first arrays, 1 or -1 for batch-first; found by trying if not given.
+        layout: rows, columns, vector, column or row; found by trying if not given.
+        reduction: ``mean`` or ``sum`` of a loss over the batch; found by trying if not given.
+        cost: whether to measure time and memory if the target is right.
 
     Raises:
         UserError: the target or an option does not exist.
     """
-    options = Options(operation, tuple(signature), forward, backward, result, layout or layout_of_axis(axis), reduction)
+    options = Options(
+        operation=operation,
+        signature=tuple(signature),
+        forward=forward,
+        backward=backward,
+        result=result,
+        layout=layout or layout_of_axis(axis),
+        reduction=reduction,
+    )
     if not isinstance(target, str):
         return examine(Local(target), getattr(target, "__name__", type(target).__name__), options, with_cost=cost)
-    with Isolated(target, CALL_S, LOAD_S, MAX_BYTES) as subject:
+    with Isolated(target) as subject:
         return examine(subject, target, options, with_cost=cost)
 
 
 def assert_vjp(target: Any, **options: Any) -> None:
-    """Fail, as ``assert`` does, unless the target is a right gradient of softmax; ``options`` are those of ``verify``.
+    """Fail like ``assert`` unless the target is a right gradient of softmax; ``options`` are those of ``verify``.
 
     Raises:
-        AssertionError: it is wrong or cannot be called; the message names the mistake.
+        AssertionError: the target is wrong or could not be called; the message names the mistake.
     """
     __tracebackhide__ = True
     report = verify(target, **options)
@@ -134,7 +147,7 @@ def assert_vjp(target: Any, **options: Any) -> None:
 
 
 def layout_of_axis(axis: int | None) -> str:
-    """The layout that an axis of the features means; empty where none is given."""
+    """The layout for an axis of the features; empty if no axis is given."""
     return {None: "", 0: "columns", 1: "rows", -1: "rows"}[axis]
 
 
@@ -146,54 +159,55 @@ def examine(
     with_cost: bool = False,
     announce: Callable[[Report], None] = lambda _: None,
 ) -> Report:
-    """The report on a subject; ``announce`` gets it as soon as there is a verdict, before any cost is measured."""
+    """The report on a subject; ``announce`` is called with it before cost is measured, which takes longer."""
     started = time.perf_counter()
-    found: Answers | None = None
+    probed: Answers | None = None
     try:
-        found = ask_and_choose(subject, options)
+        probed = probe(subject, options)
     except TargetFailedError as error:
-        report = Report(name, NOT_CALLED, failure=error.failure)
+        report = Report(name, Status.NOT_CALLED, failure=error.failure)
     else:
-        report = _report(subject, name, found, options)
+        report = _report(subject, name, probed, options)
     report.printed = subject.printed() if isinstance(subject, Isolated) else ""
     if isinstance(subject, Isolated) and subject.forks():
         report.notes.append("it forks processes; they are ended with it")
     report.verdict_s = time.perf_counter() - started
     announce(report)
-    if with_cost and report.right and found is not None:
-        report.cost = measure_cost(subject, name, found.convention)
+    if with_cost and report.right and probed is not None:
+        report.cost = measure_cost(subject, name, probed.convention)
     return report
 
 
-def _report(subject: Subject, name: str, found: Answers, options: Options) -> Report:
-    """The report on a target whose convention is known: every trial is asked."""
-    convention = found.convention
-    ended = found.failure is not None and found.failure.ends_the_search
-    if ended or not any(answer.value is not None for answer in found.answers):
-        return Report(name, NOT_CALLED, convention.operation, str(convention), failure=found.failure)
-    answers = ask(subject, convention, dataclasses.replace(options, reduction=found.reduction), SHAPES)
-    report = Report(name, RIGHT if answers.right else WRONG, convention.operation, str(convention))
-    report.max_error_ulp = max((one.error_ulp for one in answers.answers if one.right), default=np.nan)
-    report.diagnosis = answers.diagnosis if not answers.right else None
+def _report(subject: Subject, name: str, probed: Answers, options: Options) -> Report:
+    """The report on a target from its answers to all trials, in the convention that was found by probing."""
+    convention = probed.convention
+    ended = probed.failure is not None and probed.failure.ends_the_search
+    if ended or all(answer.value is None for answer in probed.answers):
+        return Report(name, Status.NOT_CALLED, convention.operation, str(convention), failure=probed.failure)
+    answers = ask(subject, convention, dataclasses.replace(options, reduction=probed.reduction), SHAPES)
+    status = Status.RIGHT if answers.right else Status.WRONG
+    report = Report(name, status, convention.operation, str(convention))
+    report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)
     if not answers.right:
+        report.diagnosis = answers.diagnosis
         report.problems = _problems(answers)
         report.right_only = _right_only(answers)
         if report.diagnosis is None:
             report.broken = broken_invariants(subject, convention)
         report.worked = worked_row(subject, convention, answers.reduction)
-    _side_effects(report, answers)
+    _add_side_effects(report, answers)
     report.notes += _notes(answers, options)
     return report
 
 
 def _problems(answers: Answers) -> list[str]:
-    """What is wrong, trial by trial, where that counts; failures with the same words once."""
+    """What is wrong in which trials; trials with the same problem share a line. The optional trial is left out."""
     problems: dict[str, list[str]] = {}
     for answer in answers.answers:
         if answer.problem and not answer.trial.optional:
             problems.setdefault(answer.problem, []).append(answer.trial.label)
-    told = [f"{', '.join(labels)}: {problem}" for problem, labels in problems.items()]
-    return told + _wrong_forward(answers)
+    lines = [f"{', '.join(labels)}: {problem}" for problem, labels in problems.items()]
+    return lines + _wrong_forward(answers)
 
 
 def _wrong_forward(answers: Answers) -> list[str]:
@@ -213,7 +227,7 @@ def _wrong_forward(answers: Answers) -> list[str]:
 
 
 def _right_only(answers: Answers) -> str:
-    """What the right trials have in common that the wrong ones have not, in words that follow 'right only'."""
+    """What only the right trials have in common, in words that follow 'right only'."""
     telling = [answer for answer in answers.answers if answer.trial.telling]
     if not any(answer.right for answer in telling):
         return ""
@@ -223,34 +237,36 @@ def _right_only(answers: Answers) -> str:
     return "for " + ", ".join(answer.trial.label for answer in telling if answer.right)
 
 
-def _side_effects(report: Report, answers: Answers) -> None:
-    """Add what a right result does not excuse: inputs that are overwritten, a second call that gives something else."""
+def _add_side_effects(report: Report, answers: Answers) -> None:
+    """Add what makes even right results wrong: overwritten inputs, or a second call with a different result."""
     overwritten = {role for answer in answers.answers for role in answer.outcome.overwritten}
     if overwritten:
         report.problems.append(f"it overwrites its input: {', '.join(sorted(overwritten))}")
         if report.right and "grad_output" in overwritten and answers.convention.operation == "softmax":
             report.diagnosis = known("softmax", "overwrites_grad_output")
-        report.status = WRONG
+        report.status = Status.WRONG
     if not all(answer.outcome.repeatable for answer in answers.answers):
         report.problems.append("a second call with the same inputs gives another result: something is kept or added up")
-        report.status = WRONG
+        report.status = Status.WRONG
 
 
 def _notes(answers: Answers, options: Options) -> list[str]:
-    """What is worth knowing and not wrong."""
+    """What is worth knowing but not wrong."""
     convention, notes = answers.convention, []
     valued = [answer for answer in answers.answers if answer.value is not None]
-    upcast = [one for one in valued if one.trial.dtype == "float32" and one.outcome.value is not None]
-    if any(one.outcome.value.dtype == np.float64 for one in upcast if one.outcome.value is not None):
-        notes.append("it upcasts: float32 comes in and float64 goes out, twice the memory")
+    float32_results = [answer.outcome.value for answer in valued if answer.trial.dtype == "float32"]
+    if any(value is not None and value.dtype == np.float64 for value in float32_results):
+        notes.append("it upcasts: from float32 inputs it makes a float64 result, twice the memory")
     if convention.layout == "columns" and not options.layout:
-        notes.append("it fits features-first arrays, [features, batch] (axis 0); for [batch, features] it is wrong")
+        notes.append(
+            "it is right for features-first arrays, [features, batch] (axis 0), and wrong for [batch, features]"
+        )
     if convention.is_single and not options.layout:
-        notes.append("it takes a single row at a time, not a batch; it was called once a row")
-    found_in = {one.outcome.found_in for one in valued} - {""}
+        notes.append("it takes a single row, not a batch; it was called once for each row")
+    found_in = {answer.outcome.found_in for answer in valued} - {""}
     if found_in and not options.result:
         notes.append(f"the gradient was found in the attribute {', '.join(sorted(found_in))}")
     if convention.operation != "softmax":
-        notes.append(f"held against the gradient of the {answers.reduction} of the loss over the batch")
+        notes.append(f"compared with the gradient of the {answers.reduction} of the loss over the batch")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

@@ -1,1 +1,1 @@
-"""How a target is called: the roles of its parameters, conventions to be tried, the call itself."""
+"""How a target is called: the roles of its parameters, the conventions to try, the call itself."""

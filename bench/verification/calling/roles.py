@@ -1,4 +1,4 @@
-"""What the parameters of a function are for, told by their names and by the operation that it belongs to."""
+"""The roles that the parameters of a function may have, from their names and the operation that it belongs to."""
 
 import inspect
 import itertools
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# What a parameter's name says of its role, likeliest first; several are all tried.
+# Patterns of parameters' names, and the roles that a matching name may have. The first match counts.
 _AXIS = r"axis|dim|axes"
 _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _CONTEXT = r"ctx|context"
@@ -41,7 +41,7 @@ _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
 def forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
-    """What the forward may be given: logits (a loss of probabilities: those), and a loss its targets."""
+    """The arguments that the forward may take: logits (``cross_entropy``: probs), and targets if it is a loss."""
     first = "probs" if operation == "cross_entropy" else "logits"
     if len(parameters) == 1 and operation != "softmax" and _PACKED.fullmatch(parameters[0]):
         yield ("packed",)
@@ -58,7 +58,7 @@ def forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, 
 
 
 def backward_roles(parameters: list[str], operation: str, signature: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """What the backward may be given: its signature if that is stated, else what its parameters' names allow."""
+    """The arguments that the backward may take: a given signature, or whatever its parameters' names allow."""
     if signature:
         yield signature
         return
@@ -72,7 +72,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
         return known
     if operation == "softmax":
         known = ("grad_output",) if known == ("targets",) else known
-        # A method that follows a forward gets the incoming gradient, whatever it is called.
+        # A method that follows a forward takes the incoming gradient, whatever its name is.
         return tuple(sorted(known, key=lambda role: role != "grad_output")) if backward else known
     first = ("probs", "logits") if operation == "softmax_cross_entropy" else ("probs",)
     named: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -87,7 +87,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
 
 
 def roles_of(name: str) -> tuple[str, ...]:
-    """The roles that a name stands for; all that are usual where it says nothing."""
+    """The roles that a name may mean; all usual ones if no pattern matches."""
     bare = name.strip("_")
     for pattern, roles in _NAMES:
         if re.fullmatch(pattern, bare) or re.fullmatch(pattern, bare.lower()):
@@ -96,7 +96,7 @@ def roles_of(name: str) -> tuple[str, ...]:
 
 
 def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """One role a parameter, no role twice, the first choices first."""
+    """Every way to give each parameter one role without using a role twice, the likeliest first."""
     ranked = sorted(
         itertools.product(*(range(len(roles)) for roles in choices)),
         key=lambda places: (sum(places), places),
@@ -108,24 +108,29 @@ def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 
 
 def required_names(function: Callable[..., Any]) -> list[str]:
-    """The names of the parameters without a default, in order; an array to write into is not asked for but given."""
+    """The names of the parameters without a default, in order, but for ``out``: the caller always passes that."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return []
     return [
-        one.name
-        for one in parameters
-        if one.default is one.empty
-        and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-        and not (one.kind is one.KEYWORD_ONLY and one.name == "out")
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and not (parameter.kind is parameter.KEYWORD_ONLY and parameter.name == "out")
     ]
 
 
 def has_signature(function: Callable[..., Any]) -> bool:
-    """Whether Python can tell what a function takes."""
+    """Whether Python knows all parameters of a function."""
     try:
         kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
     except (TypeError, ValueError):
         return False
     return inspect.Parameter.VAR_POSITIONAL not in kinds
+
+
+def is_static(owner: type, method: str) -> bool:
+    """Whether a method of a class is called without an instance."""
+    return isinstance(inspect.getattr_static(owner, method), staticmethod | classmethod)

@@ -1,4 +1,4 @@
-"""The trials put to a target: in which convention it answers best, and what is wrong with its answers."""
+"""A target's answers to trials: in which convention they fit best, and what is wrong with them."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from .trials import OPERATIONS, PROBING, Trial, trials
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a target gave in one trial: its result freed of the upstream factor, and what is wrong with it."""
+    """What a target gave in one trial, and what is wrong with it; ``value`` is its result divided by upstream."""
 
     trial: Trial
     outcome: Outcome
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """A convention, and the answers to its trials; ``reduction`` of a loss over the batch is what fits them."""
+    """The answers to trials in one convention; ``reduction`` is the one of a loss over the batch that fits them."""
 
     convention: Convention
     reduction: str
@@ -47,20 +47,20 @@ class Answers:
 
     @property
     def rank(self) -> tuple[bool, bool, bool, bool, int]:
-        """How likely the convention is meant: right, with a right loss, a known mistake, as it is, how many results."""
+        """How well the convention fits: right, right loss, known mistake, without a factor, results of right shape."""
         named = self.diagnosis is not None
         plain = self.diagnosis is not None and (not self.diagnosis.factor or self.diagnosis.name == "scaled")
         return self.right, has_right_loss(self), named, plain, 0 if named else sum(map(_is_shaped, self.answers))
 
     @property
     def takes_batches(self) -> bool:
-        """Whether a batch was taken without complaint, and not for a single row: its result has the right shape."""
+        """Whether the target takes a whole batch: its results have the right shape or show a known mistake."""
         named = self.diagnosis is not None and all(answer.value is not None for answer in self.answers)
         return named or any(map(_is_shaped, self.answers[:1]))
 
     @property
     def failure(self) -> Failure | None:
-        """How the first trial failed, None if it did not."""
+        """How the first trial failed; None if it did not."""
         return self.answers[0].outcome.failure if self.answers else None
 
 
@@ -68,21 +68,15 @@ def _is_shaped(answer: Answer) -> bool:
     return answer.value is not None and answer.value.shape == answer.trial.expected.shape
 
 
-def find_convention(subject: Subject, options: Options) -> Convention:
-    """The convention in which a subject is best called.
+def probe(subject: Subject, options: Options) -> Answers:
+    """The answers to the probing trials, in the convention that fits best.
+
+    Single rows are tried only if no convention with batches gives results of the right shape: a function that takes
+    a batch is judged on batches.
 
     Raises:
         UserError: there is no such target.
         TargetFailedError: it cannot be loaded.
-    """
-    return ask_and_choose(subject, options).convention
-
-
-def ask_and_choose(subject: Subject, options: Options) -> Answers:
-    """The convention that fits best, with its answers to the probing trials.
-
-    Batches are tried before single rows, and single rows only if no way of passing batches gives results of their
-    shape: a function that takes a batch without complaint is judged on batches.
     """
     conventions = subject.candidates(options)
     best: Answers | None = None
@@ -106,8 +100,8 @@ def _arrangements(subject: Subject, options: Options) -> Iterable[tuple[str, str
     layouts = (options.layout,) if options.layout else ("rows", "columns", "vector", "column", "row")
     containers = ("array", "list", "torch") if subject.has_torch() else ("array", "list")
     every = list(itertools.product(layouts, containers))
-    # Arrays in every layout that takes a batch, then what else takes a batch, then single rows.
-    return sorted(every, key=lambda one: (one[0] not in ("rows", "columns"), one[1] != "array"))
+    # First batches in arrays, then batches in other containers, then single rows.
+    return sorted(every, key=lambda pair: (pair[0] not in ("rows", "columns"), pair[1] != "array"))
 
 
 def ask(
@@ -127,19 +121,21 @@ def ask(
             break
     judged = []
     for reduction, asked in questions.items():
-        answers = tuple(judge(trial, one, convention) for trial, one in zip(asked, outcomes, strict=False))
+        # There are fewer outcomes than trials if one of them ended the search.
+        answers = tuple(judge(trial, outcome, convention) for trial, outcome in zip(asked, outcomes, strict=False))
         judged.append(Answers(convention, reduction, answers))
-    fitting = [one for one in judged if one.right and has_right_loss(one)]
-    if fitting:
-        return fitting[0]
-    chosen = next((one for one in judged if has_right_loss(one)), judged[0])
+    with_right_loss = [answers for answers in judged if has_right_loss(answers)]
+    right = [answers for answers in with_right_loss if answers.right]
+    if right:
+        return right[0]
+    chosen = with_right_loss[0] if with_right_loss else judged[0]
     given = [(answer.trial, answer.value) for answer in chosen.answers]
     found = diagnose(convention.operation, given, _formula(convention.operation, chosen.reduction))
     return dataclasses.replace(chosen, diagnosis=found)
 
 
 def has_right_loss(answers: Answers) -> bool:
-    """Whether the loss that a forward returned, if it did, is the mean or the sum that the gradient is held against."""
+    """Whether the loss that a forward returned, if any, has the reduction that the gradient is judged by."""
     for answer in answers.answers:
         loss = answer.outcome.forward
         if loss is None or loss.size != 1 or answers.convention.operation == "softmax" or answer.trial.batch < 2:
@@ -157,7 +153,7 @@ def _formula(operation: str, reduction: str) -> str:
 
 
 def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
-    """The answer that an outcome is."""
+    """What is wrong with the outcome of a trial, if anything."""
     if outcome.failure is not None or outcome.value is None:
         failure = outcome.failure
         summary = " at ".join(filter(None, [failure.summary, failure.culprit])) if failure else "gave nothing"
@@ -171,13 +167,13 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
     problem = ""
     if worst > trial.allowed_ulp:
         row, column = (int(place) for place in np.argwhere(errors > trial.allowed_ulp)[0])
-        got, expected = _told_apart(float(value[row, column]), float(trial.expected[row, column]))
+        got, expected = _distinguished(float(value[row, column]), float(trial.expected[row, column]))
         problem = f"element [{row}, {column}] is {got}, expected {expected}"
     return Answer(trial, outcome, value, worst, problem)
 
 
-def _told_apart(left: float, right: float) -> tuple[str, str]:
-    """Two numbers with as many digits, six at least, as show that they differ."""
+def _distinguished(left: float, right: float) -> tuple[str, str]:
+    """Two numbers as text, with at least six digits and enough to show that they differ."""
     for digits in (6, 9, 12):
         texts = f"{left:.{digits}g}", f"{right:.{digits}g}"
         if texts[0] != texts[1]:

@@ -1,4 +1,4 @@
-"""What every right gradient has in common, asked of a wrong one that makes no known mistake."""
+"""Properties of every right gradient, tested on a wrong one that makes no known mistake."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ CLOSE = 1e-9
 
 
 def broken_invariants(subject: Subject, convention: Convention) -> list[str]:
-    """What a right gradient of this operation keeps and the target's does not, each in a sentence."""
+    """The properties of a right gradient of this operation that the target's lacks, each in a sentence."""
     inputs = dict(trials(convention.operation, "mean", PROBING)[0].inputs)
     value = _value(subject, convention, inputs)
     if value is None:
@@ -21,13 +21,13 @@ def broken_invariants(subject: Subject, convention: Convention) -> list[str]:
     found = []
     if convention.operation != "cross_entropy" and not _near(sums := value.sum(axis=1), 0.0):
         found.append(
-            "the logits of a row can all be shifted without changing softmax, so each row of grad_logits sums to 0; "
-            f"the first of yours sums to {sums[0]:.6g}"
+            "adding a constant to all logits of a row does not change softmax, so each row of grad_logits sums to 0; "
+            f"your first row sums to {sums[0]:.6g}"
         )
     rows = ("logits", "probs", "log_probs", "grad_output", "targets", "labels")
     other = _value(subject, convention, inputs | {name: _first_row_changed(inputs[name]) for name in rows})
     if other is not None and not _near(other[1:], value[1:]):
-        found.append("rows are independent of each other; yours changes in other rows when the first row's inputs do")
+        found.append("rows are independent of each other; your other rows change when the inputs of the first row do")
     if convention.operation == "softmax":
         found += _broken_in_grad_output(subject, convention, inputs, value)
     return found
@@ -40,10 +40,10 @@ def _broken_in_grad_output(
     grad_output = inputs["grad_output"]
     doubled = _value(subject, convention, inputs | {"grad_output": 2.0 * grad_output})
     if doubled is not None and not _near(doubled, 2.0 * value):
-        found.append("the gradient is linear in grad_output; yours does not double when grad_output does")
+        found.append("the gradient is linear in grad_output; yours does not double when grad_output doubles")
     shifted = _value(subject, convention, inputs | {"grad_output": grad_output + 1.0})
     if shifted is not None and not _near(shifted, value):
-        found.append("a constant added to grad_output changes nothing, as probs sum to 1; it changes yours")
+        found.append("probs sum to 1, so adding a constant to grad_output changes nothing; it changes yours")
     return found
 
 
@@ -53,7 +53,7 @@ def _value(subject: Subject, convention: Convention, inputs: dict[str, Any]) -> 
 
 
 def _first_row_changed(array: FloatArray) -> FloatArray:
-    """The array with its first row replaced by its second one."""
+    """The array with its first row replaced by its second."""
     changed = array.copy()
     changed[0] = changed[1]
     return changed

@@ -1,4 +1,4 @@
-"""A row of numbers worked by hand: what the right gradient is for it, step by step, and what a target gives."""
+"""One row worked by hand: its right gradient, step by step, and what the target gives for it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ TARGETS = np.eye(3)[LABELS]
 
 
 def worked_row(subject: Subject, convention: Convention, reduction: str) -> list[str]:
-    """The first row of a batch of two, in lines: the inputs, the right gradient worked out, the target's own."""
+    """Lines about the first row of a batch of two: the inputs, the right gradient step by step, and the target's."""
     inputs: dict[str, Any] = {
         "logits": np.log(PROBS),
         "probs": PROBS,
@@ -27,23 +27,25 @@ def worked_row(subject: Subject, convention: Convention, reduction: str) -> list
     divisor = 2 if reduction == "mean" else 1
     if convention.operation == "softmax":
         steps = _softmax_steps()
+    elif convention.operation == "softmax_cross_entropy":
+        steps = _one_node_steps(divisor)
     else:
-        steps = (_fused_steps if convention.operation == "softmax_cross_entropy" else _node_steps)(divisor)
-    return [*steps, f"yours      {_given(subject.call(convention, inputs))}"]
+        steps = _loss_node_steps(divisor)
+    return [*steps, f"yours      {_shown(subject.call(convention, inputs))}"]
 
 
-def fused_explanation() -> list[str]:
-    """Why the gradient of softmax and cross-entropy together shows no derivative of softmax, with a worked row."""
+def one_node_explanation() -> list[str]:
+    """Why the gradient of softmax and cross-entropy in one node shows no derivative of softmax, with an example."""
     p, t = PROBS[0], TARGETS[0]
-    incoming = -t / p + 0.0
+    incoming = -t / p + 0.0  # [N]; + 0.0 turns -0 into 0
     dot = float(incoming @ p)
     products = ", ".join(
-        f"{one:g} × ({other:.4g} - {dot:g}) = {one * (other - dot):g}" for one, other in zip(p, incoming, strict=True)
+        f"{prob:g} × ({grad:.4g} - {dot:g}) = {prob * (grad - dot):g}" for prob, grad in zip(p, incoming, strict=True)
     )
     return [
-        "No derivative of softmax is missing here. Cross-entropy sends back g = -targets / probs, and softmax's own",
-        "backward makes of it probs * (g - sum(g * probs)) = -targets + probs * sum(targets) = probs - targets, since",
-        "the targets of a row sum to 1: the probabilities cancel, and with them the Jacobian.",
+        "No derivative of softmax is missing here. The gradient of cross-entropy is g = -targets / probs. The backward",
+        "of softmax turns it into probs * (g - sum(g * probs)) = -targets + probs * sum(targets) = probs - targets,",
+        "because the targets of a row sum to 1: the probabilities cancel, and the Jacobian with them.",
         f"in numbers  probs {_row(p)}, targets {_row(t)}: g = {_row(incoming)}, sum(g * probs) = {dot:g}",
         f"            {products}, which is probs - targets",
     ]
@@ -52,35 +54,43 @@ def fused_explanation() -> list[str]:
 def _softmax_steps() -> list[str]:
     p, g = PROBS[0], GRAD_OUTPUT[0]
     dot = float(p @ g)
-    products = " + ".join(f"{a:g} × {b:g}" for a, b in zip(g, p, strict=True)).replace("+ -", "- ")
-    right = ", ".join(f"{a:g} × ({b:g} - {dot:g}) = {a * (b - dot):g}" for a, b in zip(p, g, strict=True))
+    products = " + ".join(f"{grad:g} × {prob:g}" for grad, prob in zip(g, p, strict=True)).replace("+ -", "- ")
+    right = ", ".join(
+        f"{prob:g} × ({grad:g} - {dot:g}) = {prob * (grad - dot):g}" for prob, grad in zip(p, g, strict=True)
+    )
     return [
         f"in numbers probs {_row(p)}, grad_output {_row(g)}: their dot product is {products} = {dot:g}",
         f"expected   {right}",
     ]
 
 
-def _fused_steps(divisor: int) -> list[str]:
+def _one_node_steps(divisor: int) -> list[str]:
     right = ", ".join(
-        f"({a:g} - {b:g}) / {divisor} = {(a - b) / divisor:g}" for a, b in zip(PROBS[0], TARGETS[0], strict=True)
+        f"({prob:g} - {target:g}) / {divisor} = {(prob - target) / divisor:g}"
+        for prob, target in zip(PROBS[0], TARGETS[0], strict=True)
     )
-    return [f"in numbers probs {_row(PROBS[0])}, targets {_row(TARGETS[0])}, batch {len(PROBS)}", f"expected   {right}"]
+    return [_loss_inputs(), f"expected   {right}"]
 
 
-def _node_steps(divisor: int) -> list[str]:
+def _loss_node_steps(divisor: int) -> list[str]:
     right = ", ".join(
-        f"-{b:g} / {a:g} / {divisor} = {-b / a / divisor + 0.0:.4g}" for a, b in zip(PROBS[0], TARGETS[0], strict=True)
+        f"-{target:g} / {prob:g} / {divisor} = {-target / prob / divisor + 0.0:.4g}"
+        for prob, target in zip(PROBS[0], TARGETS[0], strict=True)
     )
-    return [f"in numbers probs {_row(PROBS[0])}, targets {_row(TARGETS[0])}, batch {len(PROBS)}", f"expected   {right}"]
+    return [_loss_inputs(), f"expected   {right}"]
 
 
-def _given(outcome: Outcome) -> str:
+def _loss_inputs() -> str:
+    return f"in numbers probs {_row(PROBS[0])}, targets {_row(TARGETS[0])}, batch {len(PROBS)}"
+
+
+def _shown(outcome: Outcome) -> str:
     if outcome.failure is not None:
         return outcome.failure.summary
     if outcome.value is None:
         return "nothing"
     if outcome.value.shape == PROBS.shape:
-        return ", ".join(f"{one:.4g}" for one in outcome.value[0])
+        return ", ".join(f"{value:.4g}" for value in outcome.value[0])
     return f"an array of shape {outcome.value.shape} for inputs of shape {PROBS.shape}"
 
 

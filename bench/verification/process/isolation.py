@@ -1,4 +1,4 @@
-"""A target in a process of its own, which is ended, with all that it started, when it hangs, dies or is done with."""
+"""A target in a process of its own. The process and all that it started are ended when it hangs, dies or is done."""
 
 import contextlib
 import os
@@ -11,7 +11,6 @@ import tempfile
 import uuid
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -20,17 +19,20 @@ from ...errors import UserError
 from ...loading import import_folder
 from ..calling.call import Inputs
 from ..calling.conventions import Convention, Options
-from .failures import Failure, failure_at
+from .failures import Failure, Kind, failure_from_stack
 from .subject import Cost, Outcome
 
-GRACE_S = 0.5  # after the time limit, in which the process notes where it stands
-MARK = "SOFTMAX_BENCH_TARGET"  # in the environment of the process and so of all that it starts
-KILLING_ROUNDS = 20  # a process may fork while it is looked for
-SHOWN_OUTPUT = 2000  # characters of what a target printed, the last ones
+LOAD_S = 30.0  # limit of importing a target
+CALL_S = 10.0  # limit of each request
+MAX_BYTES = 1 << 30  # the most that a call may allocate
+GRACE_S = 0.5  # after the limit: time for the process to write where it hangs
+MARK = "SOFTMAX_BENCH_TARGET"  # an environment variable that all processes started by the target inherit
+KILLING_ROUNDS = 20  # a process may fork between being found and being killed
+SHOWN_OUTPUT = 2000  # the last characters of what a target printed
 
 
 class TargetFailedError(Exception):
-    """The target could not be loaded or asked; ``failure`` says how it ended."""
+    """The target could not be loaded or did not answer; ``failure`` says why."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.summary)
@@ -38,12 +40,12 @@ class TargetFailedError(Exception):
 
 
 class Isolated:
-    """A target named ``module:attribute`` or ``path.py:attribute`` in a process that is started when it is needed.
+    """A target named ``module:attribute`` or ``path.py:attribute``, in a process that starts at the first request.
 
-    ``call_s`` and ``load_s`` limit each request and the import, ``max_bytes`` what a call may allocate.
+    ``call_s`` limits each request, ``load_s`` the import, ``max_bytes`` what a call may allocate.
     """
 
-    def __init__(self, target: str, call_s: float, load_s: float, max_bytes: int) -> None:
+    def __init__(self, target: str, call_s: float = CALL_S, load_s: float = LOAD_S, max_bytes: int = MAX_BYTES) -> None:
         self._target = target
         self._limits_s = {"load": load_s}
         self._call_s = call_s
@@ -58,52 +60,47 @@ class Isolated:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the process and all that it started."""
         self._end()
         self._files.cleanup()
 
     def candidates(self, options: Options) -> list[Convention]:
-        """Every way in which the target may want to be called.
+        """Every way in which the target may have to be called, likeliest first.
 
         Raises:
             UserError: there is no such target.
             TargetFailedError: it cannot be imported.
         """
-        found: list[Convention] = self._ask("candidates", options)
+        found: list[Convention] = self._request("candidates", options)
         return found
 
     def has_torch(self) -> bool:
         """Whether the target has imported PyTorch."""
-        return bool(self._ask("has_torch"))
+        return bool(self._request("has_torch"))
 
     def forks(self) -> int:
         """How many processes the target has forked off since it was last started."""
         with contextlib.suppress(TargetFailedError):
-            return int(self._ask("forks"))
+            return int(self._request("forks"))
         return 0
 
     def call(self, convention: Convention, inputs: Inputs) -> Outcome:
-        """The result of the target; where the process hangs or dies, that failure."""
+        """The result of the target, or how its process hung or died."""
         try:
-            outcome: Outcome = self._ask("call", convention, inputs)
+            outcome: Outcome = self._request("call", convention, inputs)
         except TargetFailedError as error:
             return Outcome(failure=error.failure)
         return outcome
 
     def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
         """Time and peak memory of the target's backward."""
-        cost: Cost | Failure = self._measured("measure", convention, inputs)
+        cost: Cost | Failure = self._request_or_failure("measure", convention, inputs)
         return cost
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
-        """How many of Python's instructions one backward executes."""
-        count: int | Failure = self._measured("steps", convention, inputs)
+        """How many Python instructions one backward executes."""
+        count: int | Failure = self._request_or_failure("steps", convention, inputs)
         return count
 
     def printed(self) -> str:
@@ -112,20 +109,21 @@ class Isolated:
             return ""
         return self._output.read_text(encoding="utf-8", errors="replace")[-SHOWN_OUTPUT:].strip()
 
-    def _measured(self, method: str, convention: Convention, inputs: Inputs) -> Any:
+    def _request_or_failure(self, method: str, convention: Convention, inputs: Inputs) -> Any:
         try:
-            return self._ask(method, convention, inputs)
+            return self._request(method, convention, inputs)
         except TargetFailedError as error:
             return error.failure
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _request(self, method: str, *arguments: Any) -> Any:
+        """The answer to a request, from a process that is started for it if there is none."""
         if self._process is None:
             self._start()
-            self._request("load", ())
-        return self._request(method, arguments)
+            self._exchange("load", ())
+        return self._exchange(method, arguments)
 
-    def _request(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        assert self._connection is not None  # noqa: S101 - a process that was started has one
+    def _exchange(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        assert self._connection is not None  # noqa: S101 - the process was started
         limit_s = self._limits_s.get(method, self._call_s)
         try:
             self._connection.send((method, arguments, limit_s))
@@ -156,21 +154,22 @@ class Isolated:
         theirs.close()
         self._connection = Connection(ours.detach())
 
-    def _ended(self, kind: str, summary: str) -> Failure:
-        """The failure of a process that hung or died, from the stack that it left; it is ended here."""
+    def _ended(self, kind: Kind, summary: str) -> Failure:
+        """The failure of a process that hung or died, from its last words. The process is ended here."""
         process, status = self._process, None
         if process is not None and kind == "died":
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(GRACE_S)
         self._end()
-        stack = self._last_words.read_text(encoding="utf-8", errors="replace") if self._last_words.exists() else ""
-        reason = re.search(r"^reason: (.+)$", stack, flags=re.MULTILINE)
+        written = self._last_words.exists()
+        last_words = self._last_words.read_text(encoding="utf-8", errors="replace") if written else ""
+        reason = re.search(r"^reason: (.+)$", last_words, flags=re.MULTILINE)
         if reason:
             summary = reason.group(1)
         elif not summary:
             killed = status is not None and status < 0
             summary = f"is ended by {signal.Signals(-status).name}" if killed and status else "ends its process"
-        return failure_at(kind, summary, stack)
+        return failure_from_stack(kind, summary, last_words)
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -188,7 +187,7 @@ class Isolated:
         self._connection = self._process = None
 
     def _family(self) -> list[psutil.Process]:
-        """What the process has started and is alive, also what has left its session and lost its parent."""
+        """All living processes that it has started, including those that left its session or lost their parent."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):

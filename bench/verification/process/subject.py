@@ -1,4 +1,4 @@
-"""A target that answers: loaded, called, measured, its failures told with its own file and line."""
+"""A target that is loaded, called and measured; its failures are reported with its own file and line."""
 
 import contextlib
 import sys
@@ -18,20 +18,20 @@ from ..calling.call import Call, Inputs
 from ..calling.conventions import Convention, Options, candidates
 from .failures import Failure, failure_of
 
-TIMING_S = 0.02  # of one repeat, of which the fastest counts
-REPEATS = 3
+TIMING_S = 0.02  # length of one repeat
+REPEATS = 3  # the fastest counts
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call gave: a result laid out as rows, or a failure; and what else it did."""
+    """What one call gave: a result [B, N] or a failure, and what else it did."""
 
     value: npt.NDArray[Any] | None = None
     failure: Failure | None = None
-    overwritten: tuple[str, ...] = ()  # roles of the inputs that it changed
-    repeatable: bool = True  # whether a second call gave the same
-    found_in: str = ""  # the attribute in which the gradient was, if it was not returned
-    forward: npt.NDArray[Any] | None = None  # what the forward returned, if it was numbers
+    overwritten: tuple[str, ...] = ()  # roles of the inputs that the call changed
+    repeatable: bool = True  # whether a second call gave the same result
+    found_in: str = ""  # the attribute that held the gradient, if it was not returned
+    forward: npt.NDArray[Any] | None = None  # what the forward returned, if that is numbers
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Cost:
 
 
 class Subject(Protocol):
-    """What verification asks of a target, wherever that runs."""
+    """What verification does with a target, in this process or in another one."""
 
     def candidates(self, options: Options) -> list[Convention]:
-        """Every way in which the target may want to be called, likeliest first."""
+        """Every way in which the target may have to be called, likeliest first."""
 
     def has_torch(self) -> bool:
         """Whether the target has imported PyTorch."""
@@ -58,7 +58,7 @@ class Subject(Protocol):
         """Time and peak memory of the target's backward."""
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
-        """How many of Python's instructions one backward executes."""
+        """How many Python instructions one backward executes."""
 
 
 class Local:
@@ -71,11 +71,11 @@ class Local:
 
     @classmethod
     def load(cls, target: str, max_bytes: int | None = None) -> "Local":
-        """The target of a name, as ``load`` finds it."""
+        """The target with that name, as ``load`` finds it."""
         return cls(*load(target), max_bytes=max_bytes)
 
     def candidates(self, options: Options) -> list[Convention]:
-        """Every way in which the target may want to be called, likeliest first."""
+        """Every way in which the target may have to be called, likeliest first."""
         return candidates(self._target, self._namespace, options)
 
     def has_torch(self) -> bool:
@@ -88,9 +88,9 @@ class Local:
         try:
             with self._limited(), _quiet():
                 shape = inputs["logits"].shape
-                value = np.array(call.laid_back(call.prepare(inputs)(), shape))
+                value = np.array(call.as_rows(call.prepare(inputs)(), shape))
                 overwritten = call.overwritten()
-                again = call.laid_back(call.prepare(inputs)(), shape)
+                again = call.as_rows(call.prepare(inputs)(), shape)
         except (Exception, SystemExit) as error:
             return Outcome(failure=failure_of(error))
         return Outcome(
@@ -111,7 +111,7 @@ class Local:
             return failure_of(error)
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
-        """How many of Python's instructions one backward executes: the same count each time, whatever the machine."""
+        """How many Python instructions one backward executes: the same number each time, on every machine."""
         count = 0
 
         def trace(frame: types.FrameType, event: str, _: Any) -> Callable[..., Any]:
@@ -138,33 +138,32 @@ class Local:
 
 
 def _numbers(value: Any) -> npt.NDArray[Any] | None:
-    """A forward's result as an array of float64, None where it is none."""
+    """A forward's result as an array of float64; None if it is not numbers."""
     try:
         value = value.detach().numpy() if hasattr(value, "detach") else value
-        return np.asarray(
-            getattr(value, "data", value) if not isinstance(value, np.ndarray) else value, dtype=np.float64
-        )
+        value = value if isinstance(value, np.ndarray) else getattr(value, "data", value)
+        return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         return None
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let the target warn and divide by zero: what it computes is judged, not how it feels."""
+    """Silence warnings: only what the target computes is judged."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
 def _fastest_s(call: Callable[[], object]) -> float:
-    """The fastest of three repeats of as many calls as fill ``TIMING_S``; where one call is slow, the second alone."""
+    """Seconds of one call: the fastest of three repeats of ``TIMING_S``, or the second call if it takes longer."""
     call()
     started = time.perf_counter()
     call()
-    once = max(time.perf_counter() - started, 1e-7)
-    if once > TIMING_S:
-        return once
-    count = int(TIMING_S / once)
+    call_s = max(time.perf_counter() - started, 1e-7)
+    if call_s > TIMING_S:
+        return call_s
+    count = int(TIMING_S / call_s)
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()

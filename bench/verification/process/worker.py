@@ -1,15 +1,16 @@
 """The process in which a target runs: it answers requests until its parent goes away.
 
-Started by ``isolation`` with the descriptor of a socket, the path of a file for its last stack, the target, the
-bytes that a call may allocate and the folder from which the target may import. A request is the name of a method of
-``Subject``, its arguments and a time limit; an answer is ("answer", value), ("user", text of a UserError) or
-("failure", Failure). Standard input is empty; output goes where the parent put it.
+``isolation`` starts it with these arguments: the descriptor of a socket, the path of a file for its last words, the
+target, the bytes that a call may allocate, and the folder from which the target may import. A request is the name of
+a method of ``Subject``, its arguments and a time limit. An answer is ("answer", value), ("user", text of a UserError)
+or ("failure", Failure). Standard input is empty; the parent decides where output goes.
 """
 
 import faulthandler
 import os
 import resource
 import sys
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,29 @@ from ...errors import UserError
 from .failures import failure_of
 from .subject import Local
 
-MAX_FORKS = 6  # in one request, nested or not: a bomb ends itself at 2**6 processes
-MAX_FILE_BYTES = 64 << 20  # of what a target may print or write
+MAX_FORKS = 6  # in one request, nested or not: a fork bomb stops at 2**6 processes
+MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
 
 
 class LastWords:
-    """A file in which the process says why and where it ended, if it cannot answer any more."""
+    """A file in which the process writes why and where it ended, for when it can no longer answer."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("w", encoding="utf-8")
         self.process = os.getpid()
         self._exit = os._exit
+        self.file.write(f"target called in thread {threading.get_ident()}\n")
+        self.file.flush()
 
     def die(self, reason: str) -> None:
-        """End the process, its reason and its stack noted."""
+        """Write the reason and the stack, then end the process."""
         self.file.write(f"reason: {reason}\n")
         self.file.flush()
         faulthandler.dump_traceback(file=self.file, all_threads=False)
         self._exit(1)
 
     def exit(self, status: int) -> None:
-        """``os._exit`` as the target sees it; in a process that the target has forked, as it is."""
+        """What the target gets for ``os._exit``; a process that the target has forked just exits."""
         if os.getpid() == self.process:
             self.die(f"calls os._exit({status})")
         self._exit(status)
@@ -53,7 +56,7 @@ class Worker:
         self._max_bytes = max_bytes
         self._last_words = last_words
         self._subject: Local | None = None
-        self._forks = 0  # during this request, counted on in every process that is forked
+        self._forks = 0  # during this request; a forked process goes on counting from its parent's number
         self._all_forks = 0
         os.register_at_fork(before=self._count_fork)
 
@@ -71,7 +74,7 @@ class Worker:
 
     def _answer(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> tuple[str, Any]:
         self._forks = 0
-        # The stack is noted just before the parent would end this process, so that it is known where it hung.
+        # The stack is written just before the parent ends this process: it shows where the target hung.
         faulthandler.dump_traceback_later(limit_s, file=self._last_words.file)
         try:
             if method == "load":
@@ -97,7 +100,7 @@ class Worker:
 def main() -> None:
     """Serve the parent that gave the arguments."""
     descriptor, last_words_path, target, max_bytes, folder = sys.argv[1:]
-    # As if the target were started as a script: what lies beside it can be imported. This process is its own.
+    # As if the target were started as a script: it can import the files in its folder. No other code runs here.
     sys.path.insert(0, folder)
     sys.argv = [target]
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
