@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from softmax_bench.implementations import FloatArray
 from softmax_bench.implementations.softmax import vectorized
-from softmax_bench.operations import oracle
+from softmax_bench.operations import oracle, precision
 from softmax_bench.operations.cases import DTYPES, Case, Inputs, make_inputs
 from softmax_bench.operations.oracle import Reference, high_precision_vjp, judge, make_reference, sample_rows
+from softmax_bench.operations.precision import Rounded
 
 SEED = 11
 
@@ -60,11 +61,9 @@ def test_the_element_that_is_wrong_is_named() -> None:
 
 
 def test_central_differences_catch_a_wrong_formula_in_the_oracle_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def diagonal_only(
-        probs: FloatArray, grad_output: FloatArray, wide: object
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def diagonal_only(probs: FloatArray, grad_output: FloatArray, wide: object) -> Rounded:
         expected: FloatArray = probs * (1 - probs) * grad_output
-        return expected, np.zeros_like(expected), np.full_like(expected, 1e-16)
+        return Rounded(expected, np.zeros_like(expected), np.full_like(expected, 1e-16))
 
     monkeypatch.setattr(oracle, "high_precision_vjp", diagonal_only)
     inputs = inputs_of()
@@ -85,7 +84,7 @@ def test_autograd_is_heard_where_pytorch_is_installed() -> None:
 
 
 def test_without_a_wider_float_a_sample_of_rows_is_judged_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oracle, "WIDER_FLOAT_EXISTS", False)
+    monkeypatch.setattr(precision, "WIDER_FLOAT_EXISTS", False)
     monkeypatch.setattr(oracle, "EXACT_ITEMS", 120)
     inputs = inputs_of(9, 40)
     reference = make_reference(inputs, SEED)

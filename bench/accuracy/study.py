@@ -5,7 +5,6 @@ is where probabilities of labels underflow, as they do early in training and on 
 """
 
 import dataclasses
-import importlib.util
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -17,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..implementations import FloatArray, registered
+from ..implementations import FloatArray, is_installed, registered
 from ..implementations.cross_entropy import BOTH, two_nodes_vectorized
 from ..implementations.softmax import softmax_unshifted
 from ..instruments import host
-from ..operations.cross_entropy import LossInputs, wide_softmax, with_labels
+from ..operations.cross_entropy import LossInputs, exact_gradient, pytorch_loss, wide_softmax, with_labels
 from ..storage.descriptions import load_description, store_description
 from ..storage.tables import load_table, write_table
 
@@ -85,8 +84,8 @@ def competitors() -> dict[str, Loss]:
     """What is studied, by name: all implementations of the loss, the article's forward, PyTorch where installed."""
     found: dict[str, Loss] = {name: spec_call(name) for operation, name in registered() if operation == BOTH}
     found[UNSHIFTED] = _unshifted
-    if importlib.util.find_spec("torch"):
-        found[PYTORCH] = _pytorch
+    if is_installed("torch"):
+        found[PYTORCH] = lambda inputs: pytorch_loss(inputs.logits, inputs.labels)
     return found
 
 
@@ -129,7 +128,9 @@ def exact_of(inputs: LossInputs) -> Exact:
     loss = (log_sums - shifted[np.arange(batch), inputs.labels]).mean()
     targets = inputs.targets.astype(np.longdouble)
     unit = np.maximum((probs + targets) / batch * info.eps, np.longdouble(info.smallest_subnormal))
-    return Exact(loss, np.maximum(loss * info.eps, info.smallest_subnormal), (probs - targets) / batch, unit)
+    return Exact(
+        loss, np.maximum(loss * info.eps, info.smallest_subnormal), exact_gradient(probs, targets, batch), unit
+    )
 
 
 def error_of(function: Loss, inputs: LossInputs, exact: Exact) -> tuple[float, float, bool, int]:
@@ -191,13 +192,3 @@ def _unshifted(inputs: LossInputs) -> tuple[Any, FloatArray]:
     probs = softmax_unshifted(inputs.logits)
     loss = -(inputs.targets * np.log(probs)).sum(axis=1).mean()
     return loss, two_nodes_vectorized(probs, inputs.targets)
-
-
-def _pytorch(inputs: LossInputs) -> tuple[Any, FloatArray]:
-    import torch  # noqa: PLC0415 - an extra, and slow to import
-
-    leaf = torch.from_numpy(inputs.logits).requires_grad_()
-    loss = torch.nn.functional.cross_entropy(leaf, torch.from_numpy(inputs.labels))
-    loss.backward()
-    gradient: FloatArray = leaf.grad.numpy()
-    return loss.detach().numpy(), gradient

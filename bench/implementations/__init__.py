@@ -18,7 +18,6 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -213,18 +212,6 @@ def enlist(spec: Implementation) -> None:
     if (spec.operation, spec.name) in _registry:
         raise ValueError(f"{spec.operation} has an implementation named {spec.name} already")
     _registry[spec.operation, spec.name] = spec
-
-
-def stated(doc: str, heading: str, name: str) -> str:
-    """What a docstring states on its line ``heading: ...``.
-
-    Raises:
-        ValueError: the docstring, of the function called ``name``, has no such line.
-    """
-    found = re.search(rf"^{heading}: *(.+?)\.?$", doc, flags=re.MULTILINE)
-    if found is None:
-        raise ValueError(f"the docstring of {name} has no line '{heading}: ...'")
-    return found.group(1)
 
 
 def registered() -> Mapping[tuple[str, str], Implementation]:

@@ -4,19 +4,19 @@ The reference starts from the logits, so a right result may differ from it by wh
 of a probability for each unit of its logit's distance from the row's maximum.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..implementations import FloatArray
+from ..implementations import FloatArray, is_installed
 from ..implementations.cross_entropy import BACKWARD, BOTH, FORWARD
 from ..implementations.softmax import log_softmax
 from . import Operation, cases, oracle
 from .cases import Case
-from .oracle import CHUNK_ITEMS, STEP, TOLERANCES, Reference, Verdict, random_direction
+from .oracle import STEP, TOLERANCES, Reference, Verdict, random_direction
+from .precision import rounded, row_chunks, wide_float
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,17 @@ def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -
     The directional derivative is that of each row's share of the mean loss, along a direction drawn from ``seed``.
     Where NumPy has no float wider than float64, its own reference is good to a few ulp of the terms.
     """
-    logits, targets, labels = inputs.logits, inputs.targets, inputs.labels
-    batch, info = len(logits), np.finfo(logits.dtype)
+    logits, labels = inputs.logits, inputs.labels
+    batch, wide, eps = len(logits), wide_float(logits.dtype), np.finfo(logits.dtype).eps
     expected, remainder, unit = np.empty_like(logits), np.empty_like(logits), np.empty_like(logits)
     losses, loss_units = np.empty(batch), np.empty(batch)
-    wide = np.float64 if logits.dtype == np.float32 else np.longdouble
-    step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
-    for start in range(0, batch, step):
-        chunk = slice(start, start + step)
+    for chunk in row_chunks(logits.shape):
         shifted, probs, log_sums = wide_softmax(logits[chunk], wide)
-        exact = (probs - targets[chunk]) / batch  # [rows, N]
-        expected[chunk] = exact
-        remainder[chunk] = exact - expected[chunk]
+        targets = inputs.targets[chunk]
         distance = np.where(np.isfinite(shifted), -shifted, 0.0)
-        terms = (probs * (1.0 + distance) + targets[chunk]) / batch
-        np.maximum((terms * info.eps).astype(logits.dtype), info.smallest_subnormal, out=unit[chunk])
+        terms = (probs * (1.0 + distance) + targets) / batch
+        exact = exact_gradient(probs, targets, batch)
+        expected[chunk], remainder[chunk], unit[chunk] = rounded(exact, terms * eps, logits.dtype, wide)
         picked = shifted[np.arange(len(shifted)), labels[chunk]]
         losses[chunk] = log_sums - picked
         loss_units[chunk] = 1.0 + log_sums - picked
@@ -90,10 +86,10 @@ def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -
         unit=unit,
         direction=direction,
         slope=_central_difference(logits, labels, direction),
-        autograd=_autograd(logits, labels) if ask_pytorch and importlib.util.find_spec("torch") else None,
+        autograd=pytorch_loss(logits, labels)[1] if ask_pytorch and is_installed("torch") else None,
         grad_scale=np.full(batch, 1.0 / batch),
     )
-    return LossReference(float(losses.mean()), float(loss_units.mean() * info.eps), gradient)
+    return LossReference(float(losses.mean()), float(loss_units.mean() * eps), gradient)
 
 
 def judge_forward(result: object, reference: LossReference) -> Verdict:
@@ -140,14 +136,17 @@ def wide_softmax(logits: FloatArray, wide: Any) -> tuple[FloatArray, FloatArray,
     return shifted, exponentials / sums, np.log(sums[:, 0])
 
 
+def exact_gradient(probs: Any, targets: Any, divisor: int) -> Any:
+    """The loss's gradient (p - t) / divisor from wide probs and targets, [B, N]; a mean loss divides by the batch."""
+    return (probs - targets) / divisor
+
+
 def _central_difference(
     logits: FloatArray, labels: npt.NDArray[np.intp], direction: npt.NDArray[np.int8]
 ) -> FloatArray:
     """(f(z + hu) - f(z - hu)) / 2h of each row's f(z) = -log softmax(z)[y] / B: [B]."""
     slopes = np.empty(len(logits))
-    step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
-    for start in range(0, len(logits), step):
-        chunk = slice(start, start + step)
+    for chunk in row_chunks(logits.shape):
         shifted = logits[chunk] - logits[chunk].max(axis=1, keepdims=True)
         offset = STEP * direction[chunk]
         ahead, behind = (np.log(np.exp(shifted + sign * offset).sum(axis=1)) for sign in (1.0, -1.0))
@@ -157,14 +156,14 @@ def _central_difference(
     return slopes
 
 
-def _autograd(logits: FloatArray, labels: npt.NDArray[np.intp]) -> FloatArray:
-    """PyTorch's gradient of its own cross_entropy."""
-    import torch  # noqa: PLC0415 - an extra
+def pytorch_loss(logits: FloatArray, labels: npt.NDArray[np.intp]) -> tuple[np.floating[Any], FloatArray]:
+    """The mean loss and its gradient [B, N] by PyTorch's own cross_entropy and autograd."""
+    import torch  # noqa: PLC0415 - an extra, and slow to import
 
     leaf = torch.from_numpy(logits).requires_grad_()
-    torch.nn.functional.cross_entropy(leaf, torch.from_numpy(labels)).backward()
-    gradient: FloatArray = leaf.grad.numpy()
-    return gradient
+    loss = torch.nn.functional.cross_entropy(leaf, torch.from_numpy(labels))
+    loss.backward()
+    return loss.detach().numpy()[()], leaf.grad.numpy()
 
 
 OPERATIONS = tuple(

@@ -12,7 +12,6 @@ Three questions are asked of a result, at the case's own shape and dtype:
 The second and third start from the logits, so they see the forward's rounding too and are held to a coarser bound.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..implementations import FloatArray
+from ..implementations import FloatArray, is_installed
 from ..implementations.softmax import softmax
 from .cases import Inputs
+from .precision import Rounded, rounded, row_chunks, wide_type, widen
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,7 @@ TOLERANCES = {
 }
 
 STEP = 1e-5  # of the central differences, in float64: truncation ~ STEP**2 = 1e-10, rounding ~ eps / STEP = 2e-11
-CHUNK_ITEMS = 1 << 20  # items treated at once: the high-precision temporaries stay small beside the case's arrays
-EXACT_ITEMS = 1 << 14  # items that are checked with rational numbers where no wider float exists
-WIDER_FLOAT_EXISTS = np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant
+EXACT_ITEMS = 1 << 14  # items that are checked with rational numbers if no wider float exists
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,8 @@ class Verdict:
 def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Reference:
     """The reference for ``inputs``, its direction drawn from ``seed``; one serves all implementations."""
     logits, probs, grad_output = inputs.logits, inputs.probs, inputs.grad_output
-    rows: slice | npt.NDArray[np.intp] = slice(None)
-    wide: Any = np.longdouble
-    if probs.dtype == np.float32:
-        wide = np.float64
-    elif not WIDER_FLOAT_EXISTS:
-        wide, rows = Fraction, sample_rows(*probs.shape)
+    wide = wide_type(probs.dtype)
+    rows = sample_rows(*probs.shape) if wide is Fraction else slice(None)
     expected, remainder, unit = high_precision_vjp(probs[rows], grad_output[rows], wide)
     direction = random_direction(probs.shape, seed)
     return Reference(
@@ -90,7 +84,7 @@ def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Re
         unit=unit,
         direction=direction,
         slope=_central_difference(logits, grad_output, direction),
-        autograd=_autograd(logits, grad_output) if ask_pytorch and importlib.util.find_spec("torch") else None,
+        autograd=_autograd(logits, grad_output) if ask_pytorch and is_installed("torch") else None,
         grad_scale=np.abs(grad_output).max(axis=1, initial=0.0),
     )
 
@@ -148,28 +142,18 @@ def _heard_witnesses(grad_logits: FloatArray, reference: Reference, tolerance: T
     return Verdict(True, worst)
 
 
-def high_precision_vjp(
-    probs: FloatArray, grad_output: FloatArray, wide: Any
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The gradient p[j] * (g[j] - sum_k g[k] p[k]) evaluated in the type ``wide``, and the unit of its error.
-
-    Returns:
-        ``expected``, the gradient rounded to the inputs' dtype; ``remainder``, what the rounding left; and ``unit``,
-        one ulp of the terms, no smaller than the smallest subnormal number. Each [B, N] in the inputs' dtype.
-    """
-    info = np.finfo(probs.dtype)
+def high_precision_vjp(probs: FloatArray, grad_output: FloatArray, wide: Any) -> Rounded:
+    """The gradient evaluated in the type ``wide`` from probs and grad_output, each [B, N]."""
+    eps = np.finfo(probs.dtype).eps
     expected, remainder, unit = np.empty_like(probs), np.empty_like(probs), np.empty_like(probs)
-    convert: Any = np.frompyfunc(Fraction, 1, 1) if wide is Fraction else lambda array: array.astype(wide)
-    step = max(1, CHUNK_ITEMS // max(1, probs.shape[1]))
-    for start in range(0, len(probs), step):
-        chunk = slice(start, start + step)
-        p, g = convert(probs[chunk]), convert(grad_output[chunk])
-        exact = p * (g - (g * p).sum(axis=1, keepdims=True))  # [rows, N]
-        expected[chunk] = exact
-        remainder[chunk] = exact - convert(expected[chunk])
-        terms = p * (abs(g) + abs(g * p).sum(axis=1, keepdims=True))
-        np.maximum(terms.astype(probs.dtype) * info.eps, info.smallest_subnormal, out=unit[chunk])
-    return expected, remainder, unit
+    for chunk in row_chunks(probs.shape):
+        p, g = widen(probs[chunk], wide), widen(grad_output[chunk], wide)
+        exact = p * (g - (g * p).sum(axis=1, keepdims=True))  # p[j] * (g[j] - sum_k g[k] p[k]), [rows, N]
+        terms = p * (abs(g) + abs(g * p).sum(axis=1, keepdims=True))  # p[j] * (|g[j]| + sum_k |g[k]| p[k])
+        expected[chunk], remainder[chunk], unit[chunk] = rounded(
+            exact, terms.astype(probs.dtype) * eps, probs.dtype, wide
+        )
+    return Rounded(expected, remainder, unit)
 
 
 def random_direction(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.int8]:
@@ -189,9 +173,7 @@ def sample_rows(batch: int, features: int) -> npt.NDArray[np.intp]:
 def _central_difference(logits: FloatArray, grad_output: FloatArray, direction: npt.NDArray[np.int8]) -> FloatArray:
     """(f(z + hu) - f(z - hu)) / 2h of each row's f(z) = sum_k g[k] softmax(z)[k], in float64: [B]."""
     slopes = np.empty(len(logits))
-    step = max(1, CHUNK_ITEMS // max(1, logits.shape[1]))
-    for start in range(0, len(logits), step):
-        chunk = slice(start, start + step)
+    for chunk in row_chunks(logits.shape):
         offset = STEP * direction[chunk]
         ahead, behind = softmax(logits[chunk] + offset), softmax(logits[chunk] - offset)
         slopes[chunk] = np.vecdot(ahead - behind, grad_output[chunk]) / (2 * STEP)

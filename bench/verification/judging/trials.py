@@ -3,16 +3,16 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...implementations import FloatArray
 from ...implementations.softmax import log_softmax, softmax
 from ...operations.cases import Case, make_inputs
-from ...operations.oracle import TOLERANCES, WIDER_FLOAT_EXISTS, high_precision_vjp
+from ...operations.cross_entropy import exact_gradient
+from ...operations.oracle import TOLERANCES, high_precision_vjp
+from ...operations.precision import Rounded, rounded, wide_type, widen
 
 SEED = 42
 EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8
@@ -143,30 +143,20 @@ def extreme_logits(case: Case) -> FloatArray:
     return moderate
 
 
-def right_gradient(
-    operation: str, reduction: str, inputs: Mapping[str, Any]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The gradient in high precision as ``high_precision_vjp`` gives it: expected, remainder, unit; each [B, N]."""
-    probs, targets = inputs["probs"], inputs["targets"]
+def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any]) -> Rounded:
+    """The gradient evaluated in a wide type from the inputs as they are, [B, N]."""
+    probs = inputs["probs"]
     wide = wide_type(probs.dtype)
     if operation == "softmax":
         return high_precision_vjp(probs, inputs["grad_output"], wide)
     divisor = max(1, len(probs)) if reduction == "mean" else 1
-    convert: Any = np.frompyfunc(Fraction, 1, 1) if wide is Fraction else lambda array: array.astype(wide)
-    p, t = convert(probs), convert(targets)
-    exact = (p - t) / divisor if operation == "softmax_cross_entropy" else -t / p / divisor
-    terms = (p + t) / divisor if operation == "softmax_cross_entropy" else abs(exact)
-    expected = exact.astype(probs.dtype)
-    remainder = (exact - convert(expected)).astype(probs.dtype)
-    info = np.finfo(probs.dtype)
-    return expected, remainder, np.maximum(terms.astype(probs.dtype) * info.eps, info.smallest_subnormal)
-
-
-def wide_type(dtype: npt.DTypeLike) -> Any:
-    """The type in which a gradient of this dtype is evaluated to have digits to spare."""
-    if dtype == np.float32:
-        return np.float64
-    return np.longdouble if WIDER_FLOAT_EXISTS else Fraction
+    p, t = widen(probs, wide), widen(inputs["targets"], wide)
+    if operation == "softmax_cross_entropy":
+        exact, terms = exact_gradient(p, t, divisor), (p + t) / divisor
+    else:  # cross_entropy alone, with respect to probs
+        exact = -t / p / divisor
+        terms = abs(exact)
+    return rounded(exact, terms.astype(probs.dtype) * np.finfo(probs.dtype).eps, probs.dtype, wide)
 
 
 def patterns() -> Iterator[tuple[str, Callable[[Trial], bool]]]:
