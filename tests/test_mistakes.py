@@ -111,7 +111,7 @@ def test_an_unknown_mistake_is_described_by_what_it_breaks() -> None:
     assert any("element [0, 0] is" in problem for problem in report.problems)
     broken = "\n".join(report.broken)
     assert "each row of grad_logits sums to 0" in broken
-    assert "does not double when grad_output does" in broken
+    assert "does not double when grad_output doubles" in broken
 
 
 def test_rows_that_influence_each_other_are_reported() -> None:
