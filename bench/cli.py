@@ -22,7 +22,7 @@ COMMANDS = {
     "verify": ".verification.command:verify",
     "gate": ".regression.command:gate",
     "compare": ".regression.command:compare",
-    "gate-quality": ".regression.command:gate_quality",
+    "gate-quality": ".regression.quality.command:gate_quality",
     "accuracy": ".accuracy.command:accuracy",
     "train": ".training.command:train",
 }

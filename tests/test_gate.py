@@ -9,25 +9,37 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from softmax_bench.cli import main
 from softmax_bench.errors import UserError
-from softmax_bench.implementations import registered
+from softmax_bench.implementations import Implementation, registered
 from softmax_bench.operations import operations
 from softmax_bench.operations.cases import Case
 from softmax_bench.paths import PACKAGE
 from softmax_bench.regression.baseline import compare_rows
-from softmax_bench.regression.command import compare
-from softmax_bench.regression.duet import Duel, Side, Task, Value, load_function, padded, run_workers
+from softmax_bench.regression.duet import (
+    Duel,
+    Effort,
+    Side,
+    Task,
+    Value,
+    load_function,
+    load_implementations,
+    padded,
+    run_workers,
+)
 from softmax_bench.regression.gate import (
     PADDED,
     SAME,
+    SCREENING_EFFORT,
     Check,
     Exit,
     Finding,
+    Key,
     Rule,
     cases_of,
     controls_of,
@@ -36,10 +48,11 @@ from softmax_bench.regression.gate import (
     presence_findings,
 )
 from softmax_bench.regression.output import to_json, to_junit, to_markdown, worst_first
+from softmax_bench.regression.revisions import git as output_of_git
 from softmax_bench.regression.revisions import two_versions
 from softmax_bench.storage.results import Row
 
-from tests.conftest import COMMAND, SoftmaxBench
+from tests.conftest import COMMAND, ROOT, SoftmaxBench
 
 IMPLEMENTATIONS = PACKAGE / "implementations"
 CASES = [Case("softmax", "vectorized", batch, 64, "float64", "normal") for batch in (1, 2, 4, 8)]
@@ -48,7 +61,7 @@ CONTROLS = controls_of("base")
 
 
 def worker_of(shifts: dict[str, float], noise: float = 0.002, **examined: Value) -> Callable[[Task], list[Value]]:
-    """A worker that answers at once: log ratios around given shifts, and given values where it examines."""
+    """A worker that answers at once: with log ratios around the given shifts, or with the given examined values."""
 
     def work(task: Task) -> list[Value]:
         drawn = random.Random(task.seed)
@@ -108,7 +121,7 @@ def test_less_than_the_margin_is_no_concern() -> None:
 @pytest.mark.parametrize(
     ("shifts", "said"),
     [
-        ({SAME: 0.03, PADDED: 0.03}, "identical code was told apart"),
+        ({SAME: 0.03, PADDED: 0.03}, "identical code differed by +"),
         ({PADDED: 0.0}, "a padding of 3% was not found"),
         ({PADDED: -0.03}, "a padding of 3% was not found"),
     ],
@@ -119,11 +132,35 @@ def test_a_control_that_misbehaves_makes_the_check_inconclusive(shifts: dict[str
     assert check.sentence.startswith(f"Inconclusive: {said}")
 
 
+def test_without_screening_every_case_is_confirmed() -> None:
+    efforts = []
+
+    def work(task: Task) -> list[Value]:
+        efforts.append(task.effort)
+        return worker_of({PADDED: 0.03, "case 2": 0.02})(task)
+
+    rule = Rule(screening=None)
+    check = check_of(work, rule)
+    assert [effort for effort in efforts if effort is not None] == [rule.effort] * rule.confirming
+    assert not any(math.isnan(finding.p_value) for finding in check.findings)
+    assert [label for label, verdict in verdicts(check).items() if verdict != "unchanged"] == ["case 2"]
+
+
+def test_nothing_is_timed_if_every_result_is_wrong() -> None:
+    def work(task: Task) -> list[Value]:
+        assert task.effort is None
+        return [Value(duel.label, work_wrong="wrong by 1e+09 ulp") for duel in task.duels]
+
+    check = check_of(work)
+    assert check.exit is Exit.REGRESSION
+    assert verdicts(check) == {duel.label: "wrong" for duel in DUELS}
+
+
 def test_a_rule_that_could_never_alarm_is_refused_before_measuring() -> None:
-    def unasked(task: Task) -> list[Value]:
+    def never_called(task: Task) -> list[Value]:
         raise AssertionError(task)
 
-    check = check_of(unasked, Rule(confirming=5))
+    check = check_of(never_called, Rule(confirming=5))
     assert check.exit is Exit.INCONCLUSIVE
     assert "5 processes cannot confirm anything: the smallest p they reach is 0.031" in check.inconclusive
 
@@ -140,7 +177,7 @@ def test_a_worker_that_dies_makes_the_check_inconclusive() -> None:
     assert check_of(dying).sentence == "Inconclusive: a worker process ended without an answer: exit status -9."
 
 
-def test_memory_and_results_fail_even_where_the_clock_says_nothing() -> None:
+def test_memory_and_results_fail_the_check_even_if_the_machine_is_too_noisy() -> None:
     larger = Value("case 1", base_peak_bytes=1000, work_peak_bytes=9000)
     wrong = Value("case 2", base_peak_bytes=1000, work_peak_bytes=1000, work_wrong="wrong by 1e+09 ulp")
     check = check_of(worker_of({PADDED: 0.0}, case_1=larger, case_2=wrong))
@@ -150,13 +187,31 @@ def test_memory_and_results_fail_even_where_the_clock_says_nothing() -> None:
     assert "1 wrong (case 2)" in check.sentence
 
 
+def specs_of(*keys: Key) -> dict[Key, Implementation]:
+    """A registry with these operations and names."""
+    return {key: dataclasses.replace(registered()["softmax", "vectorized"], name=key[1]) for key in keys}
+
+
 def test_removed_fails_unless_allowed_and_added_never() -> None:
-    base, work = [("softmax", "old"), ("softmax", "kept")], [("softmax", "kept"), ("softmax", "new")]
+    base, work = [("softmax", "old"), ("softmax", "kept")], specs_of(("softmax", "kept"), ("softmax", "new"))
     closed = {finding.label: finding for finding in presence_findings(base, work, allow_removed=False)}
     assert closed["softmax old"].is_regression
     assert not closed["softmax new"].is_regression
     assert set(closed) == {"softmax old", "softmax new"}
     assert not any(finding.is_regression for finding in presence_findings(base, work, allow_removed=True))
+
+
+def test_a_renamed_implementation_is_neither_removed_nor_added_but_compared() -> None:
+    old, new = ("softmax", "old"), ("softmax", "new")
+    base, work = specs_of(old), specs_of(new)
+    work[new] = dataclasses.replace(work[new], formerly="old")
+    assert presence_findings(base, work, allow_removed=False) == []
+    duels = duels_of(Path("base"), Path("work"), base, work)
+    assert len(duels) == len(cases_of(work)) > 0
+    assert {(duel.base.name, duel.work.name, duel.case.implementation) for duel in duels} == {("old", "new", "new")}
+    # A former name that another implementation has now is no rename.
+    both = {**work, **specs_of(old)}
+    assert [finding.label for finding in presence_findings(base, both, allow_removed=False)] == ["softmax new"]
 
 
 def test_every_operation_is_checked_and_every_label_names_one_case() -> None:
@@ -197,7 +252,8 @@ def duel_of(folders: tuple[Path, Path]) -> Duel:
 @pytest.mark.slow
 def test_an_extra_copy_is_found_by_memory_and_by_time(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "(grad_output - (grad_output * probs)", "(grad_output.copy() - (grad_output.copy() * probs)")
-    check = judge_duels([duel_of(two_copies)], controls_of(str(two_copies[0])), Rule(), "base", lambda _: None)
+    controls = controls_of(str(two_copies[0]))
+    check = judge_duels([duel_of(two_copies)], controls, Rule(effort=SCREENING_EFFORT), "base", lambda _: None)
     found = {finding.verdict for finding in check.findings}
     assert found == {"larger", "slower"}
     assert check.exit is Exit.REGRESSION
@@ -210,11 +266,11 @@ def test_a_wrong_gradient_is_found(two_copies: tuple[Path, Path]) -> None:
     assert "ulp of its terms" in value.work_wrong
 
 
-def test_versions_that_do_not_load_are_told(two_copies: tuple[Path, Path]) -> None:
+def test_versions_that_do_not_load_are_named(two_copies: tuple[Path, Path]) -> None:
     change(two_copies[1], "import numpy as np", "import numpie as np")
     with pytest.raises(UserError, match="work: the implementations do not import .*No module named 'numpie'"):
         run_workers([Task([duel_of(two_copies)], seed=1, effort=None)])
-    with pytest.raises(UserError, match="no implementations there"):
+    with pytest.raises(UserError, match="none: has no implementations"):
         run_workers([Task([duel_of((two_copies[0], two_copies[0] / "none"))], seed=1, effort=None)])
 
 
@@ -228,17 +284,30 @@ def test_padding_spins_for_its_share() -> None:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A git repository with three commits, the last two with implementations."""
-    root = tmp_path / "repository"
+    root = empty_repository(tmp_path)
+    for text in ("first", "second"):
+        commit(root, {"__init__.py": f"# {text}\n"})
+    return root
+
+
+def empty_repository(folder: Path) -> Path:
+    """A git repository with an empty commit."""
+    root = folder / "repository"
     root.mkdir()
     git(root, "init", "-q")
     git(root, "commit", "-q", "--allow-empty", "-m", "empty")
-    for text in ("one", "two"):
-        path = root / "bench" / "implementations" / "__init__.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {text}\n", encoding="utf-8")
-        git(root, "add", "-A")
-        git(root, "commit", "-q", "-m", text)
     return root
+
+
+def commit(root: Path, sources: dict[str, str]) -> None:
+    """Commit the sources as the repository's implementations, in place of those that it has."""
+    package = root / "bench" / "implementations"
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    for name, text in sources.items():
+        (package / name).write_text(text, encoding="utf-8")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "implementations")
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -249,8 +318,8 @@ def git(root: Path, *arguments: str) -> None:
 def test_base_is_the_commit_before_in_a_clean_tree_and_head_in_a_changed_one(repository: Path) -> None:
     with two_versions(repository, None) as versions:
         assert versions.base_name == "HEAD~1"
-        assert (versions.base / "__init__.py").read_text(encoding="utf-8") == "# one\n"
-        assert (versions.work / "__init__.py").read_text(encoding="utf-8") == "# two\n"
+        assert (versions.base / "__init__.py").read_text(encoding="utf-8") == "# first\n"
+        assert (versions.work / "__init__.py").read_text(encoding="utf-8") == "# second\n"
         assert not versions.identical
     assert not versions.base.exists()
     (repository / "bench" / "implementations" / "new.py").write_text("", encoding="utf-8")
@@ -258,21 +327,164 @@ def test_base_is_the_commit_before_in_a_clean_tree_and_head_in_a_changed_one(rep
         assert versions.base_name == "HEAD"
         assert (versions.work / "new.py").exists()
     with two_versions(repository, "HEAD~1") as versions:
-        assert (versions.base / "__init__.py").read_text(encoding="utf-8") == "# one\n"
+        assert (versions.base / "__init__.py").read_text(encoding="utf-8") == "# first\n"
 
 
 @pytest.mark.parametrize(
     ("revision", "said"),
     [("nosuch", "no revision 'nosuch'"), ("HEAD~2", "revision HEAD~2 has no bench/implementations")],
 )
-def test_a_base_that_is_not_there_is_told(repository: Path, revision: str, said: str) -> None:
+def test_a_base_that_does_not_exist_is_named(repository: Path, revision: str, said: str) -> None:
     with pytest.raises(UserError, match=said), two_versions(repository, revision):
         pass
 
 
-def test_outside_a_repository_is_told(tmp_path: Path) -> None:
+def test_outside_a_repository_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a git repository"), two_versions(tmp_path, None):
         pass
+
+
+OLD_REGISTRY = '''
+"""The registry as it was up to revision e5dc8a8: what an implementation states is read from its docstring."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from dataclasses import dataclass
+from functools import partial
+
+
+@dataclass(frozen=True)
+class Formula:
+    text: str
+
+    def __call__(self, batch, features, itemsize):
+        return int(eval(self.text, {}, {"B": batch, "N": features, "s": itemsize}))
+
+
+@dataclass(frozen=True)
+class Implementation:
+    name: str
+    operation: str
+    function: object
+    workspace: Formula
+    traffic: Formula
+    source: str
+    writes_out: bool
+    arguments: tuple = ("probs", "grad_output")
+    runs_threads: bool = False
+    library: str = "numpy"
+
+    def bind(self, inputs, threads=1):
+        call = partial(self.function, *(getattr(inputs, name) for name in self.arguments))
+        return partial(call, out=inputs.out) if self.writes_out else call
+
+    @property
+    def installed(self):
+        return True
+
+
+_registry = {}
+
+
+def implementation(operation):
+    def register(function):
+        doc = inspect.getdoc(function)
+        parameters = tuple(inspect.signature(function).parameters)
+        _registry[operation, function.__name__] = Implementation(
+            name=function.__name__,
+            operation=operation,
+            function=function,
+            workspace=Formula(stated(doc, "Workspace")),
+            traffic=Formula(stated(doc, "Traffic")),
+            source=stated(doc, "Source"),
+            writes_out="out" in parameters,
+            arguments=tuple(parameter for parameter in parameters if parameter != "out"),
+        )
+        return function
+
+    return register
+
+
+def stated(doc, heading):
+    return re.search(rf"^{heading}: *(.+?)\\.?$", doc, flags=re.MULTILINE).group(1)
+
+
+def registered():
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
+    return _registry
+'''
+OLD_SOFTMAX = '''
+import numpy as np
+
+from . import implementation
+
+
+@implementation("softmax")
+def vectorized(probs, grad_output):
+    """The one-liner.
+
+    Workspace: 2*B*N*s
+    Traffic: 9*B*N*s
+    Source: the article's second version, exactly
+    """
+    return (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs
+
+
+@implementation("softmax")
+def vectorized_out(probs, grad_output, *, out):
+    """The one-liner into a given array.
+
+    Workspace: B*s
+    Traffic: 8*B*N*s
+    Source: the article's second version
+    """
+    np.multiply(grad_output, probs, out=out)
+    np.subtract(grad_output, out.sum(axis=1, keepdims=True), out=out)
+    return np.multiply(out, probs, out=out)
+'''
+# As up to e5dc8a8: known mistakes were a module of the package, and importing it registered nothing.
+OLD_MISTAKES = "from . import stated\nfrom .softmax import vectorized\n\nMISTAKES = {}\n"
+
+
+def test_a_revision_of_the_old_form_is_paired_examined_and_timed(tmp_path: Path) -> None:
+    root = empty_repository(tmp_path)
+    commit(root, {"__init__.py": OLD_REGISTRY, "softmax.py": OLD_SOFTMAX, "mistaken.py": OLD_MISTAKES})
+    commit(root, {path.name: path.read_text(encoding="utf-8") for path in IMPLEMENTATIONS.glob("*.py")})
+    presence, check = check_revision(root, "HEAD~1", ("vectorized", "vectorized_out"))
+    assert {finding.verdict for finding in presence} == {"added"}
+    assert {finding.label.split()[1] for finding in presence} >= {"row_loop", "vectorized_vecdot"}
+    assert {label.split()[0] for label in verdicts(check)} == {"vectorized", "vectorized_out"}
+    assert all(finding.ratio > 0 and finding.base_s > 0 for finding in check.findings), check.findings
+
+
+PRE_MOVE = "e5dc8a8"  # the last commit in which the known mistakes were a module of the implementations
+
+
+def test_the_last_revision_before_the_move_is_paired_examined_and_timed() -> None:
+    if output_of_git(ROOT, "rev-parse", "--quiet", "--verify", f"{PRE_MOVE}^{{commit}}") is None:
+        pytest.skip(f"this clone does not have commit {PRE_MOVE}")
+    presence, check = check_revision(ROOT, PRE_MOVE, ("vectorized_vecdot", "one_node"))
+    assert "removed" not in {finding.verdict for finding in presence}
+    assert {label.split()[0] for label in verdicts(check)} == {"vectorized_vecdot", "one_node"}
+    assert all(finding.ratio > 0 and finding.base_s > 0 for finding in check.findings), check.findings
+
+
+def check_revision(root: Path, revision: str, names: tuple[str, ...]) -> tuple[list[Finding], Check]:
+    """Presence in the two versions, and a quick check of these implementations at one small shape."""
+    quick = Rule(screening=None, confirming=4, alpha=1.0, effort=Effort(precision=1.0, limit_s=0.0))
+    with two_versions(root, revision) as versions:
+        of_base = load_implementations(versions.base, f"{root.name}_base")
+        of_work = load_implementations(versions.work, f"{root.name}_work")
+        duels = duels_of(versions.base, versions.work, of_base, of_work)
+        smallest = {duel.case.implementation: duel for duel in reversed(duels)}
+        check = judge_duels(
+            [smallest[name] for name in names], controls_of(str(versions.base)), quick, revision, lambda _: None
+        )
+        return presence_findings(of_base, of_work, allow_removed=False), check
 
 
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
@@ -289,24 +501,24 @@ def test_interrupted_it_leaves_no_process_and_no_file(tmp_path: Path, signalled:
     out, err = running.communicate(timeout=30)
     assert running.returncode == 128 + signalled
     assert "Traceback" not in out + err
-    _, alive = psutil.wait_procs(workers, timeout=5)  # one that was just being started ends by itself: nobody asks it
+    _, alive = psutil.wait_procs(workers, timeout=5)  # a worker that was only starting ends by itself
     assert not alive
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_compare_tells_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def twice(probs, grad_output):\n"
         "    once = lambda: (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs\n"
         "    return once() + 0 * once()\n",
         encoding="utf-8",
     )
-    told = softmax_bench("compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json")
-    assert told.returncode == 1
-    assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in told.stdout
-    assert "99 % interval" in told.stdout
-    assert "peak memory" in told.stdout
+    done = softmax_bench("compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json")
+    assert done.returncode == 1
+    assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in done.stdout
+    assert "99 % interval" in done.stdout
+    assert "peak memory" in done.stdout
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert content["exit"] == 1
     assert any(finding["verdict"] == "slower" and finding["ratio"] > 1.5 for finding in content["findings"])
@@ -322,36 +534,74 @@ def test_compare_takes_functions_of_another_operation_by_the_names_of_their_arra
         encoding="utf-8",
     )
     case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
-    told = softmax_bench("compare", "fused", "mine.py:backward", *case)
-    assert told.returncode in (0, 2), told.stderr
-    assert "mine.py:backward against fused at 16 × 64" in told.stdout
-    told = softmax_bench("compare", "fused", "mine.py:misnamed", *case, "--fail-above=3%")
-    assert told.returncode == 1
-    assert "has no attribute 'p'" in told.stdout
+    done = softmax_bench("compare", "fused", "mine.py:backward", *case)
+    assert done.returncode in (0, 2), done.stderr
+    assert "mine.py:backward against fused at 16 × 64" in done.stdout
+    done = softmax_bench("compare", "fused", "mine.py:misnamed", *case, "--fail-above=3%")
+    assert done.returncode == 1
+    assert "has no attribute 'p'" in done.stdout
 
 
-def test_compare_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", {"numpy": "there"}.get)
-    with pytest.raises(UserError, match="'fused_out' wants numba, which is not installed: make's EXTRAS=compiled"):
-        compare.main(["vectorized", "fused_out"], standalone_mode=False)
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands may be called in this process: in an empty folder, and they leave this process's SIGTERM as it was."""
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def error_of(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a command that ends with exit status 2 and one line."""
+    with pytest.raises(SystemExit) as ended:
+        main.main(list(arguments))
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.usefixtures("in_process")
+def test_compare_says_what_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", {"numpy": "installed"}.get)
+    said = error_of("compare", "vectorized", "fused_out", capsys=capsys)
+    assert "'fused_out' needs numba, which is not installed; make EXTRAS=compiled" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("compare", "vectorized", "fast"), "'fast': no such implementation of softmax (one of explicit_jacobian"),
+        (("compare", "vectorized", "fast"), "'fast': no such implementation of softmax; give one of explicit_jacobian"),
         (("compare", "vectorized", "none.py:f"), "none.py: no such file"),
         (("compare", "vectorized", "nosuch:f"), "nosuch: no such module"),
         (("compare", "vectorized", "math:f"), "math: has no 'f'; "),
-        (("compare", "vectorized", "row_blocks", "--fail-above=much"), "--fail-above much: a share such as 3%"),
+        (("compare", "vectorized", "row_blocks", "--fail-above=much"), "--fail-above much: give a share such as 3%"),
         (("compare", "vectorized", "row_blocks", "--dtype=float16"), "--dtype float16: unknown"),
-        (("gate",), "is in no repository with bench/implementations: a revision is compared in a clone"),
+        (("gate",), "is not in a git repository with bench/implementations; run this in a clone"),
     ],
 )
-def test_bad_input_is_one_clear_line(softmax_bench: SoftmaxBench, arguments: tuple[str, ...], said: str) -> None:
-    done = softmax_bench(*arguments)
+@pytest.mark.usefixtures("in_process")
+def test_bad_input_is_one_clear_line(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in error_of(*arguments, capsys=capsys)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_gate_in_a_foreign_repository_or_without_git_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(empty_repository(tmp_path))
+    assert "is not in a git repository with bench/implementations" in error_of("gate", capsys=capsys)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git is not installed" in error_of("gate", capsys=capsys)
+
+
+def test_a_clear_line_is_all_that_the_command_prints(softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("gate")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert done.stderr.startswith("softmax-bench: ")
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -367,7 +617,7 @@ def test_a_suite_that_does_not_import_ends_with_2_and_not_as_a_regression(tmp_pa
     assert "Traceback" not in done.stderr
 
 
-def test_a_target_that_is_not_callable_is_told() -> None:
+def test_a_target_that_is_not_callable_is_refused() -> None:
     with pytest.raises(UserError, match="math:pi: not a function"):
         load_function("math:pi")
 
@@ -377,7 +627,7 @@ CHECK = Check(
     [
         Finding("calm", "unchanged", 1.0, 0.99, 1.01, 0.007, math.nan, 1e-5, 100, 100),
         Finding("slow", "slower", 1.05, 1.04, 1.06, 0.007, 0.0001, 1e-5, 100, 100),
-        Finding("gone", "removed", note="only the base has it"),
+        Finding("gone", "removed", note="only in the base"),
     ],
 )
 
@@ -415,7 +665,9 @@ OLD = [row_of(), row_of(implementation="explicit_jacobian", time_median_s=1e-2)]
     ],
 )
 def test_check_against_a_stored_run(new: list[Row], expected: Exit, said: str) -> None:
-    check = compare_rows("old", OLD, new, allow_removed=False)
+    of_base, of_work = (dict.fromkeys((row.operation, row.implementation) for row in rows) for rows in (OLD, new))
+    presence = presence_findings(of_base, specs_of(*of_work), allow_removed=False)
+    check = compare_rows("old", OLD, new, presence)
     assert check.exit is expected
     assert said in check.sentence
 

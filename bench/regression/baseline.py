@@ -1,8 +1,8 @@
-"""The check against a stored run, for when there is no base revision: exact for memory, coarse for time.
+"""The check against a stored run, for when there is no base revision. It is exact for memory and coarse for time.
 
-A time stored yesterday says little about a time measured today, even on one machine: absolute times are reported and
-not judged. What is judged: peak bytes, results, which implementations there are, and, as a coarse tripwire, the
-speed-up of the vectorized form over the explicit Jacobian at the article's case.
+Even on one machine, a time that was stored yesterday says little about a time that is measured today. So times are
+reported and not judged. What is judged: peak bytes, results, which implementations there are, and, as a coarse
+tripwire, the speed-up of the vectorized form over the explicit Jacobian at the article's case.
 """
 
 import math
@@ -12,54 +12,67 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..implementations import registered
 from ..instruments import host
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
-from ..storage.results import Row, load_rows, load_run, to_frame
+from ..storage.results import Row, Run, load_rows, load_run, to_frame
 from .gate import Check, Finding, case_label, memory_growth, presence_findings
 
 GRID = "quick"
-TRIPWIRE = 0.5  # of the stored speed-up; below it the check fails
+TRIPWIRE = 0.5  # the check fails below this share of the stored speed-up
 
 
 def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
     """The check of the working tree against a stored run, by a new quick sweep that is not kept.
 
-    On another machine, or with other versions of the libraries, the runs are incomparable and the check inconclusive.
+    The check is inconclusive on another machine, with other versions of the libraries, or if the sweep fails.
 
     Raises:
         UserError: the stored run cannot be read.
-        RuntimeError: the sweep could not be made.
     """
     stored, old = load_run(folder), load_rows(folder)
-    now: dict[str, dict[str, Any]] = {"machine": host.machine(), "versions": host.versions()}
-    for part, found in now.items():
-        kept: dict[str, Any] = getattr(stored, part)
-        # An extra that is only here or only there is no difference: its cases are not compared.
-        pairs = {key: (kept.get(key), found.get(key)) for key in {*kept, *found}}
+    difference = _difference(stored)
+    if difference:
+        return Check(str(folder), [], f"incomparable: {difference}")
+    of_base = [
+        (spec["operation"], spec["name"])
+        for spec in stored.implementations
+        if ":" not in spec["name"]  # a user's own, file.py:function, belongs to that run only
+    ]
+    presence = presence_findings(of_base, registered(), allow_removed=allow_removed)
+    try:
+        new = _sweep()
+    except RuntimeError as error:
+        return Check(str(folder), presence, str(error))
+    return compare_rows(str(folder), old, new, presence)
+
+
+def _difference(stored: Run) -> str:
+    """Why times and peaks of a stored run cannot be compared with those measured here; empty if they can."""
+    for part, here in (("machine", host.machine()), ("versions", host.versions())):
+        there: dict[str, Any] = getattr(stored, part)
+        # A library that is installed only here or only there is no difference: its cases are not compared.
         changed = [
-            key for key, (old_one, new_one) in pairs.items() if old_one != new_one and "absent" not in pairs[key]
+            key
+            for key in {*there, *here}
+            if there.get(key) != here.get(key) and "absent" not in (there.get(key), here.get(key))
         ]
         if changed:
             key = min(changed)
-            return Check(str(folder), [], f"incomparable: {part}: {key} was {kept.get(key)}, is {found.get(key)}")
-    return compare_rows(str(folder), old, _sweep(), allow_removed=allow_removed)
+            return f"{part}: {key} was {there.get(key)}, is {here.get(key)}"
+    return ""
 
 
-def compare_rows(name: str, old: list[Row], new: list[Row], *, allow_removed: bool) -> Check:
-    """The check of new rows against stored ones, made on one machine with one set of libraries."""
+def compare_rows(name: str, old: list[Row], new: list[Row], presence: list[Finding]) -> Check:
+    """The check of new rows against stored ones, measured on one machine; ``presence`` are findings to begin with."""
     before = {row.case: row for row in old}
-    findings = presence_findings(_names(old), _names(new), allow_removed=allow_removed)
     common = [row for row in new if row.case in before and before[row.case].status == "measured"]
-    findings += [_finding(before[row.case], row) for row in common]
+    findings = presence + [_finding(before[row.case], row) for row in common]
     if not common:
         return Check(name, findings, "nothing to compare: the stored run has no case of the quick grid")
     tripped = _tripwire(old, new)
     return Check(name, [*findings, tripped] if tripped else findings)
-
-
-def _names(rows: list[Row]) -> list[tuple[str, str]]:
-    return [(row.operation, row.implementation) for row in rows]
 
 
 def _finding(old: Row, new: Row) -> Finding:
@@ -75,7 +88,7 @@ def _finding(old: Row, new: Row) -> Finding:
 
 
 def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
-    """A finding where the article's speed-up fell below half of the stored one."""
+    """A finding if the speed-up at the article's case fell below half of the stored speed-up; otherwise None."""
     batch, features = ARTICLE_SHAPE
     speedups = []
     for rows in (old, new):
@@ -93,19 +106,16 @@ def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
 
 
 def _sweep() -> list[Row]:
+    """The rows of a new quick sweep of our own code, which needs NumPy or Numba.
+
+    Raises:
+        RuntimeError: the sweep failed.
+    """
+    options = (f"--grid={GRID}", "--library=numpy", "--library=numba", "--run-id=now", "--no-charts")
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "softmax_bench.cli",
-            "run",
-            f"--grid={GRID}",
-            f"--results={folder}",
-            "--run-id=now",
-        ]
-        command += ["--library=numpy", "--library=numba"]
-        done = subprocess.run([*command, "--no-charts"], capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 1):
+        command = [sys.executable, "-m", "softmax_bench.cli", "run", f"--results={folder}", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):  # 1: a case is wrong or failed, which its row says
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise RuntimeError(f"the sweep ended with {done.returncode}: {' '.join(last)}")
         return load_rows(Path(folder) / "now")

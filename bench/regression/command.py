@@ -1,10 +1,8 @@
 """The commands gate and compare."""
 
-import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,11 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from ..cli import plots_option, results_option
 from ..errors import UserError
 from ..implementations import registered
 from ..operations.cases import Case
-from ..paths import IMPLEMENTATIONS, plots_beside
+from ..paths import IMPLEMENTATIONS
+from ..storage import descriptions
 from ..storage.files import replace_file
 from ..sweep.selection import Selection
 from .baseline import check_against_run
@@ -30,6 +28,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options ``--json`` and ``--junit``."""
     command = click.option("--junit", type=FILE, help="write the outcome as JUnit XML")(command)
     return click.option("--json", "json_file", type=FILE, help="write the outcome as JSON")(command)
 
@@ -38,21 +37,24 @@ def _output_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--base",
     metavar="BASE",
-    help="a revision, or the folder of a stored run [default: HEAD, or HEAD~1 where the tree does not differ from it]",
+    help="a revision, or the folder of a stored run [default: HEAD, or HEAD~1 if the tree does not differ from HEAD]",
 )
-@click.option("--allow-removed", is_flag=True, help="an implementation that is gone does not fail the check")
+@click.option("--allow-removed", is_flag=True, help="a removed implementation does not fail the check")
 @_output_options
 def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit: Path | None) -> None:
     """Check the implementations in the working tree against those at a base revision, or against a stored run.
 
     Exit status: 0 no regression, 1 regression, 2 inconclusive (unfit machine, a control failed, nothing to compare).
     """
-    _end_on_sigterm()
-    if base is not None and (Path(base) / "run.json").is_file():
+    end_on_sigterm()
+    if base is not None and (Path(base) / descriptions.FILE).is_file():
         check = check_against_run(Path(base), allow_removed=allow_removed)
     else:
         check = _check_revision(base, allow_removed=allow_removed)
-    _tell(check, json_file, junit)
+    Console().print(to_table(check))
+    click.echo(check.sentence)
+    _write_files(check, json_file, junit)
+    sys.exit(int(check.exit))
 
 
 def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
@@ -77,21 +79,21 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
 @click.option("--dtype", default="float64", show_default=True)
 @click.option("--logits", default="normal", show_default=True)
 @click.option("--operation", default="softmax", show_default=True, help="what both compute")
-@click.option("--fail-above", metavar="SHARE", help="exit with 1 where B is slower than A by more, as in 3%")
+@click.option("--fail-above", metavar="SHARE", help="exit with 1 if B is slower than A by more, as in 3%")
 @_output_options
 def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, junit: Path | None, **case: Any) -> None:
     """Time B against A: implementations by name, or functions as module:function or path.py:function.
 
-    Exit status: 0, or with --fail-above 1 where B is slower by more than that or wrong, 2 inconclusive.
+    Exit status: 0, or 2 if inconclusive; with --fail-above also 1 if B is wrong, needs more memory, or is slower by
+    more than that share.
     """
-    _end_on_sigterm()
+    end_on_sigterm()
     margin = 0.0 if fail_above is None else _share(fail_above)
-    sides = [_side(text, case["operation"]) for text in (a, b)]
-    duel = Duel(f"{b} against {a}", _case_of(a, b, **case), *sides)
+    base, work = (_side(text, case["operation"]) for text in (a, b))
+    duel = Duel(f"{b} against {a}", _case_of(a, b, **case), base, work)
     with Status("", console=Console(stderr=True)) as status:
         controls = controls_of(str(IMPLEMENTATIONS))
-        rule = Rule(margin=margin, suspicion=-1.0, screening=1)  # one duel: no screening, always confirmed
-        check = judge_duels([duel], controls, rule, a, status.update)
+        check = judge_duels([duel], controls, Rule(screening=None, margin=margin), a, status.update)
     _write_files(check, json_file, junit)
     place = f"{case['batch']} × {case['features']} {case['dtype']} {case['logits']}"
     for finding in check.findings:
@@ -99,45 +101,6 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     if check.inconclusive:
         click.echo(f"Inconclusive: {check.inconclusive}.")
     sys.exit(int(check.exit) if fail_above is not None or check.exit is Exit.INCONCLUSIVE else 0)
-
-
-@click.command("gate-quality")
-@click.option("--minutes", default=60.0, show_default=True, help="stop after the trial that passes this time")
-@results_option
-@plots_option
-@click.option("--draw-only", is_flag=True, help="draw the stored trials, make none")
-def gate_quality(minutes: float, results: Path, plots: Path | None, *, draw_only: bool) -> None:
-    """Try the check on identical code and on known slow-downs; store every trial and draw them all.
-
-    Trials add to those that are stored, the condition that lacks most first, until the plan is fulfilled.
-    """
-    from ..charts.style import write_charts  # noqa: PLC0415
-    from .quality import study as quality  # noqa: PLC0415 - matplotlib and pytest-benchmark are slow to import, only this needs them
-    from .quality.chart import gate_quality as chart  # noqa: PLC0415
-
-    _end_on_sigterm()
-    folder, end = results / "gate-quality", time.monotonic() + 60 * minutes
-    with quality.open_trials(folder) as table, Status("", console=Console(stderr=True)) as status:
-        while not draw_only and time.monotonic() < end:
-            following = quality.next_condition(quality.load_trials(folder))
-            if following is None:
-                break
-            condition, seed = following
-            for trial in quality.make_trials(condition, seed, status.update):
-                table.append(trial)
-                size = "" if math.isnan(trial.size) else f" {trial.size:.0%}"
-                found = "found" if trial.found else "not found" if trial.target else ""
-                click.echo(f"{trial.method:9} {trial.kind}{size}, {trial.load}: {trial.outcome} {found} {trial.alarms}")
-    figure = chart(quality.load_trials(folder))
-    for path in write_charts(figure, (plots or plots_beside(results)) / "gate-quality", "gate_quality"):
-        click.echo(path)
-
-
-def _tell(check: Check, json_file: Path | None, junit: Path | None) -> None:
-    Console().print(to_table(check))
-    click.echo(check.sentence)
-    _write_files(check, json_file, junit)
-    sys.exit(int(check.exit))
 
 
 def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> None:
@@ -151,6 +114,11 @@ def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> No
 
 
 def _side(text: str, operation: str) -> Side:
+    """The function that a user names on the command line.
+
+    Raises:
+        UserError: there is no such implementation, or its library is not installed.
+    """
     place, colon, name = text.rpartition(":")
     if colon:
         if place.endswith(".py"):
@@ -159,34 +127,39 @@ def _side(text: str, operation: str) -> Side:
     if (operation, text) not in registered():
         known = ", ".join(name for its_operation, name in registered() if its_operation == operation)
         raise UserError(
-            f"{text!r}: no such implementation of {operation} (one of {known}), "
-            "nor module:function, nor path.py:function"
+            f"{text!r}: no such implementation of {operation}; give one of {known}, "
+            "or a function as module:function or path.py:function"
         )
     spec = registered()[operation, text]
     if not spec.installed:
         raise UserError(
-            f"{text!r} wants {spec.library}, which is not installed: make's EXTRAS=compiled,torch,jax has it"
+            f"{text!r} needs {spec.library}, which is not installed; make EXTRAS=compiled,torch,jax installs it"
         )
     return Side(str(IMPLEMENTATIONS), text, operation)
 
 
 def _case_of(a: str, b: str, **axes: Any) -> Case:
-    """The case at which two functions are compared."""
-    chosen: dict[str, Any] = {axis: (value,) for axis, value in axes.items()}
-    Selection(**chosen).cases()  # refuses what does not exist
+    """The case at which two functions are compared.
+
+    Raises:
+        UserError: a value of an axis does not exist.
+    """
+    selected: dict[str, Any] = {axis: (value,) for axis, value in axes.items()}
+    Selection(**selected).cases()  # raises if a value does not exist
     return Case(implementation=f"{b}-against-{a}", **axes)
 
 
 def _share(text: str) -> float:
+    """A share, given as ``3%`` or ``0.03``."""
     try:
         share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
         share = -1.0
     if not 0.0 <= share < 10.0:
-        raise UserError(f"--fail-above {text}: a share such as 3% or 0.03")
+        raise UserError(f"--fail-above {text}: give a share such as 3% or 0.03")
     return share
 
 
-def _end_on_sigterm() -> None:
-    """Turn a termination into an ordinary exit, so that workers and temporary folders go first."""
+def end_on_sigterm() -> None:
+    """Make SIGTERM an ordinary exit, so that worker processes and temporary folders are removed first."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

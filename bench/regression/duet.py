@@ -1,11 +1,12 @@
-"""Two versions of one function timed against each other: interleaved in one process, replicated over fresh ones.
+"""Two versions of a function timed against each other: interleaved in one process, replicated over fresh processes.
 
-Noise that lasts longer than a block (another process, a changed clock rate) meets both versions alike and leaves their
-ratio alone; noise that is shorter leaves the smallest of several slots alone. What differs between processes (the
-layout of code and data in memory) does not average out inside one, so the process is the unit of replication: a case
-has one value a process, the median over blocks of the logarithm of the ratio of minima.
+A block is a few short slots of each version in turn. Noise that lasts longer than a block (another process, a changed
+clock rate) slows both versions alike, so their ratio stays. Shorter noise misses at least one of the slots, so the
+fastest slot stays. What differs between processes (the layout of code and data in memory) does not average out inside
+a process. So the process is the unit of replication: each gives one value a case, the median over its blocks of
+ln(fastest slot of work / fastest slot of base).
 
-The parent sends a fresh interpreter a `Task` as JSON and gets a list of `Value`s back; this module is both ends.
+The parent sends a `Task` as JSON to a fresh interpreter and gets a list of `Value`s back. This module is both ends.
 """
 
 import contextlib
@@ -40,14 +41,14 @@ from ..loading import load
 from ..operations import Operation, operations
 from ..operations.cases import ARTICLE_OPERATION, Case
 
-# A slot is a quarter of a millisecond of calls, or one longer call. Many short blocks spread less than few long ones of
-# the same time in all: with 40 blocks of 4 slots the standard deviation over processes was 0.2 to 0.5 %, with 10 blocks
-# of 16 it was 0.4 to 0.6 %.
+# A slot is a quarter of a millisecond of calls, or a single longer call. In the same total time, many short blocks
+# spread less than few long blocks: the standard deviation over processes was 0.2 to 0.5 % with 40 blocks of 4 slots,
+# and 0.4 to 0.6 % with 10 blocks of 16 slots.
 SLOT_S = 0.00025
 SLOTS_A_BLOCK = 4
 LEAST_BLOCKS = 8
-# Of the median of a normal sample: its standard error is this times the median absolute deviation over the root of the
-# sample's size, sqrt(pi / 2) / 0.6745.
+# The standard error of a normal sample's median is MEDIAN_ERROR * (median absolute deviation) / sqrt(sample size), with
+# MEDIAN_ERROR = sqrt(pi / 2) / 0.6745.
 MEDIAN_ERROR = 1.858
 SEED = 42
 PAGE_BYTES, ALIGNMENT_BYTES = 4096, 16
@@ -57,10 +58,11 @@ ERROR_MARK = "duet-error: "
 
 @dataclass(frozen=True)
 class Side:
-    """One version: a function of a copy of the implementations package, or of a user's module or file.
+    """One version of a function: an implementation in a copy of the package, or a function of a user's.
 
-    ``place`` is the folder of the package, or the module or file; ``name`` the implementation or the attribute.
-    ``padding`` is the share of each call that is spun away after it; None leaves the function as it is.
+    ``place`` is the folder of the copy, or the user's module or file. ``name`` is the implementation or the attribute.
+    ``padding`` slows the function down: after each call, this share of the call's time is spent spinning. None leaves
+    the function as it is; 0.0 adds only the clock's own cost.
     """
 
     place: str
@@ -72,7 +74,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Duel:
-    """Two sides at one case; ``label`` is unique in its task."""
+    """The two sides that are timed against each other at a case; ``label`` is unique in its task."""
 
     label: str
     case: Case
@@ -82,10 +84,10 @@ class Duel:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a process times one duel: until its value's standard error is down to ``precision``, or ``limit_s``.
+    """How long a process times a duel: until the standard error of its value is ``precision``, at most ``limit_s``.
 
-    The standard error is that of the median over blocks, within the process. It looks at the spread of the blocks
-    alone, never at their middle, so to stop by it cannot favour a verdict.
+    The value is the median over the blocks of this process. Only the spread of the blocks decides when to stop, never
+    their middle, so stopping favours no verdict.
     """
 
     precision: float
@@ -94,7 +96,10 @@ class Effort:
 
 @dataclass(frozen=True)
 class Task:
-    """What one worker does: time the duels in an order drawn from ``seed``; without an effort, examine them."""
+    """The work of one process: time the duels in an order drawn from ``seed``, or examine them if ``effort`` is None.
+
+    To examine a duel is to judge the result of both sides and to read their peak memory.
+    """
 
     duels: list[Duel]
     seed: int
@@ -103,10 +108,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Value:
-    """What one process has to say of a duel, or an error that names the side (``base`` or ``work``).
+    """What one process found of a duel.
 
-    Timed: ``log_ratio``, ln(work / base), and ``base_s``, the shortest call of the base. Examined: peaks in bytes and
-    what is wrong with each side's result (empty: nothing).
+    Timed: ``log_ratio`` is ln(work / base); ``base_s`` is the shortest call of the base; ``failed`` is the error of a
+    side that raised. Examined: the peaks in bytes, and what is wrong with the result of each side (empty: nothing).
     """
 
     label: str
@@ -120,103 +125,109 @@ class Value:
 
 
 def run_workers(tasks: Sequence[Task]) -> list[list[Value]]:
-    """The values of each task, every task in a fresh process and all of them at once.
+    """The values of each task. The tasks run at the same time, each in a fresh process.
 
-    Every process is gone when this returns or raises.
+    No process is left when this returns or raises.
 
     Raises:
         UserError: a side could not be loaded; the message says which and why.
         RuntimeError: a worker ended without an answer.
     """
     with contextlib.ExitStack() as stack:
-        started = [stack.enter_context(_started(task)) for task in tasks]
-        return [_answer(*one) for one in started]
+        workers = [stack.enter_context(_worker(task)) for task in tasks]
+        return [_answer(*worker) for worker in workers]
 
 
 @contextlib.contextmanager
-def _started(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[str]]]:
-    """A worker at work on a task, the file of its answer and that of its complaints; killed where the block ends.
+def _worker(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[str]]]:
+    """A process at work on a task, with the files of its output and of its errors; it is killed when the block ends.
 
-    Files and not pipes: several workers are under way, and one that is waited for later must not wait for a reader.
+    Files and not pipes: nobody reads from a worker while another one is waited for, and a full pipe would block it.
     """
     with (
-        tempfile.TemporaryFile("w+") as question,
-        tempfile.TemporaryFile("w+") as answer,
-        tempfile.TemporaryFile("w+") as complaint,
+        tempfile.TemporaryFile("w+") as content,
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
     ):
-        json.dump(dataclasses.asdict(task), question)
-        question.seek(0)
+        json.dump(dataclasses.asdict(task), content)
+        content.seek(0)
         with subprocess.Popen(
             [sys.executable, "-m", __name__],
-            stdin=question,
-            stdout=answer,
-            stderr=complaint,
+            stdin=content,
+            stdout=output,
+            stderr=errors,
             text=True,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         ) as worker:
             try:
-                yield worker, answer, complaint
+                yield worker, output, errors
             finally:
-                worker.kill()  # does nothing to one that has ended
+                worker.kill()  # no effect if it has ended
 
 
-def _answer(worker: "subprocess.Popen[str]", answer: IO[str], complaint: IO[str]) -> list[Value]:
-    """The values of a worker, once it has ended."""
+def _answer(worker: "subprocess.Popen[str]", output: IO[str], errors: IO[str]) -> list[Value]:
+    """The values of a worker, after its end."""
     try:
         status = worker.wait(timeout=WORKER_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"a worker process did not answer within {WORKER_LIMIT_S:.0f} s") from None
-    for file in (answer, complaint):
+    for file in (output, errors):
         file.seek(0)
     if status == 0:
-        return [Value(**value) for value in json.loads(answer.read().splitlines()[-1])]
-    last = (complaint.read().strip().splitlines() or [f"exit status {status}"])[-1]
+        return [Value(**value) for value in json.loads(output.read().splitlines()[-1])]
+    last = (errors.read().strip().splitlines() or [f"exit status {status}"])[-1]
     if last.startswith(ERROR_MARK):
         raise UserError(last.removeprefix(ERROR_MARK))
     raise RuntimeError(f"a worker process ended without an answer: {last}")
 
 
 def perform(task: Task) -> list[Value]:
-    """The task done in this process."""
-    load = SideLoader()
-    players = [(duel, load(duel.base, "base"), load(duel.work, "work")) for duel in task.duels]
-    order = random.Random(task.seed)  # noqa: S311 - an order, not a secret
-    order.shuffle(players)
+    """Do the task in this process."""
+    loader = SideLoader()
+    loaded = [(duel, loader.load(duel.base, "base"), loader.load(duel.work, "work")) for duel in task.duels]
+    rng = random.Random(task.seed)  # noqa: S311 - an order, not a secret
+    rng.shuffle(loaded)
     settle_heap()
     gc.disable()
     with threadpool_limits(limits=1):
         if task.effort is None:
-            return [_examined(*player) for player in players]
-        return [_timed(*player, order, task.effort) for player in players]
+            return [_examine(duel, bind_base, bind_work) for duel, bind_base, bind_work in loaded]
+        return [_time(duel, bind_base, bind_work, rng, task.effort) for duel, bind_base, bind_work in loaded]
 
 
-Player = Callable[[Any], Callable[[], Any]]  # of a case's inputs: a call on them
-SOFTMAX_ARGUMENTS = ("probs", "grad_output")  # of a user's function, and in revisions that knew no others
+Bind = Callable[[Any], Callable[[], Any]]  # takes the inputs of a case, returns a call without arguments
+SOFTMAX_ARGUMENTS = ("probs", "grad_output")  # of a user's function, and in revisions that had no other operation
 
 
 class SideLoader:
-    """Loads sides; a copy of the package once for each role, so that no two sides share code objects."""
+    """Loads sides. Each role imports a package anew, so that the two sides of a duel share no code objects."""
 
     def __init__(self) -> None:
         self._packages: dict[tuple[str, str], Any] = {}
 
-    def __call__(self, side: Side, role: str) -> Player:
-        """The side's function, to be bound to a case's inputs."""
+    def load(self, side: Side, role: str) -> Bind:
+        """What binds the side's function to the inputs of a case.
+
+        Raises:
+            UserError: the package or the function could not be loaded.
+        """
         if side.is_package:
             spec = self._implementations(side.place, role)[side.operation, side.name]
             arguments = getattr(spec, "arguments", SOFTMAX_ARGUMENTS)
-            # A revision that does not know binding yet has functions of NumPy arrays alone.
-            play = getattr(spec, "bind", partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out))
+            # Old revisions have no `bind`. All their functions take NumPy arrays.
+            bind_side: Bind = getattr(
+                spec, "bind", partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out)
+            )
         else:
             function = load_function(f"{side.place}:{side.name}")
             arguments = SOFTMAX_ARGUMENTS
-            if side.operation != ARTICLE_OPERATION:  # there arrays are told apart by their names
+            if side.operation != ARTICLE_OPERATION:  # the names of its parameters say which arrays it takes
                 arguments = tuple(inspect.signature(function).parameters)
-            play = partial(bind, function, arguments=arguments, writes_out=False)
+            bind_side = partial(bind, function, arguments=arguments, writes_out=False)
         if side.padding is None:
-            return play
+            return bind_side
         share = side.padding
-        return lambda inputs: padded(play(inputs), share)
+        return lambda inputs: padded(bind_side(inputs), share)
 
     def _implementations(self, place: str, role: str) -> Any:
         key = (place, role)
@@ -226,18 +237,18 @@ class SideLoader:
 
 
 def load_implementations(folder: Path, name: str, known_as: str = "") -> Any:
-    """The registry of a copy of the implementations package, imported under another name.
+    """The registry of a copy of the implementations package, which is imported as ``name``.
 
-    A message names the copy by ``known_as``, or else by its folder.
+    Messages name the copy by ``known_as``, or else by its folder.
 
     Raises:
-        UserError: the folder holds no such package, or it does not import.
+        UserError: the folder holds no such package, or the package does not import.
     """
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if not (folder / "__init__.py").is_file() or spec is None or spec.loader is None:
-        raise UserError(f"{known_as or folder}: no implementations there")
+        raise UserError(f"{known_as or folder}: has no implementations")
     package = importlib.util.module_from_spec(spec)
     sys.modules[name] = package
     try:
@@ -267,7 +278,7 @@ def load_function(target: str) -> Callable[..., Any]:
 
 
 def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
-    """The function, each call followed by spinning for ``share`` of the time that it took."""
+    """The function slowed down: each call is followed by spinning for ``share`` of its time."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
@@ -281,49 +292,51 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
     return call
 
 
-def _timed(duel: Duel, base: Player, work: Player, order: random.Random, effort: Effort) -> Value:
+def _time(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effort: Effort) -> Value:
     inputs = operations()[duel.case.operation].make_inputs(duel.case, SEED)
     try:
-        calls = {False: base(inputs), True: work(inputs)}
-        calls[False](), calls[True]()  # first calls allocate what stays
+        base, work = bind_base(inputs), bind_work(inputs)
+        base(), work()  # the first calls allocate what stays
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
-    repeats = max(1, round(SLOT_S / min(_slot(calls[False], 1) for _ in range(3))))
-    work_first = order.random() < 0.5
+    repeats = max(1, round(SLOT_S / min(_slot(base, 1) for _ in range(3))))
+    work_first = rng.random() < 0.5
     end = time.perf_counter() + effort.limit_s
     ratios: list[float] = []
-    shortest = math.inf
+    shortest_s = math.inf
     while len(ratios) < LEAST_BLOCKS or (_error_of_median(ratios) > effort.precision and time.perf_counter() < end):
-        inputs = _relocated(inputs, order)
-        calls = {False: base(inputs), True: work(inputs)}
-        calls[False](), calls[True]()  # neither meets a cache that the last case or the other side left cold
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+        inputs = _relocated(inputs, rng)
+        base, work = bind_base(inputs), bind_work(inputs)
+        base(), work()  # so that neither side meets a cache that the last case or the other side left cold
+        base_slots_s: list[float] = []
+        work_slots_s: list[float] = []
+        sides = ((base, base_slots_s), (work, work_slots_s))
         for _ in range(SLOTS_A_BLOCK):
-            for is_work in (work_first, not work_first):
-                seconds[is_work].append(_slot(calls[is_work], repeats))
+            for call, slots_s in reversed(sides) if work_first else sides:
+                slots_s.append(_slot(call, repeats))
             work_first = not work_first
-        ratios.append(math.log(min(seconds[True]) / min(seconds[False])))
-        shortest = min(shortest, min(seconds[False]) / repeats)
-    return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest)
+        ratios.append(math.log(min(work_slots_s) / min(base_slots_s)))
+        shortest_s = min(shortest_s, min(base_slots_s) / repeats)
+    return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest_s)
 
 
 def _error_of_median(values: list[float]) -> float:
-    """The standard error of the median, from the median absolute deviation, which an outlier does not move."""
+    """The standard error of the median. It comes from the median absolute deviation, which an outlier does not move."""
     middle = statistics.median(values)
     deviation = statistics.median(abs(value - middle) for value in values)
     return MEDIAN_ERROR * deviation / math.sqrt(len(values))
 
 
-def _relocated(inputs: Any, order: random.Random) -> Any:
-    """The inputs copied to new places in memory, each at a random offset within a page.
+def _relocated(inputs: Any, rng: random.Random) -> Any:
+    """The inputs copied to new places in memory, each array at a random offset within a page.
 
-    The time of one function can differ by half with the low bits of its arrays' addresses (a load that follows a store
-    4096 bytes apart waits for it). Both sides meet each layout, and the median over blocks meets many.
+    The low bits of the arrays' addresses can change a function's time by half: a load waits for an earlier store if
+    their addresses are 4096 bytes apart. Both sides meet each layout, and the median over blocks covers many layouts.
     """
 
     def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         room = np.empty(array.nbytes + PAGE_BYTES, dtype=np.uint8)
-        offset = order.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
+        offset = rng.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
         place: npt.NDArray[Any] = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
         place[...] = array
         return place
@@ -338,26 +351,26 @@ def _slot(call: Callable[[], Any], repeats: int) -> float:
     return time.perf_counter() - start
 
 
-def _examined(duel: Duel, base_player: Player, work_player: Player) -> Value:
+def _examine(duel: Duel, bind_base: Bind, bind_work: Bind) -> Value:
     operation = operations()[duel.case.operation]
     inputs = operation.make_inputs(duel.case, SEED)
-    # PyTorch is not asked: with it in the process, each of memray's readings takes twice as long.
+    # Without PyTorch: if it is in the process, each reading of memray takes twice as long.
     reference = operation.make_reference(inputs, SEED, ask_pytorch=False)
-    base_wrong, base_peak = _examine_side(base_player, inputs, operation, reference)
-    work_wrong, work_peak = _examine_side(work_player, inputs, operation, reference)
+    base_wrong, base_peak_bytes = _examine_side(bind_base, inputs, operation, reference)
+    work_wrong, work_peak_bytes = _examine_side(bind_work, inputs, operation, reference)
     return Value(
         duel.label,
         base_wrong=base_wrong,
-        base_peak_bytes=base_peak,
+        base_peak_bytes=base_peak_bytes,
         work_wrong=work_wrong,
-        work_peak_bytes=work_peak,
+        work_peak_bytes=work_peak_bytes,
     )
 
 
-def _examine_side(player: Player, inputs: Any, operation: Operation, reference: Any) -> tuple[str, int | None]:
-    """What is wrong with a side's result (empty: nothing) and its peak bytes (None if it raises)."""
+def _examine_side(bind_side: Bind, inputs: Any, operation: Operation, reference: Any) -> tuple[str, int | None]:
+    """What is wrong with the result of a side (empty: nothing), and its peak bytes (None if it raises)."""
     try:
-        call = player(inputs)
+        call = bind_side(inputs)
         reason = operation.judge(call(), reference).reason
         return reason, read_peak(call).peak_bytes
     except Exception as error:
@@ -365,10 +378,11 @@ def _examine_side(player: Player, inputs: Any, operation: Operation, reference: 
 
 
 def main() -> None:
-    """Read a task from standard input, do it, and write its values to standard output."""
+    """Read a task from standard input, do it, and print its values."""
     content = json.load(sys.stdin)
     duels = [
-        Duel(one["label"], Case(**one["case"]), Side(**one["base"]), Side(**one["work"])) for one in content["duels"]
+        Duel(duel["label"], Case(**duel["case"]), Side(**duel["base"]), Side(**duel["work"]))
+        for duel in content["duels"]
     ]
     try:
         effort = Effort(**content["effort"]) if content["effort"] else None

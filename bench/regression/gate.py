@@ -1,9 +1,10 @@
 """The regression check: which cases of the working tree are slower, larger or wrong, compared with a base.
 
-A fixed two-stage rule. Every case is screened with a few processes; a suspect is measured again on fresh processes
-only, and called slower where an exact signed-rank test of its log ratios against the margin passes after Holm's
-correction over the suspects. Nothing is repeated until it is significant. Two controls run with every check: the base
-against itself, which must not alarm, and the base against itself with a known padding, which must.
+The rule has two stages and is fixed before anything is measured. A few processes screen every case. Suspects are timed
+again in fresh processes, and only these new values count. A suspect is slower if an exact signed-rank test of its log
+ratios against the margin passes after Holm's correction over the suspects. Nothing is repeated until it is significant.
+Two controls run with every check: the base against itself must give no alarm, and the base against itself with a known
+padding must give one.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import math
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, Case
 from .duet import Duel, Effort, Side, Task, Value, run_workers
 
-LONGEST_CALL_S = 0.003  # as predicted; a case whose call would take longer is left out
+LONGEST_CALL_S = 0.003  # cases with a longer predicted call are left out
 PREDICTION_BYTES_PER_S = 1e10
 CONTROL_CASE = Case(ARTICLE_OPERATION, "vectorized", 32, 512, "float64", "normal")
 SAME, PADDED = "control: base against itself", "control: base against itself, padded"
@@ -33,36 +34,46 @@ CONTROL_PADDING = 0.03
 MARGIN = 0.005
 SCREENING_EFFORT = Effort(precision=0.004, limit_s=0.4)
 CONFIRMING_EFFORT = Effort(precision=0.002, limit_s=1.0)
-MEMORY_TOLERANCE_BYTES = 2048  # bookkeeping of the interpreter; the arrays themselves are read to the byte
+MEMORY_TOLERANCE_BYTES = 2048  # for the interpreter's bookkeeping; the peaks of arrays are exact to the byte
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The first stage: ``processes`` time every case; a median beyond ``suspicion``, a share, makes it a suspect."""
+
+    processes: int = 4
+    suspicion: float = 0.005
+    effort: Effort = SCREENING_EFFORT
 
 
 @dataclass(frozen=True)
 class Rule:
     """The rule's numbers, fixed before anything is measured.
 
-    ``margin``: slow-downs up to this share are no concern; over ten processes two copies of identical code differed by
-    less, 0.3 % at the most on an idle machine and mostly below 0.1 %. ``suspicion``: a screened median beyond it makes
-    a suspect. ``alpha``: the probability of a false alarm in a whole check, Holm-corrected. The efforts: how long a
-    process works on a case.
+    ``screening`` is the first stage; if it is None, every case is a suspect. ``confirming`` is the number of processes
+    of the second stage, and ``effort`` how long each of them times a case. ``margin`` is the largest slow-down, as a
+    share, that is no concern: over ten processes two copies of identical code differed by at most 0.3 % on an idle
+    machine, and mostly by less than 0.1 %. ``alpha`` is the probability of a false alarm in a whole check.
     """
 
-    screening: int = 4
+    screening: Screening | None = Screening()
     confirming: int = 14
     margin: float = MARGIN
-    suspicion: float = 0.005
     alpha: float = 0.01
-    screening_effort: Effort = SCREENING_EFFORT
-    confirming_effort: Effort = CONFIRMING_EFFORT
+    effort: Effort = CONFIRMING_EFFORT
 
     def refusal(self, tests: int) -> str:
-        """Why the rule could never alarm at this number of tests; empty where it can."""
-        smallest = 0.5**self.confirming
+        """Why the rule could never alarm with this number of tests; empty if it can."""
+        smallest = 0.5**self.confirming  # the p of the exact test when all values lie on one side of the margin
         if smallest > self.alpha / tests:
             return (
                 f"{self.confirming} processes cannot confirm anything: the smallest p they reach is {smallest:.2g}, "
                 f"and {tests} tests need {self.alpha / tests:.2g}"
             )
         return ""
+
+
+REGRESSIONS = ("wrong", "removed", "larger", "slower")  # the verdicts that fail a check, the worst first
 
 
 class Exit(IntEnum):
@@ -75,10 +86,10 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check says of one case.
+    """What a check found of a case.
 
-    ``ratio`` is work / base of times with a 99 % interval ``low`` to ``high``; ``detectable`` the smallest slow-down
-    that the rule would find here in 95 % of checks, as a share. NaN where nothing was timed.
+    ``ratio`` is time of work / time of base, with its 99 % interval from ``low`` to ``high``. ``detectable`` is the
+    smallest slow-down, as a share, that the rule would find in 95 % of checks of this case. NaN: nothing was timed.
     """
 
     label: str
@@ -96,12 +107,12 @@ class Finding:
     @property
     def is_regression(self) -> bool:
         """Whether the finding fails the check."""
-        return self.verdict in ("slower", "larger", "wrong", "removed")
+        return self.verdict in REGRESSIONS
 
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of a whole check; ``inconclusive`` says why it has none (empty: it has one)."""
+    """The outcome of a whole check; ``inconclusive`` says why times have no verdict (empty: they have one)."""
 
     base_name: str
     findings: list[Finding]
@@ -109,7 +120,7 @@ class Check:
 
     @property
     def exit(self) -> Exit:
-        """Memory, results and missing cases are exact, whatever the controls say of the clock."""
+        """The exit status. Memory, results and removed cases are exact, so they count in an inconclusive check too."""
         failing = {finding.verdict for finding in self.findings if finding.is_regression}
         if failing - {"slower"} or (failing and not self.inconclusive):
             return Exit.REGRESSION
@@ -121,13 +132,13 @@ class Check:
         by_verdict: dict[str, list[str]] = defaultdict(list)
         for finding in self.findings:
             by_verdict[finding.verdict].append(finding.label)
-        told = [
+        regressions = [
             f"{len(labels)} {verdict} ({', '.join(labels[:3])}{', ...' if len(labels) > 3 else ''})"
             for verdict, labels in by_verdict.items()
-            if verdict in ("slower", "larger", "wrong", "removed")
+            if verdict in REGRESSIONS
         ]
         if self.exit is Exit.REGRESSION:
-            return f"Regression against {self.base_name}: {'; '.join(told)}."
+            return f"Regression against {self.base_name}: {'; '.join(regressions)}."
         if self.exit is Exit.INCONCLUSIVE:
             return f"Inconclusive: {self.inconclusive}."
         timed = len(by_verdict["unchanged"]) + len(by_verdict["faster"])
@@ -136,29 +147,29 @@ class Check:
         )
 
 
+Key = tuple[str, str]  # of an implementation in a registry: operation and name
+Registry = Mapping[Key, Implementation]
 Workers = Callable[[Sequence[Task]], list[list[Value]]]
 Progress = Callable[[str], None]
 
 
-def cases_of(implementations: Mapping[tuple[str, str], Implementation]) -> list[Case]:
-    """The cases of a check: each implementation at the shapes where a call of it is predicted to be short.
-
-    Ours alone, compiled ones where Numba is installed; not the libraries' own, and not what runs threads: a duel has
-    one core.
-    """
-    checked = [key for key, spec in implementations.items() if _is_checked(spec)]
+def cases_of(implementations: Registry) -> list[Case]:
+    """The cases of a check: each implementation that is checked, at the shapes with a short predicted call."""
     return [
         case
-        for operation, name in checked
-        for batch, features in (operations()[operation].checked_shapes if operation in operations() else ())
+        for (operation, name), spec in implementations.items()
+        if operation in operations() and _is_checked(spec)
+        for batch, features in operations()[operation].checked_shapes
         for case in [Case(operation, name, batch, features, "float64", "normal")]
-        if implementations[operation, name].traffic(batch, features, case.itemsize) / PREDICTION_BYTES_PER_S
-        <= LONGEST_CALL_S
+        if spec.traffic(batch, features, case.itemsize) / PREDICTION_BYTES_PER_S <= LONGEST_CALL_S
     ]
 
 
 def _is_checked(spec: Implementation) -> bool:
-    """Whether an implementation is checked; one of a revision that knows no libraries needs none."""
+    """Whether an implementation is our own code, installed, and runs on one core, as a duel does.
+
+    Our own code needs NumPy or Numba. Implementations of old revisions do not name their library: it is NumPy.
+    """
     library = getattr(spec, "library", NUMPY)
     return not getattr(spec, "runs_threads", False) and (library == NUMPY or (library == "numba" and spec.installed))
 
@@ -171,7 +182,7 @@ def judge_duels(
     progress: Progress,
     workers: Workers = run_workers,
 ) -> Check:
-    """The check of duels by the rule, with its two controls (the same, and padded).
+    """The check of duels by the rule, with the two controls that `controls_of` makes.
 
     Raises:
         UserError: a version does not load.
@@ -199,23 +210,30 @@ def _judged(
     examined = {value.label: value for value in itertools.chain.from_iterable(answers)}
     findings = [finding for finding in map(_examined_finding, examined.values()) if finding is not None]
     wrong = {finding.label for finding in findings if finding.verdict == "wrong"}
-    timed = [duel for duel in duels if duel.label not in wrong]
-    seeds = range(1, 1 + rule.screening)
-    screened = _measure(timed, seeds, rule.screening_effort, "screening", progress, workers)
-    suspects = [duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > rule.suspicion]
+    suspects = timed = [duel for duel in duels if duel.label not in wrong]
+    if not timed:
+        return Check(base_name, findings)
+    screened: dict[str, _Sample] = {}
+    screening = rule.screening
+    if screening is not None:
+        seeds = range(1, 1 + screening.processes)
+        screened = _measure(timed, seeds, screening.effort, "screening", progress, workers)
+        suspects = [duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > screening.suspicion]
+    first_seed = 1 + (0 if screening is None else screening.processes)  # fresh processes have seeds of their own
+    seeds = range(first_seed, first_seed + rule.confirming)
     stage = f"confirming {len(suspects)} suspects and the controls"
-    seeds = range(1 + rule.screening, 1 + rule.screening + rule.confirming)
-    confirmed = _measure([*suspects, *controls], seeds, rule.confirming_effort, stage, progress, workers)
+    confirmed = _measure([*suspects, *controls], seeds, rule.effort, stage, progress, workers)
     p_values = _holm({duel.label: _p_value(confirmed[duel.label].ratios, rule.margin) for duel in suspects})
-    for duel in timed:
-        sample = confirmed.get(duel.label, screened[duel.label])
-        findings.append(_timed_finding(sample, p_values.get(duel.label), rule, examined[duel.label]))
+    samples = {**screened, **confirmed}
+    findings += [
+        _timed_finding(samples[duel.label], p_values.get(duel.label), rule, examined[duel.label]) for duel in timed
+    ]
     return Check(base_name, findings, _control_complaint(confirmed, rule))
 
 
 @dataclass
 class _Sample:
-    """A case's values over processes."""
+    """The values of a case, one a process; ``base_s`` is the shortest call of the base in any of them."""
 
     label: str
     ratios: list[float] = dataclasses.field(default_factory=list)
@@ -227,9 +245,9 @@ def _measure(
 ) -> dict[str, _Sample]:
     samples = {duel.label: _Sample(duel.label) for duel in duels}
     left = iter(seeds if duels else ())
-    while some := list(itertools.islice(left, _at_once())):
-        progress(f"{stage}: process {' and '.join(map(str, some))}")
-        for value in itertools.chain.from_iterable(workers([Task(list(duels), seed, effort) for seed in some])):
+    while together := list(itertools.islice(left, _at_once())):
+        progress(f"{stage}: process {' and '.join(map(str, together))}")
+        for value in itertools.chain.from_iterable(workers([Task(list(duels), seed, effort) for seed in together])):
             if value.failed:
                 raise RuntimeError(f"{value.label}: {value.failed}")
             samples[value.label].ratios.append(value.log_ratio)
@@ -238,12 +256,12 @@ def _measure(
 
 
 def _at_once() -> int:
-    """Processes at a time: a duel is alternating calls on one core, so two cores have room for two."""
+    """The number of processes at a time: each duel uses one core, and at most two run at once."""
     return min(2, os.cpu_count() or 1)
 
 
 def _p_value(ratios: Sequence[float], margin: float) -> float:
-    """Exact one-sided signed-rank p of 'slower by more than the margin'; of 'faster' where the median is below 0."""
+    """The exact p of a one-sided signed-rank test for 'slower by more than the margin'; for 'faster' if median < 0."""
     values = np.asarray(ratios) * (1.0 if statistics.median(ratios) > 0 else -1.0) - math.log1p(margin)
     return float(stats.wilcoxon(values, alternative="greater", method="exact").pvalue)
 
@@ -252,8 +270,8 @@ def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjustment: each p times the number of tests left, never below the one before it."""
     adjusted: dict[str, float] = {}
     largest = 0.0
-    for place, (label, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, p * (len(p_values) - place)))
+    for place, (label, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, p_value * (len(p_values) - place)))
         adjusted[label] = largest
     return adjusted
 
@@ -263,12 +281,11 @@ def _timed_finding(sample: _Sample, p_value: float | None, rule: Rule, examined:
     middle, count = float(np.median(ratios)), len(ratios)
     error = float(stats.sem(ratios))
     reach = float(stats.t.ppf(0.995, count - 1)) * error
-    # What the confirming stage would find: margin, plus the distances of its two error rates in standard errors.
-    spread = error * math.sqrt(count / rule.confirming)
+    # What the confirming stage would find in 95 % of checks: margin + (t of alpha + t of 5 %) * its standard error.
+    confirming_error = error * math.sqrt(count / rule.confirming)
     degrees = rule.confirming - 1
-    detectable = math.log1p(rule.margin) + spread * float(
-        stats.t.ppf(1 - rule.alpha, degrees) + stats.t.ppf(0.95, degrees)
-    )
+    quantiles = float(stats.t.ppf(1 - rule.alpha, degrees) + stats.t.ppf(0.95, degrees))
+    detectable = math.log1p(rule.margin) + quantiles * confirming_error
     verdict = "unchanged"
     if p_value is not None and p_value <= rule.alpha:
         verdict = "slower" if middle > 0 else "faster"
@@ -287,7 +304,7 @@ def _timed_finding(sample: _Sample, p_value: float | None, rule: Rule, examined:
 
 
 def _examined_finding(value: Value) -> Finding | None:
-    """A finding where memory grew or a result is wrong."""
+    """A finding if the peak grew or a result is, or was, wrong; otherwise None."""
     finding = Finding(
         value.label, "larger", base_peak_bytes=value.base_peak_bytes, work_peak_bytes=value.work_peak_bytes
     )
@@ -300,65 +317,74 @@ def _examined_finding(value: Value) -> Finding | None:
 
 
 def memory_growth(base_bytes: int | None, work_bytes: int | None) -> str:
-    """By how much a peak grew, in words; empty where it did not, or by no more than the tolerance."""
+    """By how much a peak grew, in words; empty if by no more than the tolerance."""
     growth = (work_bytes or 0) - (base_bytes or 0)
     return f"peak grew by {growth} bytes" if growth > MEMORY_TOLERANCE_BYTES else ""
 
 
 def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
-    """What a control did that it must not do; empty where both behaved."""
+    """What a control did that it must not do; empty if there is nothing."""
     same, padded = confirmed[SAME].ratios, confirmed[PADDED].ratios
     if _p_value(same, MARGIN) <= rule.alpha:
-        return (
-            f"identical code was told apart ({math.expm1(statistics.median(same)):+.2%}); this machine is not fit now"
-        )
+        return f"identical code differed by {math.expm1(statistics.median(same)):+.2%}; this machine is not fit now"
     if statistics.median(padded) <= 0 or _p_value(padded, MARGIN) > rule.alpha:
+        measured = math.expm1(statistics.median(padded))
         return (
-            f"a padding of {CONTROL_PADDING:.0%} was not found (read {math.expm1(statistics.median(padded)):+.2%}); "
+            f"a padding of {CONTROL_PADDING:.0%} was not found (measured {measured:+.2%}); "
             "this machine is too noisy now"
         )
     return ""
 
 
 def case_label(case: Case) -> str:
-    """A case of the check in a few words; what most of them share is left out."""
+    """A case of the check in a few words, without what all cases of the check share."""
     return f"{case.implementation} {case.batch} × {case.features} {operations()[case.operation].label}".rstrip()
 
 
-def duels_of(
-    base: Path,
-    work: Path,
-    of_base: Mapping[tuple[str, str], Implementation],
-    of_work: Mapping[tuple[str, str], Implementation],
-) -> list[Duel]:
-    """The duels of all cases that both versions have, or had."""
-    common = [key for key in of_work if key in of_base]
-    cases = dict.fromkeys(
-        case for registry in (of_base, of_work) for case in cases_of({key: registry[key] for key in common})
-    )
+def pairs_of(of_base: Collection[Key], of_work: Registry) -> dict[Key, Key]:
+    """The implementations that both versions have: from the key in the work to the key in the base.
+
+    The keys differ if the implementation was renamed and states in ``formerly`` the name that it had.
+    """
+    pairs: dict[Key, Key] = {}
+    for key, spec in of_work.items():
+        former_key = key[0], getattr(spec, "formerly", "")  # copies of old revisions do not have the attribute
+        if key in of_base:
+            pairs[key] = key
+        elif former_key in of_base and former_key not in of_work:
+            pairs[key] = former_key
+    return pairs
+
+
+def duels_of(base: Path, work: Path, of_base: Registry, of_work: Registry) -> list[Duel]:
+    """The duels of all cases that both versions have and that are short in either, by the names in the work."""
+    pairs = pairs_of(of_base, of_work)
+    cases = cases_of({key: of_base[base_key] for key, base_key in pairs.items()})
+    cases += cases_of({key: of_work[key] for key in pairs})
     return [
         Duel(
             case_label(case),
             case,
-            Side(str(base), case.implementation, case.operation),
+            Side(str(base), pairs[case.operation, case.implementation][1], case.operation),
             Side(str(work), case.implementation, case.operation),
         )
-        for case in cases
+        for case in dict.fromkeys(cases)
     ]
 
 
-def presence_findings(
-    of_base: Iterable[tuple[str, str]], of_work: Iterable[tuple[str, str]], *, allow_removed: bool
-) -> list[Finding]:
-    """A finding for each implementation that only one version has; removed ones fail unless they are allowed."""
-    base, work = dict.fromkeys(of_base), dict.fromkeys(of_work)
+def presence_findings(of_base: Collection[Key], of_work: Registry, *, allow_removed: bool) -> list[Finding]:
+    """A finding for each implementation that only one version has; a removed one fails the check unless allowed."""
+    pairs = pairs_of(of_base, of_work)
+    kept = set(pairs.values())
     removed = "removed, as allowed" if allow_removed else "removed"
-    gone = [Finding(" ".join(key), removed, note="only the base has it") for key in base if key not in work]
-    return gone + [Finding(" ".join(key), "added", note="the base has it not") for key in work if key not in base]
+    return [
+        *(Finding(" ".join(key), removed, note="only in the base") for key in of_base if key not in kept),
+        *(Finding(" ".join(key), "added", note="not in the base") for key in of_work if key not in pairs),
+    ]
 
 
 def controls_of(base: str) -> tuple[Duel, Duel]:
-    """The two controls on a copy of the base's implementations."""
+    """The two controls on a copy of the base's implementations: the same code, and the same code padded."""
     plain = Side(base, CONTROL_CASE.implementation, padding=0.0)
     padded = dataclasses.replace(plain, padding=CONTROL_PADDING)
     return Duel(SAME, CONTROL_CASE, plain, plain), Duel(PADDED, CONTROL_CASE, plain, padded)

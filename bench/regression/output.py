@@ -1,4 +1,4 @@
-"""A check told: at the terminal, as Markdown, as JSON and as JUnit."""
+"""A check as text: a table for the terminal, Markdown, JSON and JUnit."""
 
 import dataclasses
 import json
@@ -7,42 +7,43 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from ..units import quantity
-from .gate import Check, Exit, Finding
+from .gate import REGRESSIONS, Check, Exit, Finding
 
 HEADINGS = ("case", "work / base", "99 % interval", "finds", "verdict")
-ORDER = ("wrong", "removed", "larger", "slower")
 STYLES = {"slower": "red", "larger": "red", "wrong": "bold red", "removed": "red", "faster": "green"}
 
 
 def worst_first(check: Check) -> list[Finding]:
-    """The findings, regressions first, then by how much slower they read."""
+    """The findings: regressions first, and then the slowest of each kind."""
 
     def badness(finding: Finding) -> tuple[int, float]:
-        rank = ORDER.index(finding.verdict) if finding.verdict in ORDER else len(ORDER)
+        rank = REGRESSIONS.index(finding.verdict) if finding.is_regression else len(REGRESSIONS)
         return rank, -(0.0 if math.isnan(finding.ratio) else finding.ratio)
 
     return sorted(check.findings, key=badness)
 
 
 def to_table(check: Check) -> Table:
-    """The findings as a table for the terminal, without columns that nothing stands in."""
+    """The findings as a table for the terminal, without its empty columns."""
     findings = worst_first(check)
     rows = [_cells(finding) for finding in findings]
-    used = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows)]
+    used = [column for column in range(len(HEADINGS)) if any(row[column] for row in rows)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for place in used:
-        last = place == len(HEADINGS) - 1
-        table.add_column(HEADINGS[place], justify="left" if place == 0 or last else "right", no_wrap=not last)
+    for column in used:
+        is_last = column == len(HEADINGS) - 1
+        justify: JustifyMethod = "left" if column == 0 or is_last else "right"
+        table.add_column(HEADINGS[column], justify=justify, no_wrap=not is_last)
     for finding, row in zip(findings, rows, strict=True):
-        table.add_row(*(row[place] for place in used), style=STYLES.get(finding.verdict))
+        table.add_row(*(row[column] for column in used), style=STYLES.get(finding.verdict))
     return table
 
 
 def comparison_sentence(finding: Finding, case: str) -> str:
-    """Two functions compared, in plain words: ratio, interval, memory of both."""
+    """The comparison of two functions in a sentence: ratio, interval, memory of both."""
     if math.isnan(finding.ratio):
         return f"{finding.label} at {case}: {finding.verdict}, {finding.note}."
     peaks = [quantity(peak or 0, "B") for peak in (finding.work_peak_bytes, finding.base_peak_bytes)]
@@ -53,7 +54,7 @@ def comparison_sentence(finding: Finding, case: str) -> str:
 
 
 def to_markdown(check: Check) -> str:
-    """The findings as Markdown, the last line first."""
+    """The findings as Markdown, under the check's sentence."""
     lines = [
         f"### softmax-bench: {check.sentence}",
         "",

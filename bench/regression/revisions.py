@@ -1,4 +1,4 @@
-"""The implementations at a revision of the repository, and those of the working tree, as copies to be loaded."""
+"""Copies of the implementations at a revision of the repository, and of those in the working tree."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ IMPLEMENTATIONS = "bench/implementations"
 
 @dataclass(frozen=True)
 class Versions:
-    """Folders of two copies of the implementations package, the base's name, and whether they are the same."""
+    """The folders of two copies of the implementations package, and whether their sources are identical."""
 
     base: Path
     work: Path
@@ -27,12 +27,12 @@ class Versions:
 
 @contextlib.contextmanager
 def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
-    """Copies of the implementations at ``revision`` and in the working tree, gone when the block ends.
+    """Copies of the implementations at ``revision`` and in the working tree, deleted when the block ends.
 
-    Without a revision the base is HEAD where the working tree differs from it, else the commit before HEAD.
+    If ``revision`` is None, the base is HEAD if the working tree differs from it, otherwise the commit before HEAD.
 
     Raises:
-        UserError: there is no such revision, or it has no implementations.
+        UserError: there is no such revision, it has no implementations, or ``root`` is not a git repository.
     """
     base_name = revision or _default_base(root)
     commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base_name}^{{commit}}")
@@ -51,22 +51,25 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
 
 
 def repository() -> Path:
-    """The top folder of the repository in which one works, which must have implementations to be compared.
+    """The top folder of the git repository around the current folder.
 
     Raises:
-        UserError: git is not installed, or there is no such repository here.
+        UserError: git is not installed, or there is no repository here that has implementations.
     """
     top = git(Path(), "rev-parse", "--show-toplevel")
     root = None if top is None else Path(top.decode().strip())
     if root is None or not (root / IMPLEMENTATIONS).is_dir():
-        raise UserError(f"{Path.cwd()} is in no repository with {IMPLEMENTATIONS}: a revision is compared in a clone")
+        raise UserError(
+            f"{Path.cwd()} is not in a git repository with {IMPLEMENTATIONS}; "
+            "run this in a clone, or name a stored run: --base=FOLDER"
+        )
     return root
 
 
 def _default_base(root: Path) -> str:
     changed = git(root, "status", "--porcelain", "--", IMPLEMENTATIONS)
     if changed is None:
-        raise UserError(f"{root} is not a git repository with a commit; name a stored run as the base instead")
+        raise UserError(f"{root} is not a git repository; name a stored run as the base instead")
     return "HEAD" if changed.strip() else "HEAD~1"
 
 
@@ -75,7 +78,7 @@ def _sources(folder: Path) -> dict[str, bytes]:
 
 
 def git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints when it is run in a folder; None where it fails.
+    """What git prints when it runs in the folder ``root``; None if it fails.
 
     Raises:
         UserError: git is not installed.
@@ -83,5 +86,5 @@ def git(root: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
     except FileNotFoundError:
-        raise UserError("git is not installed: the base revision cannot be read") from None
+        raise UserError("git is not installed, and only git can read the base revision") from None
     return done.stdout if done.returncode == 0 else None

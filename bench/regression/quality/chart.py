@@ -1,4 +1,4 @@
-"""The chart of the regression check's own quality, from its stored trials."""
+"""The chart of how often the regression check is right, from the stored trials."""
 
 import matplotlib as mpl
 import pandas as pd
@@ -22,7 +22,7 @@ GROUP_WIDTH = 0.8  # of the distance between two sizes
 
 
 def gate_quality(trials: pd.DataFrame) -> Figure:
-    """False alarms on identical code, and the share of known slow-downs that are found, with 95 % intervals.
+    """The share of false alarms on identical code and of known slow-downs that are found, with 95 % intervals.
 
     Raises:
         NothingToDrawError: there are no trials.
@@ -105,7 +105,7 @@ def _draw_detection(panel: Axes, trials: pd.DataFrame) -> None:
 
 
 def _reach(hits: int, runs: int) -> tuple[list[float], list[float]]:
-    """How far the 95 % interval of a share reaches below and above it, as matplotlib asks for it."""
+    """How far the 95 % interval of a share reaches below and above it, in the form that matplotlib takes."""
     interval = stats.binomtest(hits, runs).proportion_ci(0.95)
     share = hits / runs
     return [max(0.0, share - interval.low)], [max(0.0, interval.high - share)]

@@ -1,11 +1,10 @@
-"""The gates that people use, tried on the duels of the check: each measures both sides and says what got slower.
+"""The gates that people use, run on the duels of the check: each measures both sides and says what got slower.
 
-pytest-benchmark compares a stored run with a new one by a threshold; asv runs both commits and compares their samples.
-Both judge by their own code.
+pytest-benchmark compares a stored run with a new run by a threshold. asv runs both commits and compares their samples.
+Each judges by its own code.
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import re
@@ -14,20 +13,22 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pytest_benchmark.utils import parse_compare_fail
 
-from ..duet import Duel, Side
+from ..duet import Duel
 from ..revisions import git
 
+Role = Literal["base", "work"]  # of a side in its duel
 STORED_RUN_RULES = ("min:5%", "mean:10%")
 STORED_RUN_MAX_TIME_S = 0.1
-# Slower by more than this factor, and beyond the spread of asv's samples, is an alarm; 1.1 is asv's default.
+# asv alarms if a case is slower by more than this factor and by more than its samples spread; 1.1 is asv's default.
 ASV_FACTORS = {"asv:5%": 1.05, "asv:10%": 1.1}
 
 COMMITTER = ("-c", "user.name=softmax-bench", "-c", "user.email=softmax-bench@localhost", "-c", "commit.gpgsign=false")
 
-# What both kinds of benchmark begin with: the calls of one side, from the file of `_write_sides`.
+# Both kinds of benchmark begin with this. They call one side of each duel, which `_write_sides` stored in cases.json.
 CALLS = """
 import json
 import pathlib
@@ -36,11 +37,12 @@ from softmax_bench.operations.cases import Case
 from softmax_bench.operations import operations
 from softmax_bench.regression.duet import Side, SideLoader
 
-LOAD = SideLoader()
+LOADER = SideLoader()
 
-def call_of(one):
-    case = Case(**one["case"])
-    return LOAD(Side(**one["side"]), "usual")(operations()[case.operation].make_inputs(case, 42))
+def call_of(entry):
+    case = Case(**entry["case"])
+    bind = LOADER.load(Side(**entry["side"]), "usual")
+    return bind(operations()[case.operation].make_inputs(case, 42))
 """
 STORED_RUN_BENCHMARK = f"""
 import pytest
@@ -72,8 +74,12 @@ class Cases:
 
 
 def stored_run_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
-    """The labels that pytest-benchmark's comparison of a stored run with a new one calls slower, by its rule."""
-    before, after = (_benchmark_run([(duel, getattr(duel, role)) for duel in duels]) for role in ("base", "work"))
+    """For each rule, the labels that are slower when pytest-benchmark compares a stored run with a new run.
+
+    Raises:
+        RuntimeError: a run failed.
+    """
+    before, after = _benchmark_run(duels, "base"), _benchmark_run(duels, "work")
     checks = {rule: parse_compare_fail(rule) for rule in STORED_RUN_RULES}  # type: ignore[no-untyped-call]
     return {
         rule: [label for label in after if check.fails(after[label], before[label])] for rule, check in checks.items()
@@ -81,7 +87,7 @@ def stored_run_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
 
 
 def asv_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
-    """The labels that ``asv continuous`` calls slower, by factor; all else is as asv does it unasked.
+    """For each factor, the labels that ``asv continuous`` calls slower; all other options are asv's defaults.
 
     Raises:
         UserError: git is not installed.
@@ -91,8 +97,9 @@ def asv_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
         folder = Path(name)
         repository = folder / "repository"
         git(folder, "init", "--quiet", str(repository))
-        for role in ("base", "work"):
-            _write_sides(repository, [(duel, getattr(duel, role)) for duel in duels])
+        roles: tuple[Role, ...] = ("base", "work")
+        for role in roles:
+            _write_sides(repository, duels, role)
             git(repository, "add", "cases.json")
             if git(repository, *COMMITTER, "commit", "--quiet", f"--message={role}") is None:
                 raise RuntimeError("git could not commit the cases for asv")
@@ -107,8 +114,8 @@ def asv_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
 
 
 def _asv(folder: Path, command: str, *options: str) -> str:
-    """What asv says of the last two commits; its exit status says no more."""
-    # asv keeps what it knows of machines in the home folder, which is not ours to write to.
+    """What asv prints about the last two commits. Its exit status says nothing more."""
+    # asv stores its list of machines in the home folder; nothing of a user's own may be written to.
     environment = {**os.environ, "HOME": str(folder)}
     done = subprocess.run(
         [sys.executable, "-m", "asv", command, "--machine=here", *options, "HEAD~1", "HEAD"],
@@ -131,11 +138,6 @@ def slower_of(report: str, labels: Sequence[str]) -> list[str]:
     return [label for label in labels if label in slower]
 
 
-def asv_is_here() -> bool:
-    """Whether asv is installed (the extra ``asv``)."""
-    return importlib.util.find_spec("asv") is not None
-
-
 def _write_asv_project(folder: Path, repository: Path) -> None:
     (folder / "benchmarks").mkdir()
     (folder / "benchmarks" / "__init__.py").touch()
@@ -145,7 +147,7 @@ def _write_asv_project(folder: Path, repository: Path) -> None:
         "project": "softmax",
         "repo": str(repository),
         "branches": ["HEAD"],
-        "plugins": [".softmax_bench.regression.quality.asv_interpreter"],  # the dot: a module of ours, not of asv's
+        "plugins": [".softmax_bench.regression.quality.asv_interpreter"],  # the dot: not one of asv's own modules
         "environment_type": "interpreter",
         "build_command": [],
         "install_command": [],
@@ -156,18 +158,20 @@ def _write_asv_project(folder: Path, repository: Path) -> None:
     (folder / ".asv-machine.json").write_text(json.dumps({"here": machine, "version": 1}), encoding="utf-8")
 
 
-def _write_sides(folder: Path, players: Sequence[tuple[Duel, Side]]) -> None:
+def _write_sides(folder: Path, duels: Sequence[Duel], role: Role) -> None:
+    """Store one side of each duel, and its case, for the benchmarks."""
     content = {
-        duel.label: {"side": dataclasses.asdict(side), "case": dataclasses.asdict(duel.case)} for duel, side in players
+        duel.label: {"side": dataclasses.asdict(getattr(duel, role)), "case": dataclasses.asdict(duel.case)}
+        for duel in duels
     }
     (folder / "cases.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _benchmark_run(players: Sequence[tuple[Duel, Side]]) -> Mapping[str, Mapping[str, float]]:
-    """pytest-benchmark's statistics of each duel's one side, by label, from one pytest process."""
+def _benchmark_run(duels: Sequence[Duel], role: Role) -> Mapping[str, Mapping[str, float]]:
+    """pytest-benchmark's statistics of one side of each duel, by label, from one pytest process."""
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
         folder = Path(name)
-        _write_sides(folder, players)
+        _write_sides(folder, duels, role)
         (folder / "test_usual.py").write_text(STORED_RUN_BENCHMARK, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "--benchmark-json=out.json", "--benchmark-warmup=on"]
