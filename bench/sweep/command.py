@@ -18,7 +18,7 @@ from ..paths import PACKAGE
 from ..storage.results import find_run
 from ..units import quantity
 from .options import SWEEP
-from .progress import Display
+from .display import Display
 from .selection import Selection
 from .sitting import sittings
 
