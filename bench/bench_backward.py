@@ -6,18 +6,18 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from softmax_bench.errors import UserError
 from softmax_bench.operations.cases import Case
-from softmax_bench.sweep.sitting import Sweep
+from softmax_bench.sweep.sitting import Sitting
 
 
 @pytest.mark.filterwarnings("default")  # a competitor may warn; the suite's own tests may not
 def bench_backward(
-    case: Case, sweep_session: Sweep, benchmark: BenchmarkFixture, record_property: Callable[[str, object], None]
+    case: Case, sitting: Sitting, benchmark: BenchmarkFixture, record_property: Callable[[str, object], None]
 ) -> None:
     """One case: its row says what was measured, or why not."""
     try:
-        row = sweep_session.record(case, benchmark)
+        row = sitting.record(case, benchmark)
     except UserError as error:  # a full disk, say: what is not stored need not be measured
-        pytest.exit(f"{error}; resume the run with RESUME={sweep_session.run.run_id}", returncode=2)
+        pytest.exit(f"{error}; resume the run with RESUME={sitting.run.run_id}", returncode=2)
     record_property("row", row)
     if row.status == "skipped":
         pytest.skip(row.reason)

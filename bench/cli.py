@@ -26,19 +26,19 @@ COMMANDS = {
     "accuracy": ".accuracy.command:accuracy",
     "train": ".training.command:train",
 }
-FOLDER = click.Path(file_okay=False, path_type=Path)
+FOLDER = click.Path(path_type=Path)
 
 
 def results_option(command: Callable[..., None]) -> Callable[..., None]:
     """The option ``--results`` of a command that reads or writes stored tables."""
-    help_text = "folder of the stored tables, one folder a run or study"
-    return click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help=help_text)(command)
+    help_text = f"folder of the stored tables, one folder a run or study [default: {RESULTS}]"
+    return click.option("--results", type=FOLDER, metavar="FOLDER", default=RESULTS, help=help_text)(command)
 
 
 def plots_option(command: Callable[..., None]) -> Callable[..., None]:
     """The option ``--plots`` of a command that draws; None where it is not given, see ``paths.plots_beside``."""
-    help_text = f"folder of the charts, one folder a run or study [default: {PLOTS}, beside the results]"
-    return click.option("--plots", type=FOLDER, help=help_text)(command)
+    help_text = f"folder of the charts, one folder a run or study [default: {PLOTS}, next to the results]"
+    return click.option("--plots", type=FOLDER, metavar="FOLDER", help=help_text)(command)
 
 
 class Commands(click.Group):
@@ -70,6 +70,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"softmax-bench: {error}", err=True)
+            sys.exit(2)
+        except click.UsageError as error:
+            # A command's own arguments: one line like any other mistake, and which help says more.
+            command = error.ctx.command_path if error.ctx else ctx.command_path
+            click.echo(f"softmax-bench: {error.format_message().rstrip('.')} (see {command} --help)", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)

@@ -27,6 +27,17 @@ def elsewhere(probs, grad_output, *, threads):
     import nosuchlibrary
 '''
 
+# The library is one that is always there: what matters is that its cases have a process of their own.
+DYING = '''
+import os
+from softmax_bench.implementations import implementation
+
+@implementation("softmax", library="json", workspace="B*N*s", traffic="3*B*N*s", source="a test")
+def dying(probs, grad_output):
+    """One that ends its process."""
+    return lambda: os._exit(7)
+'''
+
 
 @pytest.mark.parametrize(
     "library", [pytest.param(name, marks=[] if name == "numexpr" else [pytest.mark.slow]) for name in LIBRARIES]
@@ -46,8 +57,6 @@ def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_thread
     threaded = {row.threads for row in rows if row.implementation != "fused"}
     assert threaded == {1, cores}
     sittings = {row.threads for row in rows}
-    for threads in sittings:
-        assert f"in a process of their own: {library}, threads: {threads}" in done.stdout
     assert len(load_run(tmp_path / "runs" / "its").sittings) == 1 + len(sittings)
     assert done.stdout.count("Stored in") == 1
     assert all(row.first_call_s > row.time_median_s for row in rows)
@@ -76,6 +85,17 @@ def test_what_is_not_installed_is_left_out_and_named_once(softmax_bench: Softmax
     assert load_run(tmp_path / "runs" / "its").not_installed == {"nosuchlibrary": 2 * len({1, os.cpu_count()})}
     assert "elsewhere" not in done.stdout
     assert done.stdout.count(" cases left out, not installed: nosuchlibrary") == 1
+
+
+def test_a_process_that_dies_is_reported_and_its_cases_are_missing(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    (tmp_path / "competitors.py").write_text(DYING, encoding="utf-8")
+    names = ["--implementation=dying", "--implementation=vectorized"]
+    done = softmax_bench("run", "--run-id=its", *SIZES, "--logits=normal", *names, *SHORT, "-p", "competitors")
+    assert done.returncode == 1
+    assert "the process that measured json:1 ended with 7" in done.stdout
+    assert {row.implementation for row in load_rows(tmp_path / "results" / "its")} == {"vectorized"}
+    assert "2 cases are missing: make bench RESUME=its" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_sweep_of_nothing_that_is_installed_is_refused(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:

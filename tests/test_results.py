@@ -10,6 +10,7 @@ from softmax_bench.storage.results import (
     COLUMNS,
     Row,
     Run,
+    RunOptions,
     find_run,
     load_rows,
     load_run,
@@ -18,7 +19,8 @@ from softmax_bench.storage.results import (
     write_run,
 )
 
-RUN = Run("r1", "2026-01-01T00:00:00+00:00", 42, {}, {}, {"cpu": "x"}, {"numpy": "2"}, {"a.py": "1"}, [])
+OPTIONS = RunOptions(max_call_s=1.0, max_bytes=None, benchmark={"max_time": 0.3}, stream_bytes_per_s=1e10)
+RUN = Run("r1", "2026-01-01T00:00:00+00:00", 42, {}, OPTIONS, {"cpu": "x"}, {"numpy": "2"}, {"a.py": "1"}, [])
 
 
 def row_of(implementation: str = "vectorized", **values: object) -> Row:

@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from softmax_bench.implementations import registered
+from softmax_bench.operations import operations
 from softmax_bench.storage.results import load_rows, load_run, write_run
-from softmax_bench.sweep import sitting as sweep
+from softmax_bench.sweep.opening import begin
+from softmax_bench.sweep.options import Options
 from softmax_bench.sweep.selection import Selection
 
 from tests.conftest import COMMAND, FAST, SMALL, SoftmaxBench
@@ -18,34 +21,19 @@ import os
 import numpy as np
 from softmax_bench.implementations import implementation
 
-@implementation("softmax")
+@implementation("softmax", workspace="3*B*N*s", traffic="B*N*s", source="a mistake")
 def diagonal_only(probs, grad_output):
-    """The Jacobian's diagonal alone.
-
-    Workspace: 3*B*N*s
-    Traffic: B*N*s
-    Source: a mistake
-    """
+    """The Jacobian's diagonal alone."""
     return probs * (1 - probs) * grad_output
 
-@implementation("softmax")
+@implementation("softmax", workspace="B*N*s", traffic="B*N*s", source="a mistake")
 def raising(probs, grad_output):
-    """One that raises.
-
-    Workspace: B*N*s
-    Traffic: B*N*s
-    Source: a mistake
-    """
+    """One that raises."""
     raise ArithmeticError("no gradient today,\\nsorry")
 
-@implementation("softmax")
+@implementation("softmax", workspace="B*N*s", traffic="B*N*s", source="a mistake")
 def hungry(probs, grad_output):
-    """One that takes more memory than it states.
-
-    Workspace: B*N*s
-    Traffic: B*N*s
-    Source: a mistake
-    """
+    """One that takes more memory than it states."""
     return np.ones(1 << 28)
 '''
 
@@ -72,7 +60,8 @@ def test_a_run_stores_each_case_once_and_sums_it_up(sweep_small: SoftmaxBench, t
         assert row.peak_bytes is not None
         assert row.minor_faults is not None
         assert row.max_error_ulp < 256
-        assert f"measured {row.case}" in done.stdout
+        assert re.search(rf"^  measured {row.implementation} +[\d.]+ .?s +[\d.]+ .?B", done.stdout, re.MULTILINE)
+    assert "softmax 4 × 16\n" in done.stdout
     assert f"{len(SMALL_CASES)} measured" in done.stdout
     assert "speed-up" in done.stdout
     run = load_run(tmp_path / "results" / "small")
@@ -144,7 +133,7 @@ def test_a_killed_run_is_resumed_without_loss_or_repetition(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert table.read_bytes().startswith(kept)
     assert len(statuses(results / "killed")) == 8
-    assert load_run(results / "killed").options["benchmark"]["max_time"] == 0.05
+    assert load_run(results / "killed").options.benchmark["max_time"] == 0.05
     again = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
     assert again.returncode == 0
     assert "0 cases to measure, 8 there already" in again.stdout
@@ -156,11 +145,11 @@ def test_a_case_of_two_threads_waits_for_two_processors_and_says_where_it_waited
     (tmp_path / "impatient.py").write_text(
         "from softmax_bench.sweep import sitting as sweep\nsweep.PATIENCE_S = 0.3\n", encoding="utf-8"
     )
-    chosen = Selection(
-        operation=("softmax",), implementation=("row_blocks_threads",), batch=(8,), features=(8192,), threads=(2,)
-    )
-    benchmark = {"max_time": 0.002, "min_time": 0.00002, "min_rounds": 2}
-    begun = sweep.begin(chosen, sweep.Settings(tmp_path, 0, 1.0, None, benchmark), "its")
+    chosen = Options(
+        operation=("softmax",), implementation=("row_blocks_threads",), batch=(8,), features=(8192,), threads=(2,),
+        results=tmp_path, run_id="its",
+    )  # fmt: skip
+    begun = begin(chosen, {"max_time": 0.002, "min_time": 0.00002, "min_rounds": 2})
     begun.close()
     for factor, waited in ((100, True), (0.01, False)):
         ceiling = [dataclasses.replace(point, bytes_per_s=factor * point.bytes_per_s) for point in begun.run.ceiling]
@@ -207,12 +196,13 @@ def test_a_run_of_other_code_is_not_resumed(
         (("run", "--implementation=fast"), "--implementation fast: unknown; one of explicit_jacobian"),
         (("run", "--batch=-8"), "--batch -8: must be at least 1"),
         (("run", "--batch=many"), "'many' is not a valid integer"),
+        (("run", "--threads=999"), "--threads 999: this machine has"),
         (("run", "--resume=nosuch"), "no run 'nosuch'"),
         (("run", "--sitting=nosuch:1"), "--sitting nosuch:1: no such sitting of these cases"),
         (("run", "--run-id=../up", "--no-charts"), "--run-id '../up': letters, digits"),
         (("plot", "nosuch"), "no run 'nosuch'"),
-        (("list", "--grid=huge"), "--grid huge: unknown"),
-        (("nosuch",), "No such command 'nosuch'"),
+        (("list", "--cases", "--grid=huge"), "--grid huge: unknown"),
+        (("nosuch",), "No such command 'nosuch' (see softmax-bench --help)"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -250,12 +240,27 @@ def test_plots_come_from_the_stored_table_alone(
     assert (tmp_path / "plots" / "small" / "memory_by_features.svg").exists()
 
 
-def test_list_shows_implementations_and_cases_with_predicted_bytes(softmax_bench: SoftmaxBench) -> None:
-    done = softmax_bench("list", "--grid=quick")
+def test_list_names_each_implementation_on_a_line_of_its_own(softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("list")
     assert done.returncode == 0
-    assert "2*B*N*N*s" in done.stdout
-    assert "softmax-explicit_jacobian-B32-N512-float64-uniform" in done.stdout
-    assert "136 MB" in done.stdout
+    lines = done.stdout.splitlines()
+    for operation, name in registered():
+        assert operation in done.stdout
+        assert any(line.startswith(f"  {name} ") for line in lines)
+    assert len(lines) == len(registered()) + len(operations())
+
+
+def test_list_shows_formulas_and_what_their_letters_mean(softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("list", "--formulas")
+    assert done.returncode == 0
+    assert "workspace N*N*s + 2*B*N*N*s" in done.stdout
+    assert "\nB  batch\n" in done.stdout
+
+
+def test_list_shows_cases_with_predicted_bytes(softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("list", "--cases", "--grid=quick")
+    assert done.returncode == 0
+    assert re.search("^softmax-explicit_jacobian-B32-N512-float64-uniform +136 MB$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow

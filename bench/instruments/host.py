@@ -15,14 +15,14 @@ RECORDED_PACKAGES = (
     *("numpy", "scipy", "pandas", "memray", "pytest", "pytest-benchmark", "threadpoolctl"),
     *("numba", "torch", "jax", "numexpr"),
 )
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux tells there what a core has
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # where Linux says what caches a core has
 
 
 def machine() -> dict[str, str | int]:
     """What decides how fast code runs here: processor, cores, memory, system."""
     return {
         "cpu": _cpu_name(),
-        "cores": os.cpu_count() or 1,
+        "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         **cache_sizes(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -58,8 +58,13 @@ def available_bytes() -> int:
     return min([psutil.virtual_memory().available, *_control_group_headrooms()])
 
 
+def cores() -> int:
+    """How many processors the machine has."""
+    return os.cpu_count() or 1
+
+
 def processors() -> list[int]:
-    """The numbers of the processors that this process may run on; [] where the system does not tell."""
+    """The numbers of the processors that this process may run on; [] where the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 

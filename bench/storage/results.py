@@ -70,6 +70,16 @@ class SittingTimes:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """What decided how a run's cases were timed and which were skipped."""
+
+    max_call_s: float
+    max_bytes: int | None
+    benchmark: dict[str, float]  # pytest-benchmark's options that shape a timing
+    stream_bytes_per_s: float  # of new memory, from which times were predicted
+
+
+@dataclass(frozen=True)
 class Run:
     """What run.json holds: when, where, with what and for which cases the run was made."""
 
@@ -77,7 +87,7 @@ class Run:
     started: str  # ISO 8601, UTC
     seed: int
     selection: dict[str, Any]
-    options: dict[str, Any]
+    options: RunOptions
     machine: dict[str, Any]
     versions: dict[str, str]
     code: dict[str, str]

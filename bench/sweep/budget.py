@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from ..instruments.bandwidth import FASTEST_CACHE_BYTES_PER_S
+from ..instruments.host import available_bytes
 from ..instruments.memory import SMALL_BUFFER_BYTES
 from ..operations import operations
 from ..operations.cases import Case
-from ..storage.results import Row
+from ..storage.results import Row, RunOptions
 from ..units import quantity
 
 # Beside the call's own allocations a case holds its inputs (four arrays in every operation so far) and the oracle's
@@ -14,6 +15,10 @@ from ..units import quantity
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
 DEFAULT_CALL_BUDGET_S = 1.0
+# Calls of a case outside its timing: check, calibration, page faults, three peak readings, and the last call that
+# pytest-benchmark makes for its result.
+CALLS_OUTSIDE_TIMING = 7
+OVERHEAD_S = 0.2  # of a case whose calls take no time: its reference, its check, the profiler
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,20 @@ def predict(case: Case, stream_bytes_per_s: float) -> Prediction:
     """The prediction for a case on a machine that streams fresh memory at the given rate."""
     sizes = (case.batch, case.features, case.itemsize)
     return Prediction(case.spec.workspace(*sizes), case.spec.traffic(*sizes) / stream_bytes_per_s)
+
+
+def memory_budget_bytes(max_bytes: int | None) -> int:
+    """What a case may take in memory: the given limit, or else half of what is available now."""
+    return max_bytes or int(available_bytes() * MEMORY_SHARE)
+
+
+def expected_s(case: Case, options: RunOptions) -> float:
+    """About how long a case will take in a run with these options, for the estimate of the time left."""
+    prediction = predict(case, options.stream_bytes_per_s)
+    if reason_to_skip(case, prediction, memory_budget_bytes(options.max_bytes), options.max_call_s):
+        return 0.0
+    timing_s = max(options.benchmark["max_time"], options.benchmark["min_rounds"] * prediction.call_s)
+    return timing_s + CALLS_OUTSIDE_TIMING * prediction.call_s + OVERHEAD_S
 
 
 def reason_to_skip(case: Case, prediction: Prediction, memory_budget_bytes: int, call_budget_s: float) -> str:

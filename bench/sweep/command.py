@@ -1,136 +1,106 @@
 """The commands run, plot and list."""
 
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import pytest
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from ..cli import INTERRUPTED
+from ..cli import plots_option, results_option
 from ..errors import NothingToDrawError
-from ..implementations import FORMULA_NAMES, registered
-from ..paths import PACKAGE
+from ..implementations import FORMULA_NAMES, Implementation, registered
+from ..operations import operations
+from ..paths import plots_beside
 from ..storage.results import find_run
 from ..units import quantity
-from .options import SWEEP
-from .display import Display
+from .display import Display, print_line
+from .opening import missing_cases
+from .options import Options, add_click_options
+from .process import sit, sit_apart
 from .selection import Selection
-from .sitting import sittings
+from .sitting import sittings_of
+from .summary import sum_up
 
-RESULTS = next(option.default for option in SWEEP if option.name == "results")
-QUICK_MAX_TIME_S = 0.1
-EXIT_STATUSES = {
-    pytest.ExitCode.OK: 0,
-    pytest.ExitCode.TESTS_FAILED: 1,
-    pytest.ExitCode.INTERRUPTED: INTERRUPTED,
-    pytest.ExitCode.NO_TESTS_COLLECTED: 0,  # a resumed run that misses nothing
-}
-
-
-def _sweep_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(SWEEP):
-        command = click.option(
-            f"--{option.name}", type=option.kind, multiple=option.repeats, metavar=option.metavar, help=option.help
-        )(command)
-    return command
+MEASURED = (0, 1)  # exit statuses of a sitting that came to its end, all cases fine or not
 
 
 @click.command()
-@_sweep_options
+@add_click_options
+@plots_option
 @click.option("--charts/--no-charts", default=True, help="draw the charts when the run is complete")
 @click.argument("pytest_arguments", nargs=-1, metavar="[-- PYTEST OPTIONS]")
-def run(pytest_arguments: tuple[str, ...], *, charts: bool, **given: Any) -> None:
+def run(pytest_arguments: tuple[str, ...], plots: Path | None, *, charts: bool, **given: Any) -> None:
     """Measure every selected case, and store and sum up the run.
 
     Exit status: 0 all measured or skipped, 1 a case wrong or failed, 2 the run could not start, 130 interrupted.
     """
     sys.stdout.flush()
-    arguments = ["-qq", "--no-header", "--no-summary", "--benchmark-quiet", "-p", "no:cacheprovider"]
-    if given["grid"] == "quick":
-        arguments.append(f"--benchmark-max-time={QUICK_MAX_TIME_S}")
-    for name, value in given.items():
-        values = value if isinstance(value, tuple) else (value,)
-        arguments += [f"--{name.replace('_', '-')}={one}" for one in values if one is not None]
-    status, folder = _sit([*arguments, f"--rootdir={PACKAGE.parent}", *pytest_arguments])
-    if folder is not None and given["sitting"] is None and status in (0, 1):
-        for sitting in sittings(folder):
-            status = max(status, _sit_apart(folder, sitting, pytest_arguments))
-            if status not in (0, 1):
-                sys.exit(status)
-        if charts:
+    options = Options(**given)
+    with Display() as display:
+        status, folder = sit(options, pytest_arguments, display)
+        if folder is not None and options.sitting is None and status in MEASURED:
+            for sitting in sittings_of(missing_cases(folder)):
+                display.starting(sitting)
+                status = max(status, sit_apart(folder, sitting, pytest_arguments, display))
+                if status not in MEASURED:
+                    break
+    if folder is not None:
+        sum_up(folder, display.console)
+        if charts and options.sitting is None and status in MEASURED:
             try:
-                _draw(folder, None)
+                _draw(folder, plots)
             except NothingToDrawError as error:
                 click.echo(f"no charts: {error}")
     sys.exit(status)
 
 
-def _sit(arguments: list[str]) -> tuple[int, Path | None]:
-    """Measure in this process; the exit status, and the run's folder where one was begun."""
-    target = Path(__file__).parents[1] / "bench_backward.py"
-    display = Display()
-    try:
-        code = pytest.main([*arguments, str(target)], plugins=[display])
-    except Exception:
-        if not display.interrupted:
-            raise
-        code = pytest.ExitCode.INTERRUPTED
-    return EXIT_STATUSES.get(pytest.ExitCode(code), 2), display.folder
-
-
-def _sit_apart(folder: Path, sitting: str, pytest_arguments: tuple[str, ...]) -> int:
-    """Measure a sitting of the run in a process of its own; its exit status."""
-    command = [
-        sys.executable,
-        "-m",
-        "softmax_bench.cli",
-        "run",
-        f"--results={folder.parent}",
-        f"--resume={folder.name}",
-    ]
-    try:
-        done = subprocess.run([*command, f"--sitting={sitting}", "--no-charts", "--", *pytest_arguments], check=False)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return done.returncode
-
-
 @click.command("list")
-@click.option("--grid", default="default", show_default=True, help="the cases of this grid")
-def list_(grid: str) -> None:
-    """Show the implementations, and a grid's cases with their predicted peak bytes."""
-    cases = Selection(grid=grid).cases()
+@click.option("--formulas", is_flag=True, help="with the formulas of workspace and traffic instead of what each is")
+@click.option("--cases", is_flag=True, help="the cases of a grid with their predicted peak")
+@click.option("--grid", default=Selection.grid, show_default=True, help="the grid of --cases")
+def list_(grid: str, *, formulas: bool, cases: bool) -> None:
+    """List the implementations by operation, or the cases of a grid."""
     console = Console(highlight=False)
-    table = Table("operation", "implementation", "library", "workspace in bytes", "source", title="implementations")
-    for spec in registered().values():
-        library = spec.library if spec.installed else f"{spec.library}, not installed"
-        table.add_row(spec.operation, spec.name, library, str(spec.workspace), spec.source)
-    console.print(table)
-    for letter, meaning in FORMULA_NAMES.items():
-        console.print(f"{letter}: {meaning}", soft_wrap=True)
-    console.print()
-    for case in cases:
-        predicted = case.spec.workspace(case.batch, case.features, case.itemsize)
-        console.print(f"{case!s:<60} {quantity(predicted, 'B'):>9}", soft_wrap=True)
+    if cases:
+        for case in Selection(grid=grid).cases():
+            predicted = case.spec.workspace(case.batch, case.features, case.itemsize)
+            console.print(f"{case!s:<66} {quantity(predicted, 'B'):>9}", soft_wrap=True)
+        return
+    width = max(len(spec.name) for spec in registered().values())
+    for name, operation in operations().items():
+        console.print(f"[bold]{name}[/]  {operation.title}")
+        for spec in registered().values():
+            if spec.operation == name:
+                description = _formulas(spec) if formulas else _summary(spec)
+                print_line(console, Text(f"  {spec.name:<{width}}  {description}"))
+    if formulas:
+        for letter, meaning in FORMULA_NAMES.items():
+            print_line(console, Text(f"{letter}  {meaning}"))
+
+
+def _formulas(spec: Implementation) -> str:
+    return f"workspace {spec.workspace}, traffic {spec.traffic} (bytes)"
+
+
+def _summary(spec: Implementation) -> str:
+    return spec.summary if spec.installed else f"(needs {spec.library}, not installed) {spec.summary}"
 
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--results", default=RESULTS, show_default=True, type=click.Path(path_type=Path), help="stored runs")
-@click.option("--plots", type=click.Path(path_type=Path), help="folder of the charts [default: plots/RUN]")
+@results_option
+@plots_option
 def plot(run_id: str, results: Path, plots: Path | None) -> None:
     """Draw every chart of a stored run, as PNG and SVG."""
     _draw(find_run(run_id, results), plots)
 
 
 def _draw(folder: Path, plots: Path | None) -> None:
-    from ..charts.by_shape import draw_run  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+    # matplotlib is slow to import, and only drawing needs it.
+    from ..charts.drawing import draw_run  # noqa: PLC0415
+    from ..charts.style import charts_sentence  # noqa: PLC0415
 
-    plots = plots or folder.parent.parent / "plots" / folder.name
-    count = sum(1 for _ in draw_run(folder, plots))
-    click.echo(f"{count} files of charts in {plots}")
+    files = draw_run(folder, (plots or plots_beside(folder.parent)) / folder.name)
+    click.echo(charts_sentence(files))

@@ -1,150 +1,133 @@
-"""The sweep at the terminal: a bar with the time left, one line a case, a summary; a pytest plugin."""
+"""The sweep at the terminal: one bar with the time left for a whole run, a heading a shape, a line a case."""
 
+import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import pandas as pd
-import pytest
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from ..operations.cases import ARTICLE_OPERATION
-from ..storage.results import STATUSES, Row, to_frame
+from ..operations.cases import Case
+from ..storage.results import Row
 from ..units import quantity
-from . import sitting as sweep
-from .summary import article_sentence, summary_tables
+from .budget import expected_s
+from .opening import missing_cases
+from .sitting import Sitting, sittings_of
+from .summary import shape_label
 
 STYLES = {"measured": "green", "skipped": "yellow", "wrong": "bold red", "failed": "bold red"}
+NAME_WIDTH = 30  # of an implementation at the terminal
+START_S = 4.0  # of a process that imports a library, for the estimate of the time left
 
 
 class Display:
-    """pytest's hooks that show the sweep. It redraws only between cases: nothing runs beside a measurement."""
+    """Shows a run while it is measured. It redraws only between cases: nothing runs during a measurement.
+
+    A context manager: the bar is gone when the block ends, however it ends.
+    """
 
     def __init__(self) -> None:
         # pytest captures descriptor 1 while a case runs: keep the terminal's own.
-        self._console = Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
+        self.console = Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]} left"),
-            console=self._console,
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
             auto_refresh=False,
             transient=True,
+            expand=True,
         )
+        self._task = self._progress.add_task("", total=0, left="")
         self._expected_s: dict[str, float] = {}
         self._done_s = 0.0
-        self.folder: Path | None = None  # of the run, once it has begun
-        self.interrupted = False
-        self._started = 0.0
+        self._started = time.perf_counter()
+        self._heading = ""
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str]:
-        """Say nothing in pytest's own voice."""
-        return report.outcome, "", ""
+    def __enter__(self) -> Self:
+        return self
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Announce the run and start the bar."""
-        current = session.config.stash.get(sweep.CURRENT, None)
-        if current is None:
-            return
-        self.folder = current.folder
-        self._expected_s = {
-            item.nodeid: current.expected_s(item.callspec.params["case"])  # type: ignore[attr-defined]
-            for item in session.items
-        }
-        library, _, threads = (session.config.getoption("sweep_sitting") or "").partition(":")
-        apart = f" in a process of their own: {library}, threads: {threads}" if library else ""
-        kept = f", {len(current.rows)} there already" if current.rows else ""
-        cases = [item.callspec.params["case"] for item in session.items]  # type: ignore[attr-defined]
-        self._console.print(f"run [bold]{current.run.run_id}[/]: {len(cases)} cases to measure{apart}{kept}")
-        self._task = self._progress.add_task("", total=len(session.items), left="")
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self.console.file.flush()
+
+    def begun(self, sitting: Sitting) -> None:
+        """Announce the run and start the bar, for all cases that the run misses, whichever process measures them."""
+        cases = missing_cases(sitting.folder)
+        kept = f", {len(sitting.rows)} there already" if sitting.rows else ""
+        self.console.print(f"run [bold]{sitting.run.run_id}[/]: {len(cases)} cases to measure{kept}")
+        self._expected_s = dict.fromkeys(sittings_of(cases), START_S)
+        self._expected_s |= {str(case): expected_s(case, sitting.run.options) for case in cases}
+        self._progress.update(self._task, total=len(cases))
         self._started = time.perf_counter()
         self._progress.start()
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Show the case in hand and the time left."""
-        if nodeid in self._expected_s:
-            self._progress.update(self._task, description=_case_id(nodeid), left=self._time_left())
-            self._progress.refresh()
+    def starting(self, sitting: str) -> None:
+        """Show that a library's process starts."""
+        library, _, threads = sitting.partition(":")
+        self._show(f"{library}, threads: {threads}")
+        self._done_s += self._expected_s.pop(sitting, 0.0)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A line for the finished case."""
-        if report.when != "call":
-            if report.failed:
-                self._console.print(f"[bold red]error[/] {escape(report.nodeid)}\n{escape(report.longreprtext)}")
-            return
-        row = dict(report.user_properties).get("row")
-        if isinstance(row, Row):
-            self._console.print(_line(row), soft_wrap=True)
-        self._done_s += self._expected_s.pop(report.nodeid, 0.0)
+    def started(self, case: Case) -> None:
+        """Show the case in hand and the time left."""
+        self._show(f"{case.implementation} {_shape(case)}")
+
+    def finished(self, row: Row) -> None:
+        """A line for the finished case, under a heading for its shape."""
+        heading = f"{row.operation} {_shape(row.case)}"
+        if heading != self._heading:
+            self._heading = heading
+            self.console.print(f"[bold]{heading}[/]")
+        print_line(self.console, _line(row))
+        self._done_s += self._expected_s.pop(str(row.case), 0.0)
         self._progress.advance(self._task)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
-        """Remember it: pytest may fail to tell where an interrupt struck, between two lines."""
-        self.interrupted = True
+    def broken(self, text: str) -> None:
+        """Show what went wrong outside of any case."""
+        self.console.print(f"[bold red]error[/] {escape(text)}")
 
-    def pytest_unconfigure(self, config: pytest.Config) -> None:
-        """Take the bar away and sum the run up."""
-        self._progress.stop()
-        current = config.stash.get(sweep.CURRENT, None)
-        if current is not None:
-            current.close()
-            if self.interrupted or not sweep.sittings(current.folder):  # else another process goes on
-                self._sum_up(current)
-        self._console.file.close()
+    def said(self, text: str) -> None:
+        """Show what pytest said."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
-    def _sum_up(self, current: sweep.Sweep) -> None:
-        frame = to_frame(current.rows.values(), current.run.ceiling)
-        for table in summary_tables(frame):
-            self._console.print(table)
-        if (frame["operation"] == ARTICLE_OPERATION).any():
-            self._console.print(article_sentence(frame), soft_wrap=True)
-        for line in run_sentences(current, frame):
-            self._console.print(line, soft_wrap=True)
+    def _show(self, description: str) -> None:
+        self._progress.update(self._task, description=description, left=self._time_left())
+        self._progress.refresh()
 
     def _time_left(self) -> str:
         """The expected time of what is left, scaled by how the expectation has held so far."""
-        elapsed = time.perf_counter() - self._started
-        scale = elapsed / self._done_s if self._done_s > 1.0 else 1.0
+        elapsed_s = time.perf_counter() - self._started
+        scale = elapsed_s / self._done_s if self._done_s > 1.0 else 1.0
         minutes, seconds = divmod(round(scale * sum(self._expected_s.values())), 60)
-        return f"about {minutes}:{seconds:02}"
+        return f"about {minutes}:{seconds:02} left"
 
 
-def run_sentences(current: sweep.Sweep, frame: pd.DataFrame) -> Iterator[str]:
-    """How the run went and what can be done with it."""
-    counts = frame["status"].value_counts()
-    wall_s, measuring_s = (
-        sum(getattr(sitting, part) for sitting in current.run.sittings) for part in ("wall_s", "measuring_s")
-    )
-    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
-    yield (
-        f"{told or 'nothing measured'}; {wall_s:.0f} s, of which {1 - measuring_s / wall_s:.0%} outside measuring. "
-        f"Stored in {current.folder}."
-    )
-    if absent := current.run.not_installed:
-        count, libraries = sum(absent.values()), ", ".join(absent)
-        yield f"{count} cases left out, not installed: {libraries} (make's EXTRAS=compiled,torch,jax has them)"
-    if current.missing:
-        yield f"{current.missing} cases are missing: make bench RESUME={current.run.run_id}"
+def print_line(console: Console, line: Text) -> None:
+    """Print one line: cut to a terminal's width, whole in a file."""
+    if console.is_terminal:
+        line.truncate(console.width, overflow="ellipsis")
+    console.print(line, soft_wrap=True)
 
 
-def _case_id(nodeid: str) -> str:
-    return nodeid.partition("[")[2].removesuffix("]")
+def _shape(case: Case) -> str:
+    return shape_label(dataclasses.asdict(case))
 
 
 def _line(row: Row) -> Text:
     numbers = ""
     if not math.isnan(row.time_median_s):
-        numbers += f" {quantity(row.time_median_s, 's'):>9}"
+        numbers += f" {quantity(row.time_median_s, 's'):>8}"
     if row.peak_bytes is not None:
-        numbers += f" {quantity(row.peak_bytes, 'B'):>9}"
+        numbers += f" {quantity(row.peak_bytes, 'B'):>8}"
+    reason = f"  {row.reason}" if row.reason else ""
     return Text.assemble(
-        (f"{row.status:<9}", STYLES[row.status]), f"{row.case!s:<58}", numbers, f"  {row.reason}".rstrip()
+        "  ", (f"{row.status:<9}", STYLES[row.status]), f"{row.implementation:<{NAME_WIDTH}}", numbers, reason
     )

@@ -1,59 +1,99 @@
-"""The options of the sweep, stated once: the command line and pytest offer the same ones."""
+"""The options of a sweep, each stated once as a typed field: click and pytest offer them, the sitting reads them."""
 
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
-from ..operations.cases import DISTRIBUTIONS, DTYPES
+import click
+import pytest
+
+from ..cli import FOLDER
 from ..paths import RESULTS
 from .budget import DEFAULT_CALL_BUDGET_S
-from .selection import GRIDS
+from .selection import Selection, stated
+
+PREFIX = "sweep_"  # of the names under which pytest keeps the values
 
 
 @dataclass(frozen=True)
-class Option:
-    """An option: its flag without the dashes, the type of its value, whether it repeats, default and help."""
+class Options(Selection):
+    """What a user may say about a sweep: the selection of its cases, and the fields below."""
 
-    name: str
-    kind: type
-    help: str
-    repeats: bool = False
-    default: str | int | float | None = None
-    metavar: str = "NAME"
+    seed: int = stated("seed of the inputs", 42, "S")
+    max_call_s: float = stated("skip cases predicted slower", DEFAULT_CALL_BUDGET_S, "SECONDS")
+    max_bytes: int | None = stated("skip cases predicted larger [default: half of the free memory]", None, "BYTES")
+    results: Path = stated(  # noqa: RUF009 - a field
+        "folder of the stored runs, one folder a run", RESULTS, "FOLDER"
+    )
+    run_id: str | None = stated("name of the new run [default: the time]", None)
+    resume: str | None = stated("measure what this stored run misses", None, "RUN")
+    sitting: str | None = stated("of a resumed run, only this library with so many threads", None, "NAME:T")
 
     @property
-    def destination(self) -> str:
-        """The name under which pytest keeps the value."""
-        return f"sweep_{self.name.replace('-', '_')}"
+    def selection(self) -> Selection:
+        """The part that selects cases."""
+        return Selection(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Selection)})
+
+    @classmethod
+    def of_pytest(cls, config: pytest.Config) -> Self:
+        """The options as given to pytest."""
+        values: dict[str, Any] = {}
+        for name in _types(cls):
+            value = config.getoption(PREFIX + name)
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
+
+    def arguments(self) -> Iterator[str]:
+        """The options as arguments of pytest, what is not given left out."""
+        for name in _types(Options):
+            value = getattr(self, name)
+            for item in value if isinstance(value, tuple) else () if value is None else (value,):
+                yield f"{_flag(name)}={item}"
 
 
-AXES = (
-    Option("operation", str, "measure only this operation", repeats=True),
-    Option("implementation", str, "measure only this one, or path.py:name of your own beside the others", repeats=True),
-    Option("library", str, "measure only what needs this one beside NumPy, or numpy itself", repeats=True),
-    Option("batch", int, "batch size in place of the grid's", repeats=True, metavar="B"),
-    Option("features", int, "number of features in place of the grid's", repeats=True, metavar="N"),
-    Option("dtype", str, f"{' or '.join(DTYPES)}, in place of the grid's", repeats=True),
-    Option("logits", str, f"distribution of the logits: {', '.join(DISTRIBUTIONS)}", repeats=True),
-    Option(
-        "threads",
-        int,
-        "number of threads (1 unless given, and all cores for implementations that run threads)",
-        repeats=True,
-        metavar="T",
-    ),
-)
-SWEEP = (
-    Option("grid", str, f"the cases: {', '.join(GRIDS)}", default="default"),
-    *AXES,
-    Option("seed", int, "seed of the inputs", default=42, metavar="S"),
-    Option("max-call-s", float, "skip cases predicted slower", default=DEFAULT_CALL_BUDGET_S, metavar="SECONDS"),
-    Option("max-bytes", int, "skip cases predicted larger (half of the free memory unless given)", metavar="BYTES"),
-    Option("results", str, "folder of the stored runs", default=str(RESULTS), metavar="FOLDER"),
-    Option("run-id", str, "name of the new run (the time unless given)"),
-    Option("resume", str, "measure what this stored run misses", metavar="RUN"),
-    Option(
-        "sitting",
-        str,
-        "of a resumed run, measure only the cases of this library and number of threads",
-        metavar="NAME:T",
-    ),
-)
+def add_click_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorator of a click command that takes the options by their fields' names."""
+    for field in reversed(dataclasses.fields(Options)):
+        kind, repeats = _types(Options)[field.name]
+        command = click.option(
+            _flag(field.name),
+            type=FOLDER if kind is Path else kind,
+            multiple=repeats,
+            default=None if repeats else field.default,
+            show_default=not repeats and field.default is not None,
+            metavar=field.metadata["metavar"],
+            help=field.metadata["help"],
+        )(command)
+    return command
+
+
+def add_pytest_options(group: pytest.OptionGroup) -> None:
+    """Add the options to pytest's command line."""
+    for field in dataclasses.fields(Options):
+        kind, repeats = _types(Options)[field.name]
+        action: dict[str, Any] = {"action": "append", "default": []} if repeats else {"default": field.default}
+        group.addoption(
+            _flag(field.name),
+            dest=PREFIX + field.name,
+            type=kind,
+            metavar=field.metadata["metavar"],
+            help=field.metadata["help"],
+            **action,
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _types(options: type) -> dict[str, tuple[type, bool]]:
+    """The type of each field's value, and whether the option may be repeated: of ``tuple[int, ...]``, int and True."""
+    found = {}
+    for name, hint in typing.get_type_hints(options).items():
+        repeats = typing.get_origin(hint) is tuple
+        kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind not in (type(None), ...)]
+        found[name] = (kinds[0], repeats)
+    return found

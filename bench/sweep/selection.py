@@ -1,14 +1,14 @@
 """Which cases a sweep measures: the grids, and what a user selects of them."""
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from ..errors import UserError
-from ..implementations import Implementation, registered
+from ..implementations import NUMPY, Implementation, registered
+from ..instruments.host import cores
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE, DISTRIBUTIONS, DTYPES, Case, known_as
 
 T = TypeVar("T")
@@ -19,28 +19,31 @@ SUBNORMAL_INPUTS = tuple((*ARTICLE_SHAPE, "float32", logits) for logits in ("nor
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes whose product is a sweep; ``beside`` them some inputs more of softmax's own, as the article's always.
+    """The axes of a sweep, which measures their product.
 
-    Where the operation is a loss, ``loss_batch`` stands for ``batch``: its time grows with the batch as softmax's own
-    does, and there are three operations to be measured.
+    Softmax's backward is also measured on ``extra_inputs`` (batch, features, dtype, logits), and always on the
+    article's. The loss has axes of its own: its time grows with the batch as softmax's does, and it is three
+    operations. A ``library_shape`` keeps a small grid quick: each library and number of threads takes a process, whose
+    start takes seconds.
     """
 
     batch: tuple[int, ...]
     features: tuple[int, ...]
     loss_batch: tuple[int, ...] = ARTICLE_SHAPE[:1]
     loss_features: tuple[int, ...] | None = None  # the same as features
+    library_shape: tuple[int, int] | None = None  # the only one for what needs more than NumPy, with one thread
     dtype: tuple[str, ...] = ("float64",)
     logits: tuple[str, ...] = ("normal",)
-    beside: tuple[tuple[int, int, str, str], ...] = ()
+    extra_inputs: tuple[tuple[int, int, str, str], ...] = ()
 
 
 GRIDS = {
-    "quick": Grid(batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512)),
+    "quick": Grid(batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512), library_shape=ARTICLE_SHAPE),
     "default": Grid(
         batch=(1, 8, 32, 128, 512),
         features=(10, 32, 128, 512, 2048, 8192),
         loss_features=(10, 32, 128, 512, 8192),
-        beside=SUBNORMAL_INPUTS,
+        extra_inputs=SUBNORMAL_INPUTS,
     ),
     "full": Grid(
         batch=(1, 8, 32, 128, 512),
@@ -51,19 +54,24 @@ GRIDS = {
 }
 
 
+def stated(help_text: str, default: Any = (), metavar: str = "NAME") -> Any:
+    """A field that is an option of the command line, with its help text and the name of its value."""
+    return field(default=default, metadata={"help": help_text, "metavar": metavar})
+
+
 @dataclass(frozen=True)
 class Selection:
-    """What a user asked to sweep: a grid, and values that replace whole axes of it (empty: the grid's own)."""
+    """What a user selects: a grid, and values that replace whole axes of it (empty: the grid's own)."""
 
-    grid: str = "default"
-    operation: tuple[str, ...] = ()
-    implementation: tuple[str, ...] = ()
-    library: tuple[str, ...] = ()
-    batch: tuple[int, ...] = ()
-    features: tuple[int, ...] = ()
-    dtype: tuple[str, ...] = ()
-    logits: tuple[str, ...] = ()
-    threads: tuple[int, ...] = ()
+    grid: str = stated(f"the cases: {', '.join(GRIDS)}", "default")
+    operation: tuple[str, ...] = stated("measure only this operation")
+    implementation: tuple[str, ...] = stated("measure only this one; path.py:name adds one of your own")
+    library: tuple[str, ...] = stated("measure only the implementations that need this library, or only numpy's")
+    batch: tuple[int, ...] = stated("batch size in place of the grid's", metavar="B")
+    features: tuple[int, ...] = stated("number of features in place of the grid's", metavar="N")
+    dtype: tuple[str, ...] = stated(f"{' or '.join(DTYPES)}, in place of the grid's")
+    logits: tuple[str, ...] = stated(f"distribution of the logits: {', '.join(DISTRIBUTIONS)}")
+    threads: tuple[int, ...] = stated("threads [default: 1, and all cores for what runs threads]", metavar="T")
 
     @classmethod
     def restored(cls, stored: dict[str, Any]) -> Self:
@@ -95,31 +103,43 @@ class Selection:
             for value in getattr(self, axis):
                 if value < 1:
                     raise UserError(f"--{axis} {value}: must be at least 1")
+        for count in self.threads:
+            if count > cores():
+                raise UserError(f"--threads {count}: this machine has {cores()} processors")
         self._check_names()
-        chosen = [key for key in registered() if self._wants(*key)]
+        chosen = [key for key in registered() if self._includes(*key)]
         if not chosen:
-            wanted = {axis: ", ".join(getattr(self, axis)) for axis in ("operation", "implementation", "library")}
-            told = "; ".join(f"{axis} {names}" for axis, names in wanted.items() if names)
-            raise UserError(f"no implementation is all of this: {told}")
+            axes = {axis: ", ".join(getattr(self, axis)) for axis in ("operation", "implementation", "library")}
+            given = "; ".join(f"{axis} {names}" for axis, names in axes.items() if names)
+            raise UserError(f"no implementation fits all of this: {given}")
         cases = []
         for operation in unique(operation for operation, _ in chosen):
             shapes = self._inputs_of(operation)
-            players = [
+            competitors = [
                 (threads, name)
                 for threads in self._threads()
                 for its_operation, name in chosen
                 if its_operation == operation and threads in self._threads_of(registered()[operation, name])
             ]
             cases += [
-                Case(operation, name, *shape, threads) for shape, (threads, name) in itertools.product(shapes, players)
+                Case(operation, name, *shape, threads)
+                for shape, (threads, name) in itertools.product(shapes, competitors)
             ]
-        return cases
+        return [case for case in cases if self._is_in_grid(case)]
+
+    def _is_in_grid(self, case: Case) -> bool:
+        """Whether the grid has the case; some have a single shape for libraries, unless the user narrows an axis."""
+        shape = GRIDS[self.grid].library_shape
+        narrowed = self.batch or self.features or self.threads or self.implementation or self.library
+        if shape is None or narrowed or case.spec.library == NUMPY:
+            return True
+        return (case.batch, case.features) == shape and case.threads == 1
 
     def _threads(self) -> list[int]:
-        return unique(self.threads or (1, os.cpu_count() or 1))
+        return unique(self.threads or (1, cores()))
 
     def _threads_of(self, spec: Implementation) -> list[int]:
-        """Unless numbers of threads are asked for, one, and all cores for what runs threads of its own."""
+        """The given numbers of threads; without any, one, and all cores for what runs threads of its own."""
         return self._threads() if self.threads or spec.runs_threads else [1]
 
     def _inputs_of(self, operation: str) -> list[tuple[int, int, str, str]]:
@@ -133,17 +153,16 @@ class Selection:
         )
         inputs = list(axes)
         if operation == ARTICLE_OPERATION:
-            inputs += [one for one in (*ARTICLE_INPUTS, *grid.beside) if self._admits(*one)]
+            inputs += [extra for extra in (*ARTICLE_INPUTS, *grid.extra_inputs) if self._admits(*extra)]
         return unique(sorted(inputs, key=lambda shape: (shape[0] * shape[1], shape)))
 
-    def _wants(self, operation: str, implementation: str) -> bool:
-        # A user's own implementation, path.py:name, stands beside those of its operation, or beside those that are
-        # chosen, not in their place.
+    def _includes(self, operation: str, implementation: str) -> bool:
+        # A user's own implementation, path.py:name, is added to those of its operation, or to those that are chosen.
         chosen = [name for name in self.implementation if ":" not in name]
         own = [known_as(name) for name in self.implementation if ":" in name]
-        wanted = self.operation or [its_operation for its_operation, name in registered() if name in own]
+        operations = self.operation or [its_operation for its_operation, name in registered() if name in own]
         return (
-            (not wanted or operation in wanted)
+            (not operations or operation in operations)
             and (not chosen or implementation in map(known_as, self.implementation))
             and (not self.library or registered()[operation, implementation].library in self.library)
         )
@@ -163,13 +182,13 @@ class Selection:
 
     def _admits(self, batch: int, features: int, dtype: str, logits: str) -> bool:
         """Whether no axis was narrowed to values that leave these inputs out."""
-        wanted: list[tuple[Sequence[object], object]] = [
+        axes: list[tuple[Sequence[object], object]] = [
             (self.batch, batch),
             (self.features, features),
             (self.dtype, dtype),
             (self.logits, logits),
         ]
-        return all(not chosen or value in chosen for chosen, value in wanted)
+        return all(not chosen or value in chosen for chosen, value in axes)
 
 
 def unique(values: Iterable[T]) -> list[T]:

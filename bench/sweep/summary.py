@@ -1,36 +1,58 @@
-"""What a run says at the terminal when it ends: a small table per shape, and a sentence on the article's case."""
+"""What a run says at the terminal when it ends: a table an operation, how it went, and what can be done with it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
+from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
 from ..units import factor, quantity
+from .opening import missing_cases
 
 SHAPE = ["operation", "batch", "features", "dtype", "logits", "threads"]
+
+
+def sum_up(folder: Path, console: Console) -> None:
+    """Print a stored run's tables and sentences."""
+    run = load_run(folder)
+    frame = to_frame(load_rows(folder), run.ceiling)
+    for table in summary_tables(frame):
+        console.print(table)
+    if (frame["operation"] == ARTICLE_OPERATION).any():
+        console.print(article_sentence(frame), soft_wrap=not console.is_terminal)
+    for sentence in run_sentences(run, frame, folder):
+        console.print(sentence, soft_wrap=not console.is_terminal)
 
 
 def summary_tables(frame: pd.DataFrame) -> Iterator[Table]:
     """For each operation the median, peak, speed-up and memory ratio of its measured implementations, by shape."""
     for operation, measured in frame[frame["status"] == "measured"].groupby("operation", sort=False):
-        yield _summary_table(measured, operations()[str(operation)].title)
+        yield _summary_table(measured, str(operation))
 
 
-def _summary_table(measured: pd.DataFrame, title: str) -> Table:
+def _summary_table(measured: pd.DataFrame, operation: str) -> Table:
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold"
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=operations()[operation].title,
+        title_justify="left",
+        title_style="bold",
     )
     table.add_column("batch × features\nimplementation", no_wrap=True)
     for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio", "of the\nceiling"):
         table.add_column(heading, justify="right", no_wrap=True)
     for _, group in measured.groupby(SHAPE, sort=False):
-        table.add_row(f"[bold]{shape_label(group.iloc[0])}[/]")
-        for _, row in group.iterrows():
+        rows, against = _with_ratios(group, operation)
+        table.add_row(f"[bold]{shape_label(rows.iloc[0])}[/]{against}")
+        for _, row in rows.iterrows():
             table.add_row(
                 f"  {row['implementation']}",
                 quantity(row["time_median_s"], "s"),
@@ -43,8 +65,26 @@ def _summary_table(measured: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def shape_label(row: "pd.Series[Any]") -> str:
-    """A shape in words, what is usual left out: '32 × 512', '32 × 512 float32 peaked'."""
+def _with_ratios(rows: pd.DataFrame, operation: str) -> tuple[pd.DataFrame, str]:
+    """The rows of one shape with the ratios to show, and what these refer to if that is not the baseline.
+
+    Where the baseline was not measured, too large or too slow, they refer to the first implementation of
+    ``Operation.references`` that was.
+    """
+    if rows["speedup"].notna().any():
+        return rows, ""
+    for name in operations()[operation].references:
+        reference = rows[rows["implementation"] == name]
+        if len(reference):
+            time_s, peak_bytes = reference[["time_median_s", "peak_bytes"]].iloc[0]
+            peaks = rows["peak_bytes"].where(rows["peak_bytes"] > 0)
+            ratios = {"speedup": time_s / rows["time_median_s"], "memory_ratio": peak_bytes / peaks}
+            return rows.assign(**ratios), f" against {name}"
+    return rows, ""
+
+
+def shape_label(row: Mapping[str, Any] | pd.Series) -> str:
+    """The shape of a row or case in words without what is usual, as in '32 × 512' or '32 × 512 float32 peaked'."""
     unusual = [str(row[axis]) for axis, usual in (("dtype", "float64"), ("logits", "normal")) if row[axis] != usual]
     threads = [f"{row['threads']} threads"] if row["threads"] != 1 else []
     return " ".join([f"{row['batch']} × {row['features']}", *unusual, *threads])
@@ -69,3 +109,20 @@ def article_sentence(frame: pd.DataFrame) -> str:
         f"{factor(vectorized['memory_ratio'])} less memory at the peak "
         "(the article: 65.1 ms, 31.9 µs, 2000×, memory not measured)."
     )
+
+
+def run_sentences(run: Run, frame: pd.DataFrame, folder: Path) -> Iterator[str]:
+    """How the run went and what can be done with it."""
+    counts = frame["status"].value_counts()
+    outcomes = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+    wall_s = sum(sitting.wall_s for sitting in run.sittings)
+    measuring_s = sum(sitting.measuring_s for sitting in run.sittings)
+    yield (
+        f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {1 - measuring_s / wall_s:.0%} of it outside measuring. "
+        f"Stored in {folder}."
+    )
+    if run.not_installed:
+        count, libraries = sum(run.not_installed.values()), ", ".join(run.not_installed)
+        yield f"{count} cases left out, not installed: {libraries} (make's EXTRAS=compiled,torch,jax has them)."
+    if missing := len(missing_cases(folder)):
+        yield f"{missing} cases are missing: make bench RESUME={run.run_id}"
