@@ -21,13 +21,15 @@ FASTEST_CACHE_BYTES_PER_S = 3 * 64 * 6e9
 LEAST_WORKING_SET_BYTES = 16 << 10
 CEILING_SHARE_OF_MEMORY = 0.25  # of what is available: beyond that the ceiling is not measured
 STREAM_SLOT_S = 0.01
-STREAM_ROUNDS = 4  # over all working sets: what slows a processor for a second slows each of them once at most
-STEEP_RATIO = 1.25  # of the rates at neighbouring working sets: beyond, one between them is measured, too, ...
-STEEP_HALVINGS = 2  # ... and so often again
+STREAM_ROUNDS = 4  # over all working sets, so that a slow second meets each of them at most once
+# Where the rates at neighbouring working sets differ by more than this factor, one between them is measured, and then
+# again between those.
+STEEP_RATIO = 1.25
+STEEP_HALVINGS = 2
 UNKNOWN_CACHE_BYTES = 32 << 20
 SHORTEST_BUFFER_ITEMS = 256
-# Arrays that start at the same place in their pages would wait for each other's stores, arrays that do not start at the
-# same place in a cache line for two lines a load.
+# Arrays must not start at the same place in their pages: loads would wait for stores to the other arrays. They must
+# start at the same place in a cache line: else each load needs two lines.
 PAGE_BYTES, STREAM_SKEW_BYTES = 4096, 1344
 
 
@@ -57,14 +59,13 @@ def fresh_stream_bytes_per_s(array_bytes: int = 64 << 20, repeats: int = 6) -> f
 
 
 def stream_ceiling(threads: int, largest_bytes: int) -> list[CeilingPoint]:
-    """How fast memory streams with so many threads: the product of two arrays written to a third, all in use before.
+    """How fast memory streams with so many threads: two arrays multiplied into a third, all three in use before.
 
-    A point for each working set (the three arrays of all threads together) in powers of two, from 16 KiB to eight
-    times the last-level cache or a quarter of the free memory, or for working sets of no more than ``largest_bytes``
-    that fit the second-level cache to the next power; where the rate changes steeply from one to the next, points
-    between them as well. Each is the fastest of four. Each thread
-    goes over its own share again and again inside one call of NumPy, so neither calls nor waiting for each other are
-    in the figure.
+    There is a point for each working set (the three arrays of all threads together) in powers of two from 16 KiB. The
+    largest is eight times the last-level cache or a quarter of the free memory. If arrays of ``largest_bytes`` fit the
+    second-level cache, it is the power of two above them. Where the rate changes steeply, there are points between.
+    Each point is the fastest of four rounds. Each thread goes over its share again and again inside one call of NumPy,
+    so neither calls nor waiting for other threads are in the figure.
     """
     caches = cache_sizes()
     largest = 2 * largest_bytes
@@ -88,10 +89,10 @@ def stream_ceiling(threads: int, largest_bytes: int) -> list[CeilingPoint]:
 
 
 def stream_share(point: CeilingPoint) -> float:
-    """How fast memory streams at a point of the ceiling just now, over the rate that was measured there.
+    """How fast memory streams at a point of the ceiling just now, as a share of the rate measured there before.
 
-    About 1, less where something else takes the processors: two that a virtual machine is lent may for seconds be two
-    threads of one core.
+    It is about 1, and less while other work takes the processors: the two processors of a virtual machine may for
+    seconds be two threads of one core.
     """
     threads, size = point.threads, point.working_set_bytes
     with _streaming_pool(threads) as pool:

@@ -1,8 +1,8 @@
 """The instrument for time: pytest-benchmark's numbers, a heap in its steady state, page faults of a call."""
 
 import math
+import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
-# glibc raises its mmap threshold to the size of the largest mapped block freed so far, up to 32 MiB, its header
-# included. A block just below that brings the heap where a long-running program has it.
+# glibc raises its mmap threshold to the size of the largest mapped block freed so far, up to 32 MiB with the block's
+# header. Freeing a block just below that brings the heap to the state of a long-running program.
 SETTLING_BYTES = (32 << 20) - (64 << 10)
 FAULT_CALLS = 3
 SLOW_CALL_S = 0.25
@@ -51,12 +51,8 @@ def time_call(benchmark: BenchmarkFixture, call: Callable[[], object]) -> Timing
     )
 
 
-def minor_faults(call: Callable[[], object]) -> int | None:
-    """Page faults of one call served without disk: the median of three calls (one, if slow); None on Windows."""
-    if sys.platform == "win32":
-        return None
-    import resource  # noqa: PLC0415 - does not exist on Windows
-
+def minor_faults(call: Callable[[], object]) -> int:
+    """Page faults of one call that are served without the disk: the median of three calls, or one slow call."""
     faults: list[int] = []
     started = time.perf_counter()
     while len(faults) < FAULT_CALLS and (not faults or time.perf_counter() - started < SLOW_CALL_S):

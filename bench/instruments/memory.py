@@ -2,8 +2,7 @@
 
 import contextlib
 import gc
-import importlib.util
-import sys
+import resource
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 
 READINGS = 3
-SLACK_BYTES = 256 << 20  # for what libraries and instruments take beside the call's own arrays
+SLACK_BYTES = 256 << 20  # for what libraries and instruments take in addition to the call's own arrays
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory for memray's file, never a fixed name in it
 SMALL_BUFFER_BYTES = 1024  # NumPy serves data buffers below this from a cache that no memory profiler sees
 
@@ -27,16 +26,18 @@ class Peak:
 
 
 def read_peak(call: Callable[[], object]) -> Peak:
-    """The peak of three calls, each read by memray (by tracemalloc where memray has no build).
+    """The peak of three calls, each read by memray, or by tracemalloc where memray is not installed.
 
     Call once before: first calls allocate what stays (BLAS buffers, compiled code). Never time inside a reading.
 
     Raises:
         RuntimeError: memray already watches this process.
     """
-    memray_exists = importlib.util.find_spec("memray") is not None
-    read = _memray_peak if memray_exists else _tracemalloc_peak
-    notes = [] if memray_exists else ["peak read by tracemalloc, which sees NumPy's arrays only"]
+    read, notes = _memray_peak, []
+    try:
+        import memray  # noqa: F401, PLC0415 - not on every platform
+    except ImportError:
+        read, notes = _tracemalloc_peak, ["peak read by tracemalloc, which sees NumPy's arrays only"]
     with _collector_at_rest():
         readings = [read(call) for _ in range(READINGS)]
     if min(readings) != max(readings):
@@ -46,17 +47,15 @@ def read_peak(call: Callable[[], object]) -> Peak:
 
 @contextlib.contextmanager
 def memory_limit(extra_bytes: int) -> Iterator[None]:
-    """Let the process allocate ``extra_bytes`` and ``SLACK_BYTES`` more inside the block: beyond that, MemoryError.
+    """Let the process allocate ``extra_bytes`` and ``SLACK_BYTES`` more inside the block; beyond that, MemoryError.
 
     Without it an overrun of the prediction ends in the kernel's out-of-memory killer and takes the run with it.
     Only private data is limited (RLIMIT_DATA); systems that do not count it leave the block unlimited.
     """
     used = getattr(psutil.Process().memory_info(), "data", None)
-    if sys.platform == "win32" or used is None:
+    if used is None:
         yield
         return
-    import resource  # noqa: PLC0415 - does not exist on Windows
-
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ceilings = [limit for limit in (soft, hard, used + extra_bytes + SLACK_BYTES) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(ceilings), hard))
@@ -79,7 +78,7 @@ def _collector_at_rest() -> Iterator[None]:
 
 
 def _memray_peak(call: Callable[[], object]) -> int:
-    import memray  # noqa: PLC0415 - has no build for Windows
+    import memray  # noqa: PLC0415 - not on every platform
 
     with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
         path = Path(folder) / "allocations"

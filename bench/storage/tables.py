@@ -20,8 +20,8 @@ RowType = TypeVar("RowType")
 class Table(Generic[RowType]):
     """A table open for appending; one process at a time may hold it.
 
-    A row is written in one piece and synced to the disk. A last line without its newline, a row whose writing was
-    interrupted, is cut off on opening.
+    A row is written in one piece and synced to the disk. On opening, a last line without its newline is cut off: the
+    writing of that row was interrupted.
 
     Raises:
         UserError: the file cannot be opened, or another process holds it.

@@ -10,8 +10,8 @@ from ..operations.cases import Case
 from ..storage.results import Row, RunOptions
 from ..units import quantity
 
-# Beside the call's own allocations a case holds its inputs (four arrays in every operation so far) and the oracle's
-# reference (expected, remainder, unit, and a result being judged with two temporaries).
+# In addition to what the call allocates, a case holds its inputs (four arrays in every operation so far) and the
+# oracle's reference (expected, remainder, unit, and the result that is judged with two temporaries).
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
 DEFAULT_CALL_BUDGET_S = 1.0
@@ -50,7 +50,7 @@ def expected_s(case: Case, options: RunOptions) -> float:
 
 
 def reason_to_skip(case: Case, prediction: Prediction, memory_budget_bytes: int, call_budget_s: float) -> str:
-    """Why the case must not run, in a sentence with the predicted figure; empty where it may."""
+    """Why the case must not run, in a sentence with the predicted figure; empty if it may."""
     needed = prediction.peak_bytes + HELD_ARRAYS * case.array_bytes
     if needed > memory_budget_bytes:
         return (
@@ -63,11 +63,11 @@ def reason_to_skip(case: Case, prediction: Prediction, memory_budget_bytes: int,
 
 
 def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -> str:
-    """What is arithmetically impossible about a measured row; empty where nothing is.
+    """What is arithmetically impossible about a measured row; empty if nothing is.
 
-    No peak is below the result that the call must allocate (save what NumPy's small-buffer cache serves) or above the
-    machine's memory; no time is below the bytes it must move (the operation's arrays) at the fastest cache's rate, nor
-    can the median round have been repeated for longer than the whole timing took.
+    The peak must be at least the result that the call allocates, unless that is small enough for NumPy's buffer cache,
+    and at most the machine's memory. The time must be at least what moving the operation's arrays takes at the fastest
+    cache's rate. Half of the rounds cannot have taken longer than the whole timing.
     """
     must_allocate = 0 if case.spec.writes_out or case.spec.reuses_memory else case.array_bytes
     if row.peak_bytes is not None:
