@@ -66,7 +66,7 @@ def measure_cost(subject: Subject, name: str, convention: Convention) -> CostRep
 
 
 def measure_target(subject: Subject, name: str, convention: Convention) -> tuple[list[CostRow], str]:
-    """The rows of both lines of the grid, up to shapes that are too slow or too large; and the failure, if any."""
+    """The rows of both lines of the grid, up to shapes that are too slow or too large; and the last failure, or ''."""
     rows: dict[tuple[int, int], CostRow] = {}
     stopped = ""
     for line in ([(BATCH, count) for count in FEATURE_COUNTS], [(batch, FEATURES) for batch in BATCHES]):

@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to trials in one convention; ``reduction`` is the one of a loss over the batch that fits them."""
+    """The answers to trials in one convention, judged as gradients of a loss with this ``reduction`` over the batch."""
 
     convention: Convention
     reduction: str
