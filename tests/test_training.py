@@ -50,18 +50,18 @@ def test_every_right_gradient_and_every_mistake_has_its_rows(small: Path) -> Non
         assert {(network, RIGHT, "softmax", name) for name in SOFTMAX} <= found
         assert {(network, MISTAKEN, "softmax", name) for name in MISTAKES_OF_SOFTMAX} <= found
     assert {("last", MISTAKEN, operation, name) for operation, name in MISTAKES} <= found
-    assert ("last", RIGHT, "softmax_cross_entropy", "fused") in found
+    assert ("last", RIGHT, "softmax_cross_entropy", "one_node") in found
     assert ("last", MISTAKEN, "cross_entropy+softmax", "+".join(QUESTIONS_PAIR)) in found
 
 
 def test_right_gradients_train_to_the_same_loss_and_improve(small: Path) -> None:
     for results in judge(study.load_study(small)[1]).values():
         assert spread(results) < 1e-9
-        for one in results:
-            if one.is_right:
-                assert [row.epoch for row in one.epochs] == [0, 1, 2]
-                assert one.last.loss < one.epochs[0].loss
-                assert 0 < one.softmax_share < 1
+        for result in results:
+            if result.is_right:
+                assert [row.epoch for row in result.epochs] == [0, 1, 2]
+                assert result.last.loss < result.epochs[0].loss
+                assert 0 < result.softmax_share < 1
 
 
 def test_what_is_missing_in_a_row_has_its_reason(small: Path) -> None:
@@ -82,8 +82,8 @@ def test_what_is_missing_in_a_row_has_its_reason(small: Path) -> None:
 def test_an_interrupted_study_leaves_the_stored_table_whole(small: Path) -> None:
     before = {path.name: path.read_bytes() for path in small.iterdir()}
 
-    def interrupt(told: str) -> None:
-        if "epoch 1" in told:
+    def interrupt(under_way: str) -> None:
+        if "epoch 1" in under_way:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -101,26 +101,25 @@ def test_two_studies_do_not_write_one_table(small: Path) -> None:
 def test_the_charts_name_the_right_ones_once_and_every_wrong_one(small: Path, network: Network) -> None:
     stored, rows = study.load_study(small)
     results = judge(rows)[network.name]
-    right = f"the {sum(one.is_right for one in results)} right ones, which coincide"
-    told = {one.title for one in results if (one.last.operation, one.last.gradient) in charts.TOLD[network.name]}
-    assert len(told) == len(charts.TOLD[network.name])
+    right = f"the {sum(result.is_right for result in results)} right ones, which coincide"
+    keys = charts.NAMED[network.name]
+    named = {result.title for result in results if (result.last.operation, result.last.gradient) in keys}
+    assert len(named) == len(keys)
     for panel in charts.curves(stored, network, results).axes:
-        assert sorted(text.get_text() for text in panel.texts) == sorted([right, *told])
+        assert sorted(text.get_text() for text in panel.texts) == sorted([right, *named])
     (panel,) = charts.accuracies(stored, network, results).axes
     names = [label.get_text() for label in panel.get_yticklabels()]
-    assert names == [right, *(one.title for one in by_outcome(results) if not one.is_right)]
+    assert names == [right, *(result.title for result in by_outcome(results) if not result.is_right)]
 
 
-def test_the_table_and_the_sentences_tell_every_gradient(small: Path) -> None:
+def test_the_table_and_the_sentences_report_every_gradient(small: Path) -> None:
     judged = judge(study.load_study(small)[1])
     for network, results in judged.items():
         assert to_table(network, results).row_count == len(results)
-        told = " ".join(sentences(network, results))
-        assert f"{sum(one.is_right for one in results)} right gradients" in told
-        assert "with explicit_jacobian and" in told
-    assert "The question's SoftmaxLoss is the one node, fused, and right." in " ".join(
-        sentences("last", judged["last"])
-    )
+        report = " ".join(sentences(network, results))
+        assert f"{sum(result.is_right for result in results)} right gradients" in report
+        assert "with explicit_jacobian and" in report
+    assert "The question's SoftmaxLoss is one_node, and right." in " ".join(sentences("last", judged["last"]))
 
 
 def row_of(kind: str, gradient: str, accuracy: float, outcome: str = study.TRAINED) -> Epoch:
@@ -138,14 +137,14 @@ def test_outcomes_follow_their_criteria() -> None:
         row_of(MISTAKEN, "e", math.nan, study.RAISED),
     ]
     results = judge(rows)["last"]
-    assert [one.outcome for one in results[1:]] == [AS_WELL, WORSE, NOT, DIVERGES, RAISES]
+    assert [result.outcome for result in results[1:]] == [AS_WELL, WORSE, NOT, DIVERGES, RAISES]
     assert "Of the 5 wrong ones 1 learn as well, 1 learn worse" in " ".join(sentences("last", results))
 
 
 def test_right_gradients_that_do_not_agree_are_seen() -> None:
-    one, other = row_of(RIGHT, "vectorized", 0.97), row_of(RIGHT, "row_loop", math.nan, study.DIVERGED)
-    assert spread(judge([one])["last"]) == 0
-    assert spread(judge([one, other])["last"]) == math.inf
+    trained, diverged = row_of(RIGHT, "vectorized", 0.97), row_of(RIGHT, "row_loop", math.nan, study.DIVERGED)
+    assert spread(judge([trained])["last"]) == 0
+    assert spread(judge([trained, diverged])["last"]) == math.inf
 
 
 def test_without_scikit_learn_one_line_says_what_to_do(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
@@ -158,13 +157,13 @@ def test_without_scikit_learn_one_line_says_what_to_do(softmax_bench: SoftmaxBen
     assert not (tmp_path / "results").exists()
 
 
-def test_where_nothing_is_stored_one_line_says_what_to_do(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+def test_without_a_stored_study_one_line_says_what_to_do(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     done = softmax_bench("train", "--draw-only", "--results", str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "run.json: cannot be read (No such file or directory); make train" in done.stderr
 
 
-def test_a_damaged_run_is_told(tmp_path: Path) -> None:
+def test_a_damaged_study_is_reported(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps({"seed": 1}))
     with pytest.raises(UserError, match="run.json: not a study .*make train"):
         study.load_study(tmp_path)
@@ -185,5 +184,5 @@ def test_right_gradients_reach_95_percent_and_one_loss(network: Network) -> None
     digits = load(plan.train_images, plan.test_images, plan.seed)
     right = (gradient for gradient in network.gradients() if gradient.kind == RIGHT)
     results = judge(row for gradient in right for row in study.train(network, gradient, digits, plan))[network.name]
-    assert min(one.last.test_accuracy for one in results) > 0.95
+    assert min(result.last.test_accuracy for result in results) > 0.95
     assert spread(results) < 1e-6

@@ -28,6 +28,7 @@ COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.")
 FORMATS = ("png", "svg")
+DPI = 144  # of PNG files; layouts are computed with it as well, because the width of text depends on it
 MISSING_COLOUR = "#E6E6E6"
 STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -115,7 +116,8 @@ def threads_in_words(number: int) -> str:
 def new_figure(title: str, caption: str, size_inches: tuple[float, float]) -> Figure:
     """A figure without panels, with a title above and a caption below. Long lines of the caption are broken."""
     width = max(size_inches[0], TITLE_WIDTH)
-    figure = Figure(figsize=(width, size_inches[1]), layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.03))
+    layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.03)
+    figure = Figure(figsize=(width, size_inches[1]), dpi=DPI, layout=layout)
     figure.suptitle(title, fontweight="bold", fontsize=13)
     lines = [textwrap.fill(line, int(width * CAPTION_CHARACTERS_PER_INCH)) for line in caption.splitlines()]
     figure.supxlabel("\n".join(lines), fontsize=7.5, color="#444444")
@@ -218,7 +220,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
         UserError: the file cannot be written.
     """
     image = io.BytesIO()
-    options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 144}
+    options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": DPI}
     with mpl.rc_context(STYLE):  # the style's salt fixes the SVG's identifiers: the same figure gives the same file
         figure.savefig(image, format=path.suffix[1:], **options)
     return replace_file(path, image.getvalue())

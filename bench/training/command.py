@@ -21,15 +21,17 @@ NAME = "training"
 
 
 @click.command()
-@click.option("--seed", default=study.Plan.seed, show_default=True, help="of the split, the first weights, the batches")
-@click.option("--epochs", default=study.Plan.epochs, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=study.Plan.seed, show_default=True, help="of split, first weights and batches")
+@click.option(
+    "--epochs", default=study.Plan.epochs, show_default=True, type=click.IntRange(min=1), help="of each training"
+)
 @results_option
 @plots_option
-@click.option("--draw-only", is_flag=True, help="report and draw what is stored, train nothing")
+@click.option("--draw-only", is_flag=True, help="report and draw the stored study, train nothing")
 def train(seed: int, epochs: int, results: Path, plots: Path | None, *, draw_only: bool) -> None:
     """Train two networks with every right softmax backward and every known mistake; store, report and draw.
 
-    Exit status: 0, 1 where right gradients do not end at the same loss, 2 it could not start, 130 interrupted.
+    Exit status: 0 success, 1 the right gradients end at different losses, 2 it could not start, 130 interrupted.
     """
     folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
     if not draw_only:
@@ -45,23 +47,24 @@ def train(seed: int, epochs: int, results: Path, plots: Path | None, *, draw_onl
         for sentence in sentences(network, results_of_network):
             click.echo(sentence)
     click.echo()
-    from .charts import draw_study  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+    from ..charts.style import charts_sentence  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
+    from .charts import draw_study  # noqa: PLC0415
 
-    for path in draw_study(folder, charts):
-        click.echo(path)
-    click.echo(folder / study.TABLE)
-    sys.exit(0 if all(spread(one) <= AGREE_WITHIN for one in judged.values()) else 1)
+    click.echo(charts_sentence(draw_study(folder, charts)))
+    click.echo(f"table: {folder / study.TABLE}")
+    agree = all(spread(results_of_network) <= AGREE_WITHIN for results_of_network in judged.values())
+    sys.exit(0 if agree else 1)
 
 
 def to_table(network: str, results: list[Result]) -> Table:
-    """A row a gradient: the right ones in the registry's order, the wrong ones by outcome and then by accuracy."""
+    """A row for each gradient: the right ones in the registry's order, the wrong ones by outcome and accuracy."""
     table = Table(title=network, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("gradient", "outcome"):
         table.add_column(heading)
     for heading in ("final\nloss", "test\naccuracy", "time of\nan epoch", "softmax\nbackward"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for one in by_outcome(results):
-        table.add_row(one.title, "right" if one.is_right else one.outcome, *_figures(one))
+    for result in by_outcome(results):
+        table.add_row(result.title, "right" if result.is_right else result.outcome, *_figures(result))
     return table
 
 

@@ -1,4 +1,4 @@
-"""The images that the networks learn: handwritten digits that come with scikit-learn, so nothing is downloaded."""
+"""The images that the networks learn: handwritten digits. They come with scikit-learn, so nothing is downloaded."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from ..errors import UserError
 from ..implementations import FloatArray
 
 CLASSES = 10
-LARGEST_PIXEL = 16.0  # the set counts dark points in blocks of 4 × 4
+LARGEST_PIXEL = 16.0  # a pixel is the number of dark points in a block of 4 × 4
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images of 8 × 8 pixels as rows of values from 0 to 1, [images, 64], and the digit that each shows, [images]."""
+    """Images of 8 × 8 pixels as rows of values from 0 to 1, [images, 64], and the digit in each image, [images]."""
 
     train_images: FloatArray
     train_targets: npt.NDArray[np.int64]
@@ -23,10 +23,10 @@ class Digits:
 
 
 def load(train: int, test: int | None, seed: int) -> Digits:
-    """The set split into ``train`` images to learn from and ``test`` others (None: all that are left).
+    """The data set, split into ``train`` training images and ``test`` test images (None: all other images).
 
-    Every digit has the same share of both. The set: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten
-    Digits, UCI Machine Learning Repository, 1998; its 1797 test images.
+    Each digit has the same share in both parts. Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten
+    Digits, UCI Machine Learning Repository, 1998; the 1797 test images of that set.
 
     Raises:
         UserError: scikit-learn is not installed.

@@ -16,14 +16,14 @@ PIXELS = 64
 
 @dataclass(frozen=True)
 class Network:
-    """A network: its sizes, how fast it learns, which gradients there are for it, and whether it has a gate.
+    """A network: its sizes, its learning rate, its gradients, and whether it has a gate.
 
         hidden = tanh(images @ weight + bias)                              [B, width]
-        hidden = hidden * softmax(hidden @ gate) * width                   where it has a gate: softmax in the middle
+        hidden = hidden * softmax(hidden @ gate) * width                   only with a gate: softmax in the middle
         logits = hidden @ head + head_bias                                 [B, 10]
 
-    The gate weighs the hidden features of an image against each other, as attention does its values; times the width,
-    as its weights are about 1 / width.
+    The gate weighs an image's hidden features against each other, as attention weighs its values. The factor ``width``
+    makes up for the softmax: its mean is 1 / width.
     """
 
     name: str
@@ -34,23 +34,24 @@ class Network:
     gradients: Callable[[], Iterator[Gradient]]
 
     def parameters(self, rng: np.random.Generator) -> list[Parameter]:
-        """New weights, normal with variance 1 / inputs, and biases of 0."""
+        """New parameters: normal weights with variance 1 / inputs, and biases of 0."""
         gate = [_weight(rng, self.width, self.width)] if self.has_gate else []
         weight, head = _weight(rng, PIXELS, self.width), _weight(rng, self.width, CLASSES)
         return [weight, Parameter(np.zeros(self.width)), *gate, head, Parameter(np.zeros(CLASSES))]
 
     def logits(self, leaves: list[Parameter], images: FloatArray, gradient: Gradient, clock: Clock) -> Node:
-        """The network's answer to images [B, 64], as logits [B, 10]."""
+        """The logits [B, 10] of images [B, 64]."""
         weight, bias, *gate, head, head_bias = leaves
         hidden: Node = Tanh(AddBias(MatMul(Constant(images), weight), bias))
-        for one in gate:
-            hidden = Product(hidden, softmax_node(MatMul(hidden, one), gradient, clock), factor=self.width)
+        if self.has_gate:
+            shares = softmax_node(MatMul(hidden, gate[0]), gradient, clock)
+            hidden = Product(hidden, shares, factor=self.width)
         return AddBias(MatMul(hidden, head), head_bias)
 
     def loss(
         self, leaves: list[Parameter], images: FloatArray, targets: npt.ArrayLike, gradient: Gradient, clock: Clock
     ) -> Node:
-        """The mean loss over a batch, its backward the gradient's where the softmax in question is."""
+        """The mean loss over a batch. The network's softmax has the gradient's backward, all else the right one."""
         logits = self.logits(leaves, images, gradient, clock)
         return SoftmaxCrossEntropy(logits, targets) if self.has_gate else loss_node(logits, targets, gradient, clock)
 

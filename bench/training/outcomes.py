@@ -1,4 +1,4 @@
-"""What became of each gradient, from the stored table alone: an outcome by stated criteria, and sentences."""
+"""What became of each gradient, from the stored table alone: its outcome by fixed criteria, and a report in words."""
 
 import math
 import statistics
@@ -11,21 +11,22 @@ from .gradients import ONE_NODE, QUESTIONS_PAIR, RIGHT
 from .study import DIVERGED, RAISED, Epoch
 
 AS_WELL, WORSE, NOT, DIVERGES, RAISES = "learns as well", "learns worse", "does not learn", "diverges", "raises"
-OUTCOMES = {  # in the singular and in the plural
+OUTCOMES = {  # singular: plural
     AS_WELL: "learn as well",
     WORSE: "learn worse",
     NOT: "do not learn",
     DIVERGES: "diverge",
     RAISES: "raise",
 }
-# Two standard errors of the difference between two shares of about 97 % of 517 images: 2 * sqrt(2 * 0.97 * 0.03 / 517).
+# Two standard errors of the difference between two accuracies of about 97 % on 517 images:
+# 2 * sqrt(2 * 0.97 * 0.03 / 517).
 AS_WELL_WITHIN = 0.02
 LEARNS_ABOVE = 0.5
-AGREE_WITHIN = 1e-6
+AGREE_WITHIN = 1e-6  # of the loss
 CRITERIA = (
-    f"{AS_WELL}: test accuracy at most {100 * AS_WELL_WITHIN:.0f} points below the right gradients'; {WORSE}: lower, "
-    f"but above {LEARNS_ABOVE:.0%}; {NOT}: no more than that; {DIVERGES}: a gradient or a logit is not finite; "
-    f"{RAISES}: its shape does not fit"
+    f"{AS_WELL}: test accuracy at most {100 * AS_WELL_WITHIN:.0f} points below the right gradients; {WORSE}: lower, "
+    f"but above {LEARNS_ABOVE:.0%}; {NOT}: at most {LEARNS_ABOVE:.0%}; {DIVERGES}: a gradient or a logit "
+    f"is not finite; {RAISES}: the gradient's shape does not fit"
 )
 PLACES = {
     "softmax": "softmax",
@@ -37,14 +38,14 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Result:
-    """One network trained with one gradient: its rows in order, and what became of it."""
+    """A network trained with a gradient: its rows in order, and the outcome."""
 
     epochs: tuple[Epoch, ...]
     outcome: str
 
     @property
     def last(self) -> Epoch:
-        """The row in which the training ended."""
+        """The training's last row."""
         return self.epochs[-1]
 
     @property
@@ -54,25 +55,25 @@ class Result:
 
     @property
     def title(self) -> str:
-        """The gradient in words, after the node that it is the backward of: 'softmax: diagonal only'."""
+        """The node and its gradient in words, as in 'softmax: diagonal only'."""
         name = self.last.gradient if self.is_right else self.last.gradient.replace("+", " + ").replace("_", " ")
         return f"{PLACES[self.last.operation]}: {name}"
 
     @property
     def epoch_s(self) -> float:
-        """Seconds of an epoch's training steps, the median; NaN where no epoch was completed."""
+        """The median time of an epoch's training steps in seconds; NaN if no epoch was completed."""
         times = [row.epoch_s for row in self.epochs if not math.isnan(row.epoch_s)]
         return statistics.median(times) if times else math.nan
 
     @property
     def softmax_share(self) -> float:
-        """The part of the training steps' time that softmax's backward took, the median over epochs; NaN as above."""
+        """The median share of softmax's backward in the time of an epoch's steps; NaN if no epoch was completed."""
         shares = [row.softmax_backward_s / row.epoch_s for row in self.epochs if not math.isnan(row.epoch_s)]
         return statistics.median(shares) if shares else math.nan
 
 
 def judge(rows: Iterable[Epoch]) -> dict[str, list[Result]]:
-    """The results of each network, in the order of the table's first rows."""
+    """The results by network, in the order of the table."""
     trainings: dict[tuple[str, str, str], list[Epoch]] = {}
     for row in rows:
         trainings.setdefault((row.network, row.operation, row.gradient), []).append(row)
@@ -95,42 +96,53 @@ def _outcome(last: Epoch, right_accuracy: float) -> str:
 
 
 def by_outcome(results: list[Result]) -> list[Result]:
-    """The right gradients as they come, then the wrong ones by outcome, test accuracy and name."""
+    """The right gradients in their order, then the wrong ones sorted by outcome, test accuracy and name."""
     order = list(OUTCOMES)
 
-    def place(one: Result) -> tuple[int, float, str]:
-        accuracy = one.last.test_accuracy
-        return order.index(one.outcome), 0.0 if math.isnan(accuracy) else -accuracy, one.title
+    def place(result: Result) -> tuple[int, float, str]:
+        accuracy = result.last.test_accuracy
+        return order.index(result.outcome), 0.0 if math.isnan(accuracy) else -accuracy, result.title
 
-    return [one for one in results if one.is_right] + sorted((one for one in results if not one.is_right), key=place)
+    right, wrong = right_and_wrong(results)
+    return right + sorted(wrong, key=place)
+
+
+def right_and_wrong(results: Iterable[Result]) -> tuple[list[Result], list[Result]]:
+    """The right gradients and the wrong ones, each in their order."""
+    right: list[Result] = []
+    wrong: list[Result] = []
+    for result in results:
+        (right if result.is_right else wrong).append(result)
+    return right, wrong
 
 
 def spread(results: Iterable[Result]) -> float:
-    """How far the right gradients' final losses lie apart, as a share of the least; infinite where one has none."""
-    losses = [result.last.loss for result in results if result.is_right]
+    """The range of the right gradients' final losses over the smallest of them; infinite if a loss is missing."""
+    losses = [result.last.loss for result in right_and_wrong(results)[0]]
     return math.inf if any(map(math.isnan, losses)) else (max(losses) - min(losses)) / min(losses)
 
 
 def sentences(network: str, results: list[Result]) -> Iterator[str]:
-    """What was seen in a network, in plain words."""
-    right, wrong = ([one for one in results if one.is_right is kind] for kind in (True, False))
-    loss, accuracy = max(one.last.loss for one in right), min(one.last.test_accuracy for one in right)
+    """The report of a network's results."""
+    right, wrong = right_and_wrong(results)
+    loss, accuracy = max(result.last.loss for result in right), min(result.last.test_accuracy for result in right)
     yield (
-        f"{network}: the {len(right)} right gradients end at a training loss of {loss:.4g}, their losses at most "
-        f"{spread(results):.0e} of that apart, and tell {accuracy:.1%} of the test images right."
+        f"{network}: the {len(right)} right gradients end at a training loss of {loss:.4g}. Their losses differ by at "
+        f"most {spread(results):.0e} of that. They classify {accuracy:.1%} of the test images correctly."
     )
-    counts = Counter(one.outcome for one in wrong)
-    told = ", ".join(f"{counts[outcome]} {plural}" for outcome, plural in OUTCOMES.items() if outcome in counts)
-    yield f"Of the {len(wrong)} wrong ones {told}."
-    survivors = [one.title for one in wrong if one.outcome == AS_WELL]
+    counts = Counter(result.outcome for result in wrong)
+    counted = ", ".join(f"{counts[outcome]} {plural}" for outcome, plural in OUTCOMES.items() if outcome in counts)
+    yield f"Of the {len(wrong)} wrong ones {counted}."
+    survivors = [result.title for result in wrong if result.outcome == AS_WELL]
     if survivors:
-        yield f"Wrong, and training does not show it: {'; '.join(survivors)}."
+        yield f"Wrong, but training does not show it: {'; '.join(survivors)}."
     yield from _cost(right)
-    yield from _of_the_question(wrong)
+    yield from _answer_to_the_question(wrong)
 
 
 def _cost(right: list[Result]) -> Iterator[str]:
-    known = {one.last.gradient: one for one in right}
+    """How much longer training takes with the explicit Jacobian."""
+    known = {result.last.gradient: result for result in right}
     if {"explicit_jacobian", "vectorized"} <= set(known):
         slow, fast = known["explicit_jacobian"], known["vectorized"]
         yield (
@@ -139,11 +151,12 @@ def _cost(right: list[Result]) -> Iterator[str]:
         )
 
 
-def _of_the_question(wrong: list[Result]) -> Iterator[str]:
-    for one in wrong:
-        if one.last.gradient == "+".join(QUESTIONS_PAIR):
+def _answer_to_the_question(wrong: list[Result]) -> Iterator[str]:
+    """What became of the two gradients in the question that this project answers."""
+    for result in wrong:
+        if result.last.gradient == "+".join(QUESTIONS_PAIR):
             yield (
-                f"The question's SoftmaxLoss is the one node, {ONE_NODE}, and right. Its last pair of nodes, (probs - "
-                f"targets) / batch at the loss and probs * (1 - probs) at softmax, {one.outcome}: "
-                f"{one.last.test_accuracy:.1%} of the test images, training loss {one.last.loss:.3g}."
+                f"The question's SoftmaxLoss is {ONE_NODE}, and right. The question's last pair of nodes has (probs - "
+                f"targets) / batch at the loss and probs * (1 - probs) at softmax. It {result.outcome}: "
+                f"{result.last.test_accuracy:.1%} of the test images, training loss {result.last.loss:.3g}."
             )

@@ -1,4 +1,4 @@
-"""One network trained with one gradient, an epoch a row, and the stored table: epochs.csv and run.json."""
+"""Training a network with a gradient, and the stored study: run.json, and epochs.csv with a row for each epoch."""
 
 import contextlib
 import dataclasses
@@ -14,11 +14,12 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
+from ..implementations import former_names
 from ..instruments.host import machine, now_utc, versions
 from ..storage.descriptions import load_description, store_description
 from ..storage.tables import Table, load_table
 from .digits import Digits, load
-from .gradients import Clock, Gradient
+from .gradients import RIGHT, Clock, Gradient
 from .graph import NotFiniteError, Parameter, SoftmaxCrossEntropy
 from .networks import NETWORKS, Network
 
@@ -30,23 +31,23 @@ HINT = "make train stores it anew"
 
 @dataclass(frozen=True)
 class Plan:
-    """What every training shares: the seed, the sizes, the number of epochs; the same batches in the same order."""
+    """What all trainings of a study share: the seed, the sizes, the number of epochs, and so the batches."""
 
     seed: int = 42
     epochs: int = 30
     batch: int = 32
     train_images: int = 1280
-    test_images: int | None = None  # None: all others, 517
+    test_images: int | None = None  # None: all other images, 517
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row: an epoch of one network trained with one gradient; epoch 0 is the state before training.
+    """A row: an epoch of a network trained with a gradient. Epoch 0 is the state before training.
 
-    ``loss`` is the mean over the training images after the epoch, by a loss that is right whatever the gradient;
-    ``test_accuracy`` the share of the test images that are told right; ``epoch_s`` the time of the training steps
-    alone; ``softmax_backward_s`` the part of it in softmax's backward, or in that of softmax and loss where they are
-    one node. Missing is NaN, and ``reason`` says why.
+    ``loss`` is the mean over the training images after the epoch; it is always computed correctly. ``test_accuracy`` is
+    the share of test images that are classified correctly. ``epoch_s`` is the time of the training steps alone.
+    ``softmax_backward_s`` is the part of it in the backward of softmax, or of softmax and loss if they are one node.
+    Missing is NaN, and ``reason`` says why.
     """
 
     network: str
@@ -64,20 +65,20 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Study:
-    """What run.json holds: when, where and with what the table was made."""
+    """The content of run.json: when, where and with what the table was made."""
 
     started: str  # ISO 8601, UTC
     plan: dict[str, Any]
     networks: dict[str, dict[str, Any]]
     machine: dict[str, Any]
     versions: dict[str, str]
-    wall_s: float = math.nan
+    wall_s: float
 
 
 def train(network: Network, gradient: Gradient, digits: Digits, plan: Plan) -> Iterator[Epoch]:
-    """Train a network from its first weights; a row an epoch, the last one where it diverges or raises.
+    """Train a network from its first weights, and yield a row for each epoch. It ends early if it diverges or raises.
 
-    Plain gradient descent: an optimizer that scales its steps would hide a gradient that is wrong by a factor.
+    It is plain gradient descent: an optimizer that scales its steps would hide a gradient that is wrong by a factor.
     """
     leaves = network.parameters(np.random.default_rng([plan.seed, 0]))
     shuffling = np.random.default_rng([plan.seed, 1])
@@ -88,12 +89,12 @@ def train(network: Network, gradient: Gradient, digits: Digits, plan: Plan) -> I
         batches = [order[start : start + plan.batch] for start in range(0, len(order), plan.batch)]
         row = dataclasses.replace(untrained, epoch=epoch, reason="")
         try:
-            with np.errstate(all="ignore"):  # what overflows is an outcome
+            with np.errstate(all="ignore"):  # an overflow is an outcome, not a warning
                 row = _trained(row, network, gradient, leaves, digits, batches)
                 row = _evaluated(row, network, gradient, leaves, digits)
         except (FloatingPointError, NotFiniteError) as error:
             row = dataclasses.replace(row, outcome=DIVERGED, reason=str(error))
-        except ValueError as error:  # of another shape than the node's
+        except ValueError as error:  # the gradient has another shape than its node
             row = dataclasses.replace(row, outcome=RAISED, reason=str(error))
         yield row
         if row.outcome != TRAINED:
@@ -103,7 +104,7 @@ def train(network: Network, gradient: Gradient, digits: Digits, plan: Plan) -> I
 def _trained(
     row: Epoch, network: Network, gradient: Gradient, leaves: list[Parameter], digits: Digits, batches: list[Indices]
 ) -> Epoch:
-    """The row with the times of one step down each batch's gradient.
+    """The row with its times, after one step of gradient descent for each batch.
 
     Raises:
         FloatingPointError: a gradient is not finite.
@@ -123,7 +124,7 @@ def _trained(
 
 
 def _evaluated(row: Epoch, network: Network, gradient: Gradient, leaves: list[Parameter], digits: Digits) -> Epoch:
-    """The row with the loss over the training images and the share of the test images told right."""
+    """The row with the loss over the training images and the accuracy on the test images."""
     on_train = network.logits(leaves, digits.train_images, gradient, Clock())
     on_test = network.logits(leaves, digits.test_images, gradient, Clock())
     loss = float(SoftmaxCrossEntropy(on_train, digits.train_targets).data)
@@ -132,70 +133,76 @@ def _evaluated(row: Epoch, network: Network, gradient: Gradient, leaves: list[Pa
 
 
 def make_study(folder: Path, plan: Plan, progress: Callable[[str], None]) -> None:
-    """Train every network with every gradient, and put the table in the stored one's place when it is complete.
+    """Train every network with every gradient. The new table replaces the stored one when it is complete.
 
-    ``progress`` is told what is under way.
+    ``progress`` is called with a text that says what is under way.
 
     Raises:
         UserError: scikit-learn is not installed, the folder cannot be written, or another process trains into it.
     """
     digits = load(plan.train_images, plan.test_images, plan.seed)
-    study, started_s = _study(plan), time.perf_counter()
+    started, started_s = now_utc(), time.perf_counter()
     with _fresh_table(folder) as table, threadpool_limits(limits=1):
         for network in NETWORKS:
             trainings = [train(network, gradient, digits, plan) for gradient in network.gradients()]
             for row in _in_turns(trainings):
                 progress(f"{network.title}: epoch {row.epoch} of {plan.epochs}, {len(trainings)} gradients")
                 table.append(row)
-    study = dataclasses.replace(study, wall_s=round(time.perf_counter() - started_s, 1))
+    study = Study(
+        started=started,
+        plan=dataclasses.asdict(plan),
+        networks={
+            network.name: {"width": network.width, "learning_rate": network.learning_rate} for network in NETWORKS
+        },
+        machine=machine(),
+        versions=versions(("scikit-learn",)),
+        wall_s=round(time.perf_counter() - started_s, 1),
+    )
     store_description(folder, study)
 
 
 def _in_turns(trainings: list[Iterator[Epoch]]) -> Iterator[Epoch]:
-    """An epoch of each training at a time: a slow minute of the machine then is a slow minute for all of them."""
-    going = list(trainings)
-    while going:
-        for training in list(going):
+    """The rows of all trainings, epoch by epoch, so that a slow minute of the machine is slow for all of them."""
+    unfinished = list(trainings)
+    while unfinished:
+        for training in list(unfinished):
             row = next(training, None)
             if row is None:
-                going.remove(training)
+                unfinished.remove(training)
             else:
                 yield row
 
 
-def _study(plan: Plan) -> Study:
-    return Study(
-        started=now_utc(),
-        plan=dataclasses.asdict(plan),
-        networks={one.name: {"width": one.width, "learning_rate": one.learning_rate} for one in NETWORKS},
-        machine=machine(),
-        versions=versions(("scikit-learn",)),
-    )
-
-
 @contextlib.contextmanager
 def _fresh_table(folder: Path) -> Iterator[Table[Epoch]]:
-    """An empty table beside the stored one, which takes its place where the block ends well."""
-    beside = folder / f".{TABLE}.partial"
+    """An empty table, which replaces the stored one if the block ends without an error."""
+    partial = folder / f".{TABLE}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
-    Table(beside, Epoch).close()  # refused where another process holds it; rows of one that was killed go
-    beside.unlink()
+    Table(partial, Epoch).close()  # raises if another process holds it
+    partial.unlink()  # the rows of a process that was killed
     try:
-        with Table(beside, Epoch) as table:
+        with Table(partial, Epoch) as table:
             yield table
-            beside.replace(folder / TABLE)
+            partial.replace(folder / TABLE)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def load_study(folder: Path) -> tuple[Study, list[Epoch]]:
-    """The stored study and its table, a row an epoch.
+    """The stored study and the rows of its table. An implementation that was renamed has its name of today.
 
     Raises:
-        UserError: there is none, or it is damaged; the message names the file.
+        UserError: the study is missing or damaged; the message names the file.
     """
     study = load_description(folder, Study, HINT)
-    return study, [row for _, row in load_table(folder / TABLE, Epoch, HINT)]
+    rows = [row for _, row in load_table(folder / TABLE, Epoch, HINT)]
+    today = former_names()
+    return study, [
+        dataclasses.replace(row, gradient=today.get((row.operation, row.gradient), row.gradient))
+        if row.kind == RIGHT
+        else row
+        for row in rows
+    ]
