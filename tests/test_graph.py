@@ -34,7 +34,7 @@ def parameters() -> list[Parameter]:
 
 
 def logits_of(leaves: list[Parameter]) -> Node:
-    """A network with softmax in the middle, that uses its hidden features twice."""
+    """A network with softmax in the middle. It uses its hidden features twice."""
     weight, bias, gate, head, head_bias = leaves
     hidden = Tanh(AddBias(MatMul(Constant(IMAGES), weight), bias))
     return AddBias(MatMul(Product(hidden, SoftMax(MatMul(hidden, gate)), factor=WIDTH), head), head_bias)
@@ -44,11 +44,11 @@ def separate(logits: Node) -> Node:
     return CrossEntropy(SoftMax(logits), LABELS)
 
 
-def fused(logits: Node) -> Node:
+def single(logits: Node) -> Node:
     return SoftmaxCrossEntropy(logits, LABELS)
 
 
-@pytest.mark.parametrize("loss_of", [separate, fused])
+@pytest.mark.parametrize("loss_of", [separate, single])
 def test_gradients_are_pytorchs(loss_of: Callable[[Node], Node]) -> None:
     torch = pytest.importorskip("torch")
     leaves = parameters()
@@ -67,7 +67,7 @@ def test_gradients_are_pytorchs(loss_of: Callable[[Node], Node]) -> None:
         np.testing.assert_allclose(leaf.grad, tensor.grad.numpy(), rtol=1e-11, atol=1e-14)
 
 
-@pytest.mark.parametrize("loss_of", [separate, fused])
+@pytest.mark.parametrize("loss_of", [separate, single])
 def test_gradients_are_central_differences(loss_of: Callable[[Node], Node]) -> None:
     leaves = parameters()
     loss_of(logits_of(leaves)).backward()
@@ -84,17 +84,17 @@ def test_gradients_are_central_differences(loss_of: Callable[[Node], Node]) -> N
 @pytest.mark.parametrize(
     "targets", [LABELS, LABELS.astype(np.uint8), ONE_HOT, ONE_HOT.astype(bool), ONE_HOT * 0.9 + 0.1 / 3]
 )
-def test_softmax_and_cross_entropy_as_two_nodes_are_the_one_node(targets: FloatArray) -> None:
-    one, other = Parameter(LOGITS), Parameter(LOGITS)
-    two_nodes = CrossEntropy(SoftMax(one), targets)
-    one_node = SoftmaxCrossEntropy(other, targets)
+def test_softmax_and_cross_entropy_as_two_nodes_agree_with_one_node(targets: FloatArray) -> None:
+    logits_of_two, logits_of_one = Parameter(LOGITS), Parameter(LOGITS)
+    two_nodes = CrossEntropy(SoftMax(logits_of_two), targets)
+    one_node = SoftmaxCrossEntropy(logits_of_one, targets)
     two_nodes.backward()
     one_node.backward()
     np.testing.assert_allclose(two_nodes.data, one_node.data, rtol=1e-14)
-    np.testing.assert_allclose(one.grad, other.grad, rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(logits_of_two.grad, logits_of_one.grad, rtol=1e-12, atol=1e-16)
 
 
-def test_the_one_node_stays_exact_where_a_probability_is_0() -> None:
+def test_the_one_node_stays_exact_if_a_probability_is_0() -> None:
     logits = Parameter([[0.0, 2000.0], [0.0, -np.inf]])
     loss = SoftmaxCrossEntropy(logits, [0, 0])
     loss.backward()
@@ -102,7 +102,7 @@ def test_the_one_node_stays_exact_where_a_probability_is_0() -> None:
     np.testing.assert_array_equal(logits.grad, [[-0.5, 0.5], [0.0, 0.0]])
 
 
-def test_gradients_add_up_where_a_node_is_used_twice_and_over_calls() -> None:
+def test_gradients_add_up_over_several_uses_and_over_calls() -> None:
     value = Parameter([[3.0]])
     square = Product(value, value)
     fourth = Product(square, square)
@@ -129,7 +129,7 @@ def test_a_graph_may_be_deeper_than_pythons_recursion_limit() -> None:
     assert leaf.grad == 1.0
 
 
-def test_a_node_of_ones_own_takes_part() -> None:
+def test_a_users_own_node_takes_part() -> None:
     class Negative(Node):
         def __init__(self, value: Node) -> None:
             super().__init__(-value.data, value)
@@ -159,17 +159,20 @@ def with_value(value: float) -> Constant:
     [
         (
             lambda: MatMul(node(5, 4), node(5, 4)),
-            "MatMul: no product of (5, 4) and (5, 4): [B, K] times [K, N] is needed",
+            "MatMul: (5, 4) times (5, 4): the shapes must be [B, K] and [K, N]",
         ),
-        (lambda: MatMul(node(4), node(4, 4)), "MatMul: no product of (4,) and (4, 4): [B, K] times [K, N] is needed"),
-        (lambda: AddBias(node(5, 4), node(5)), "AddBias: a bias of (5,) for rows of (5, 4): [N] and [B, N] needed"),
-        (lambda: Product(node(5, 4), node(1, 4)), "Product: (5, 4) times (1, 4): both must have one shape"),
-        (lambda: SoftMax(node(4)), "SoftMax: logits are (4,): [batch, features] is needed, neither of them 0"),
-        (lambda: SoftMax(node(0, 4)), "SoftMax: logits are (0, 4): [batch, features] is needed, neither of them 0"),
-        (lambda: SoftMax(with_value(np.nan)), "SoftMax: logits[3, 1] is nan: the largest of each row must be finite"),
+        (lambda: MatMul(node(4), node(4, 4)), "MatMul: (4,) times (4, 4): the shapes must be [B, K] and [K, N]"),
+        (lambda: AddBias(node(5, 4), node(5)), "AddBias: rows (5, 4) and bias (5,): the shapes must be [B, N] and [N]"),
+        (lambda: Product(node(5, 4), node(1, 4)), "Product: (5, 4) times (1, 4): both must have the same shape"),
+        (lambda: SoftMax(node(4)), "SoftMax: logits are (4,); they must be [batch, features], and neither may be 0"),
+        (
+            lambda: SoftMax(node(0, 4)),
+            "SoftMax: logits are (0, 4); they must be [batch, features], and neither may be 0",
+        ),
+        (lambda: SoftMax(with_value(np.nan)), "SoftMax: logits[3, 1] is nan; the largest of each row must be finite"),
         (
             lambda: SoftmaxCrossEntropy(with_value(np.inf), LABELS),
-            "SoftmaxCrossEntropy: logits[3, 1] is inf: the largest of each row must be finite",
+            "SoftmaxCrossEntropy: logits[3, 1] is inf; the largest of each row must be finite",
         ),
         (
             lambda: SoftmaxCrossEntropy(node(5, 3), [0, 1, 2, 3, 0]),
@@ -190,18 +193,21 @@ def with_value(value: float) -> Constant:
         ),
         (
             lambda: CrossEntropy(Constant([[0.5, 0.5], [2.0, -1.0]]), [0, 1]),
-            "CrossEntropy: probs[1, 1] is -1.0: no probability; logits go through SoftMax",
+            "CrossEntropy: probs[1, 1] is -1.0, not a probability; apply SoftMax to logits first",
         ),
-        (lambda: node(5, 3).backward(), "backward begins at a scalar, and this Constant is (5, 3): begin at the loss"),
+        (
+            lambda: node(5, 3).backward(),
+            "backward must begin at a scalar, the loss; this Constant has the shape (5, 3)",
+        ),
     ],
 )
-def test_a_mistake_is_told_in_one_line(make: Callable[[], object], message: str) -> None:
+def test_a_mistake_is_reported_in_one_line(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         make()
     assert str(caught.value) == message
 
 
-def test_logits_that_are_not_finite_can_be_told_from_other_mistakes() -> None:
+def test_logits_that_are_not_finite_have_an_error_of_their_own() -> None:
     with pytest.raises(NotFiniteError):
         SoftMax(with_value(np.nan))
 
