@@ -1,9 +1,9 @@
-"""The kinds of error that a user causes."""
+"""The errors that the command line reports to its user in one line."""
 
 
 class UserError(Exception):
-    """A user's mistake, its message one line that says what is wrong, where, and what to do."""
+    """A user's mistake. The message is one line: what is wrong, where, and what to do."""
 
 
 class NothingToDrawError(UserError):
-    """A table lacks what a chart shows; the message says what it needs."""
+    """A table lacks what a chart shows. The message says what the chart needs."""

@@ -1,4 +1,4 @@
-"""A target found by its name: ``module:attribute`` or ``path/to/file.py:attribute``."""
+"""Import of a target by its name: ``module:attribute`` or ``path/to/file.py:attribute``."""
 
 import difflib
 import importlib
@@ -15,12 +15,12 @@ SHOWN_NAMES = 8
 
 
 def load(target: str) -> tuple[Any, dict[str, Any]]:
-    """What ``module:attribute`` or ``path/to/file.py:attribute`` names, and the namespace of its module.
+    """The object that ``module:attribute`` or ``path/to/file.py:attribute`` names, and its module's namespace.
 
-    A method of a class, ``file.py:Class.method``, stands for the class.
+    For a method, ``file.py:Class.method``, it is the class.
 
     Raises:
-        UserError: the text is no such name, or there is no such file, module or attribute.
+        UserError: the text is not such a name, or there is no such file, module or attribute.
     """
     place, colon, attribute = target.rpartition(":")
     if not colon or not place or not attribute:
@@ -39,14 +39,14 @@ def load(target: str) -> tuple[Any, dict[str, Any]]:
 
 
 def import_folder(target: str) -> Path:
-    """The folder from which a target may import, as if it were started as a script: its own, or its package's."""
+    """The folder from which a target can import other modules: that of its file, or that of its outermost package."""
     if ".py:" not in target:
         return Path.cwd()
     return _package_folder(Path(target.rpartition(":")[0]).resolve())
 
 
 def _package_folder(path: Path) -> Path:
-    """The folder that holds the outermost package in which a file is."""
+    """The folder that contains a file's outermost package, or the file itself if it is in no package."""
     return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
 
 
@@ -54,10 +54,10 @@ def _module_at(path: Path) -> types.ModuleType:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if (path.parent / "__init__.py").exists():
-        # Inside a package, relative imports work under its full name only.
-        inside = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
-        return importlib.import_module(".".join(inside.parts))
-    # A file called numpy.py or random.py must not take the place of the real one.
+        # Relative imports work only if the module is imported with its full name, package.module.
+        within = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
+        return importlib.import_module(".".join(within.parts))
+    # A user's file numpy.py or random.py must not replace the real module.
     name = f"target_{path.stem}" if path.stem in sys.modules or path.stem in sys.stdlib_module_names else path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -80,15 +80,14 @@ def _module_named(name: str) -> types.ModuleType:
 
 
 def _suggestion(name: str, owner: object) -> str:
-    known = [one for one in dir(owner) if not one.startswith("_") and callable(getattr(owner, one, None))]
-    close = difflib.get_close_matches(name, known, n=1)
+    known = [public for public in dir(owner) if not public.startswith("_") and callable(getattr(owner, public, None))]
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"did you mean {close[0]}?"
     more = ", ..." if len(known) > SHOWN_NAMES else ""
-    return (
-        f"did you mean {close[0]}?" if close else f"it has {', '.join(known[:SHOWN_NAMES]) or 'nothing to call'}{more}"
-    )
+    return f"it has {', '.join(known[:SHOWN_NAMES]) or 'nothing to call'}{more}"
 
 
 def module_of(target: Any) -> dict[str, Any]:
-    """The namespace of the module in which a function, a class or an object's class was made."""
+    """The namespace of the module that defines a function, a class, or an object's class; empty if there is none."""
     name = getattr(target, "__module__", None) or type(target).__module__
     return dict(vars(sys.modules[name])) if name in sys.modules else {}

@@ -6,12 +6,12 @@ PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 
 
 def quantity(value: float, unit: str) -> str:
-    """A value with its unit, as in '53.1 µs' or '131 kB'; '–' where it is missing."""
+    """A value with its unit, as in '53.1 µs' or '131 kB'; '–' if it is missing."""
     if math.isnan(value):
         return "–"
     if value == 0:
         return f"0 {unit}"
-    # Rounded first: 999.9 has three digits too many for its own prefix.
+    # Round before the prefix is chosen: 999.96 s is 1.00 ks, not 1000 s.
     rounded = float(f"{value:.3g}")
     power = math.floor(math.log10(abs(rounded)) / 3 + 1e-12)
     power = min(max(power, min(PREFIXES)), max(PREFIXES))
@@ -19,7 +19,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def factor(value: float) -> str:
-    """A ratio, as in '1150×' or '16.4k×' from ten thousand on; '–' where it is missing."""
+    """A ratio, as in '1150×', with a prefix from ten thousand on, as in '16.4k×'; '–' if it is missing."""
     if math.isnan(value):
         return "–"
     text = significant(value) if float(f"{value:.3g}") < 1e4 else quantity(value, "").replace(" ", "")
