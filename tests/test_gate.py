@@ -16,11 +16,13 @@ import psutil
 import pytest
 from softmax_bench.cli import main
 from softmax_bench.errors import UserError
-from softmax_bench.implementations import Implementation, registered
+from softmax_bench.implementations import NUMPY, Implementation, registered
+from softmax_bench.instruments import host
 from softmax_bench.operations import operations
 from softmax_bench.operations.cases import Case
 from softmax_bench.paths import PACKAGE
-from softmax_bench.regression.baseline import compare_rows
+from softmax_bench.regression import baseline
+from softmax_bench.regression.baseline import check_against_run, compare_rows
 from softmax_bench.regression.duet import (
     Duel,
     Effort,
@@ -50,7 +52,7 @@ from softmax_bench.regression.gate import (
 from softmax_bench.regression.output import to_json, to_junit, to_markdown, worst_first
 from softmax_bench.regression.revisions import git as output_of_git
 from softmax_bench.regression.revisions import two_versions
-from softmax_bench.storage.results import Row
+from softmax_bench.storage.results import Row, load_rows
 
 from tests.conftest import COMMAND, ROOT, SoftmaxBench
 
@@ -670,6 +672,35 @@ def test_check_against_a_stored_run(new: list[Row], expected: Exit, said: str) -
     check = compare_rows("old", OLD, new, presence)
     assert check.exit is expected
     assert said in check.sentence
+
+
+@pytest.fixture
+def run_of_here(reference_run: Path, tmp_path: Path) -> Path:
+    """The reference run as if it had been measured on this machine."""
+    folder = tmp_path / "here"
+    shutil.copytree(reference_run, folder)
+    content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    content |= {"machine": host.machine(), "versions": host.versions()}
+    (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_implementations_that_the_check_does_not_sweep_are_not_removed(
+    run_of_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = load_rows(run_of_here)
+    monkeypatch.setattr(baseline, "_sweep", lambda: [row for row in rows if row.case.spec.library == NUMPY])
+    check = check_against_run(run_of_here, allow_removed=False)
+    assert check.exit is Exit.PASSED, check.sentence
+    assert "torch_kernel" in {row.implementation for row in rows}
+    assert "torch_kernel" not in {finding.label.split()[0] for finding in check.findings}
+
+
+def test_a_sweep_that_fails_makes_the_check_inconclusive(run_of_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    check = check_against_run(run_of_here, allow_removed=False)
+    assert check.exit is Exit.INCONCLUSIVE
+    assert check.sentence.startswith("Inconclusive: the sweep ended with 1")
 
 
 def test_a_stored_run_of_another_machine_is_incomparable(

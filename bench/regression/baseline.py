@@ -115,7 +115,8 @@ def _sweep() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
         command = [sys.executable, "-m", "softmax_bench.cli", "run", f"--results={folder}", *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 1):  # 1: a case is wrong or failed, which its row says
+        now = Path(folder) / "now"
+        if done.returncode not in (0, 1) or not now.is_dir():  # 1: a case is wrong or failed, and its row says so
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise RuntimeError(f"the sweep ended with {done.returncode}: {' '.join(last)}")
-        return load_rows(Path(folder) / "now")
+        return load_rows(now)

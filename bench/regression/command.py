@@ -51,7 +51,8 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
         check = check_against_run(Path(base), allow_removed=allow_removed)
     else:
         check = _check_revision(base, allow_removed=allow_removed)
-    Console().print(to_table(check))
+    if check.findings:
+        Console().print(to_table(check))
     click.echo(check.sentence)
     _write_files(check, json_file, junit)
     sys.exit(int(check.exit))
