@@ -115,7 +115,7 @@ def speedup_heatmap(data: Slice) -> Figure:
 
 def memory_ratio_heatmap(data: Slice) -> Figure:
     """The baseline's peak memory over each implementation's, at each batch and features."""
-    title = f"How many times less peak memory than {data.baseline}  (~: it was skipped, its peak is predicted)"
+    title = f"How many times less peak memory than {data.baseline}  (~: from its predicted peak, as it was skipped)"
     return _heatmap(data, title, "memory_ratio", "predicted_memory_ratio")
 
 

@@ -229,8 +229,8 @@ def write_figure(figure: Figure, path: Path) -> Path:
 def charts_sentence(files: Iterable[Path]) -> str:
     """Where the charts are and how they are called, as in 'charts in plots/r: bars, time_by_features* (png, svg)'.
 
-    A star stands for more charts of the same kind: a file's name goes on with the slice of the table that it shows. The
-    text has as many lines as the terminal's width needs. ``files`` are at least one, all in one folder.
+    A star marks a chart that was drawn for several slices of the table: ``time_by_features-libraries`` is one of its
+    files. The text has as many lines as the terminal's width needs. ``files`` are at least one, all in one folder.
     """
     paths = list(files)
     charts: dict[str, set[str]] = {}  # the files' names without ending, by the part before the slice

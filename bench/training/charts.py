@@ -175,7 +175,7 @@ def _write_columns(panel: Axes, place: float, accuracy: str, loss: str, colour: 
 
 
 def _add_legend(panel: Axes, wrong: list[Result]) -> None:
-    """The columns' headings, and a legend with each mark's meaning and number, beside rows with short lines."""
+    """The columns' headings, and a legend with each mark's meaning and number, between rows with short lines."""
     _write_columns(panel, -1.2, "accuracy", "training loss", "#444444")
     places = {
         outcome: [place for place, result in enumerate(wrong, start=1) if result.outcome == outcome]

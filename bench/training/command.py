@@ -43,10 +43,10 @@ def train(seed: int, epochs: int, results: Path, plots: Path | None, *, draw_onl
         console.print(to_table(network, results_of_network))
     console.print(CRITERIA, style="dim")
     for network, results_of_network in judged.items():
-        click.echo()
+        console.print()
         for sentence in sentences(network, results_of_network):
-            click.echo(sentence)
-    click.echo()
+            console.print(sentence, markup=False)
+    console.print()
     from ..charts.style import charts_sentence  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
     from .charts import draw_study  # noqa: PLC0415
 

@@ -26,7 +26,7 @@ from .networks import NETWORKS, Network
 Indices = npt.NDArray[np.int64]
 TRAINED, DIVERGED, RAISED = "trained", "diverged", "raised"
 TABLE = "epochs.csv"
-HINT = "make train stores it anew"
+HINT = "make train stores a new one"
 
 
 @dataclass(frozen=True)
