@@ -1,4 +1,3 @@
-import importlib.util
 import math
 from pathlib import Path
 
@@ -6,18 +5,20 @@ import numpy as np
 import pytest
 from softmax_bench.accuracy import study
 from softmax_bench.accuracy.chart import accuracy_by_scale, accuracy_by_shape
-from softmax_bench.accuracy.command import sentences, to_table
+from softmax_bench.accuracy.command import accuracy, sentences, to_table
 from softmax_bench.accuracy.study import (
     PYTORCH,
     UNSHIFTED,
     Accuracy,
+    Condition,
     competitors,
-    error_of,
+    errors_of,
     exact_of,
     load_study,
     measure,
 )
 from softmax_bench.errors import UserError
+from softmax_bench.implementations import is_installed
 
 from .conftest import ROOT
 
@@ -42,10 +43,10 @@ def test_one_node_stays_finite_where_two_fail(few: list[Accuracy]) -> None:
             assert row.grad_error_ulp < (2000 if row.dtype == "float16" else 16)
     names = {row.implementation for row in few}
     assert {"one_node", "one_node_integer_targets", "log_softmax", UNSHIFTED} <= names
-    assert (PYTORCH in names) == bool(importlib.util.find_spec("torch"))
+    assert (PYTORCH in names) == is_installed("torch")
 
 
-def test_rows_come_back_as_they_were_stored_and_are_told_and_drawn(few: list[Accuracy], tmp_path: Path) -> None:
+def test_rows_come_back_as_they_were_stored_and_are_reported(few: list[Accuracy], tmp_path: Path) -> None:
     study.store(few, tmp_path)
     _, rows = load_study(tmp_path)
     assert len(rows) == len(few)
@@ -69,19 +70,28 @@ def test_the_kept_study_is_whole_and_is_drawn() -> None:
 
 
 def test_a_known_error_is_read_in_ulp() -> None:
-    inputs = study.make_draw("float64", 4, 5, 1.0, 3)
+    inputs = study.make_draw(Condition("float64", 4, 5, 1.0), 3)
     exact = exact_of(inputs)
     loss, gradient = float(exact.loss), exact.gradient.astype(np.float64)
-    loss_error, grad_error, *not_finite = error_of(lambda _: (loss, gradient), inputs, exact)
-    assert loss_error <= 0.5
-    assert grad_error <= 0.5
-    assert not_finite == [False, 0]
-    gradient[2, 3] += 7 * float(exact.unit[2, 3])
-    assert error_of(lambda _: (loss, gradient), inputs, exact)[1] == pytest.approx(7, abs=0.6)
+    errors = errors_of(lambda _: (loss, gradient), inputs, exact)
+    assert errors.loss_ulp <= 0.5
+    assert errors.grad_ulp <= 0.5
+    assert errors.loss_is_finite
+    assert errors.not_finite_elements == 0
+    gradient[2, 3] += 7 * float(exact.gradient_unit[2, 3])
+    assert errors_of(lambda _: (loss, gradient), inputs, exact).grad_ulp == pytest.approx(7, abs=0.6)
     gradient[1, 1] = np.inf
-    assert error_of(lambda _: (np.nan, gradient), inputs, exact)[2:] == (True, 1)
+    errors = errors_of(lambda _: (np.nan, gradient), inputs, exact)
+    assert not errors.loss_is_finite
+    assert errors.not_finite_elements == 1
 
 
-def test_a_missing_study_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_before_measuring(tmp_path: Path) -> None:
+    (tmp_path / "accuracy").touch()  # a file in the folder's place
+    with pytest.raises(UserError, match=r"accuracy: cannot be written \(File exists\)"):
+        accuracy.main([f"--results={tmp_path}"], standalone_mode=False)
+
+
+def test_a_missing_study_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"errors\.csv: cannot be read"):
         load_study(tmp_path)

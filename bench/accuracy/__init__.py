@@ -1,1 +1,1 @@
-"""How exact the loss and its gradient are: every implementation against high precision, from small logits to large."""
+"""How exact loss and gradient are: every implementation against high precision, from small logits to large."""

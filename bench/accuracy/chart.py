@@ -14,13 +14,13 @@ from ..charts.style import COLOURS, MARKS, STYLE
 from .study import CHARTED_SHAPE, DTYPES, SHAPES
 
 CHARTED_SCALE = 10.0
-LEAST_ULP = 0.05  # a smaller error, a chance hit, is drawn here
+LEAST_ULP = 0.05  # smaller errors are chance; they are drawn here
 ERRORS = {"loss_error_ulp": "loss", "grad_error_ulp": "gradient, worst element"}
-BESIDE = 0.1  # of a place between the marks of two implementations, so that equal errors do not hide each other
+OFFSET = 0.1  # horizontal distance between the marks of two implementations, so that equal errors stay visible
 
 
 def accuracy_by_scale(rows: pd.DataFrame, caption: str) -> Figure:
-    """Error of loss and gradient against the scale of the logits, a panel per dtype."""
+    """Errors of loss and gradient against the scale of the logits, with a panel per dtype."""
     batch, features = CHARTED_SHAPE
     mine = rows[(rows["batch"] == batch) & (rows["features"] == features)]
     scales = sorted(mine["scale"].unique())
@@ -31,7 +31,7 @@ def accuracy_by_scale(rows: pd.DataFrame, caption: str) -> Figure:
 
 
 def accuracy_by_shape(rows: pd.DataFrame, caption: str) -> Figure:
-    """Error of loss and gradient at one scale of the logits against the shape, a panel per dtype."""
+    """Errors of loss and gradient against the shape at one scale of the logits, with a panel per dtype."""
     mine = rows[rows["scale"] == CHARTED_SCALE]
     title = f"How exact are loss and gradient by shape?  (standard deviation of the logits {CHARTED_SCALE:g})"
     names = [f"{batch} × {features}" for batch, features in SHAPES]
@@ -41,25 +41,25 @@ def accuracy_by_shape(rows: pd.DataFrame, caption: str) -> Figure:
 
 
 def _figure(rows: pd.DataFrame, names: Sequence[str], label: str, title: str, caption: str) -> Figure:
-    """A row of panels for each kind of error, a panel per dtype, against the column ``place``."""
+    """A row of panels per kind of error, with a panel per dtype; the horizontal axis is the column ``place``."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(16.0, 8.0), layout="constrained")
         figure.suptitle(title, fontweight="bold", fontsize=13)
         figure.supxlabel(caption, fontsize=7.5, color="#444444")
         panels = figure.subplots(len(ERRORS), len(DTYPES), sharey="row")
-        for line, (column, name) in zip(panels, ERRORS.items(), strict=True):
-            for panel, dtype in zip(line, DTYPES, strict=True):
+        for of_error, (column, name) in zip(panels, ERRORS.items(), strict=True):
+            for panel, dtype in zip(of_error, DTYPES, strict=True):
                 _draw(panel, rows[rows["dtype"] == dtype], column, wall=30.0 * float(rows[column].max()))
                 panel.set(title=f"{dtype}: {name}", xlabel=label, xlim=(-0.5, len(names) - 0.5))
                 panel.set_xticks(range(len(names)), names)
-            line[0].set_ylabel("error in ulp")
-        handles = {str(one.get_label()): one for panel in panels.flat for one in panel.get_lines()[1::2]}
+            of_error[0].set_ylabel("error in ulp")
+        handles = {str(line.get_label()): line for panel in panels.flat for line in panel.get_lines()[1::2]}
         figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
         return figure
 
 
 def _draw(panel: Axes, rows: pd.DataFrame, column: str, wall: float) -> None:
-    """A line an implementation; what is not finite stands on a grey line, the wall, above all errors."""
+    """A line per implementation. What is not finite is drawn on a grey line, the wall, above all errors."""
     panel.set_yscale("log")
     panel.axhline(wall, color="#888888", linewidth=1.0)
     panel.annotate(
@@ -78,7 +78,7 @@ def _draw(panel: Axes, rows: pd.DataFrame, column: str, wall: float) -> None:
             "marker": MARKS[number % len(MARKS)],
             "markersize": 4.5,
         }
-        x = mine["place"].to_numpy(dtype=float) + BESIDE * (number - 3)
+        x = mine["place"].to_numpy(dtype=float) + OFFSET * (number - 3)
         errors = mine[column].to_numpy(dtype=float)
         panel.plot(x, np.maximum(errors, LEAST_ULP), linewidth=1.1, label=name, **style)
         panel.plot(x, np.where(np.isnan(errors), wall, np.nan), linestyle="none", **style)

@@ -1,4 +1,4 @@
-"""The command accuracy."""
+"""The command accuracy: measures, reports and draws the study."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..cli import plots_option, results_option
 from ..paths import plots_beside
-from .study import Study, load_study, measure, store
+from .study import Study, load_study, make_folder, measure, store
 
 NAME = "accuracy"
 
@@ -20,15 +20,16 @@ NAME = "accuracy"
 @click.command()
 @results_option
 @plots_option
-@click.option("--draw-only", is_flag=True, help="draw the stored rows, measure none")
+@click.option("--draw-only", is_flag=True, help="report and draw what is stored, measure nothing")
 def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
-    """Measure how exact loss and gradient of softmax and cross-entropy are, store and draw the errors."""
+    """Measure how exact loss and gradient of softmax and cross-entropy are; store, report and draw the errors."""
     from ..charts.style import write_charts  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
     from .chart import accuracy_by_scale, accuracy_by_shape  # noqa: PLC0415
 
     console = Console(highlight=False)
     folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
     if not draw_only:
+        make_folder(folder)
         with Status("", console=Console(stderr=True)) as status:
             store(list(measure(status.update)), folder)
     study, rows = load_study(folder)
@@ -43,16 +44,16 @@ def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
 
 
 def sentences(rows: pd.DataFrame) -> Iterator[str]:
-    """What to use when, from the figures."""
-    by_name = rows.groupby("implementation")[["not_finite_losses", "not_finite_elements"]].sum().sum(axis=1)
-    always = [name for name in dict.fromkeys(rows["implementation"]) if by_name[name] == 0]
+    """Which implementations stay finite, and at which scale the others fail."""
+    not_finite = rows.groupby("implementation")[["not_finite_losses", "not_finite_elements"]].sum().sum(axis=1)
+    always = [name for name in dict.fromkeys(rows["implementation"]) if not_finite[name] == 0]
     yield f"Finite at every scale, dtype and shape: {', '.join(always)}."
     for dtype in dict.fromkeys(rows["dtype"]):
         mine = rows[rows["dtype"] == dtype]
         failing = mine[mine["reason"] != ""].groupby("implementation")["scale"].min().sort_values()
         if len(failing):
-            told = ", ".join(f"{name} from {scale:g}" for name, scale in failing.items())
-            yield f"Not finite in {dtype}: {told} (scale of the logits)."
+            names = ", ".join(f"{name} from {scale:g}" for name, scale in failing.items())
+            yield f"Not finite in {dtype}: {names} (scale of the logits)."
 
 
 def to_table(rows: pd.DataFrame) -> Table:
@@ -63,7 +64,7 @@ def to_table(rows: pd.DataFrame) -> Table:
     for heading in ("worst error of\nloss, ulp", "of the\ngradient, ulp", "not finite\nfrom scale"):
         table.add_column(heading, justify="right")
     for dtype, of_dtype in rows.groupby("dtype", sort=False):
-        label = str(dtype)
+        label = str(dtype)  # only in the first row of its group
         for name, mine in of_dtype.groupby("implementation", sort=False):
             errors = [f"{mine[column].max():.3g}" for column in ("loss_error_ulp", "grad_error_ulp")]
             failing = mine.loc[mine["reason"] != "", "scale"]
