@@ -22,10 +22,10 @@ def test_every_grid_holds_the_articles_case(grid: str) -> None:
 
 def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None:
     softmax = Selection(operation=("softmax",)).cases()
-    players = {(case.implementation, case.threads) for case in softmax}
-    assert len(softmax) == (5 * 6 + 1 + 2) * len(players)
-    assert {threads for name, threads in players if name == "vectorized"} == {1}
-    assert {threads for name, threads in players if name == "row_blocks_threads"} == {1, os.cpu_count()}
+    competitors = {(case.implementation, case.threads) for case in softmax}
+    assert len(softmax) == (5 * 6 + 1 + 2) * len(competitors)
+    assert {threads for name, threads in competitors if name == "vectorized"} == {1}
+    assert {threads for name, threads in competitors if name == "row_blocks_threads"} == {1, os.cpu_count()}
     loss = Selection(operation=("softmax_cross_entropy",)).cases()
     assert {case.batch for case in loss} == {32}
     assert len(loss) == 5 * len({case.implementation for case in loss})
@@ -61,7 +61,7 @@ def test_threads_multiply_the_cases() -> None:
         (Selection(grid="huge"), "--grid huge: unknown; one of quick, default, full"),
     ],
 )
-def test_bad_selection_is_told_in_one_line(selection: Selection, said: str) -> None:
+def test_bad_selection_is_reported_in_one_line(selection: Selection, said: str) -> None:
     with pytest.raises(UserError) as caught:
         selection.cases()
     assert said in str(caught.value)
@@ -78,7 +78,7 @@ def test_inputs_come_from_seed_shape_and_distribution_alone() -> None:
 
 @pytest.mark.parametrize("logits", ["normal", "uniform", "peaked", "masked"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_probabilities_are_of_the_asked_dtype_and_sum_to_one(logits: str, dtype: str) -> None:
+def test_probabilities_have_the_dtype_of_their_case_and_sum_to_one(logits: str, dtype: str) -> None:
     inputs = make_inputs(case_of(logits, dtype), 3)
     for array in (inputs.logits, inputs.probs, inputs.grad_output, inputs.out):
         assert array.dtype == dtype

@@ -12,7 +12,7 @@ from softmax_bench.operations.oracle import judge, make_reference
 
 COMPILED = [spec for spec in registered().values() if spec.library == "numba"]
 SMALL_SHAPES = [(1, 1), (1, 10), (5, 2), (3, 513)]
-SHARED_SHAPES = [(200, 501), (5, 20001), (9, 5000), (1, 131072), (3, 65537)]  # among threads, in each of the ways
+SHARED_SHAPES = [(200, 501), (5, 20001), (9, 5000), (1, 131072), (3, 65537)]  # each way to share work among threads
 
 
 def inputs_of(batch: int, features: int, dtype: str = "float64", logits: str = "normal") -> Inputs:
@@ -111,7 +111,7 @@ def test_flushing_gives_zero_for_subnormal_numbers_and_ends_with_the_call(spec: 
     assert np.multiply(smallest, np.float32(0.5)) > 0  # the processor is as it was
     reference = make_reference(inputs, 7, ask_pytorch=False)
     assert judge(result, reference, flushes_subnormals=True).right
-    assert not judge(result, reference).right  # told apart unless it is allowed
+    assert not judge(result, reference).right  # it differs, and counts as wrong unless it is allowed
 
 
 def test_memory_is_handed_out_again_once_nothing_refers_to_it() -> None:

@@ -115,7 +115,7 @@ def bad_inputs() -> list[tuple[str, LossInputs, str]]:
 
 @pytest.mark.parametrize("operation", [BOTH, FORWARD])
 @pytest.mark.parametrize(("takes", "inputs", "said"), bad_inputs(), ids=lambda value: str(value)[:30])
-def test_bad_input_is_told_in_one_line(operation: str, takes: str, inputs: LossInputs, said: str) -> None:
+def test_bad_input_is_reported_in_one_line(operation: str, takes: str, inputs: LossInputs, said: str) -> None:
     for name in NAMES:
         spec = registered()[operation, name]
         if takes in spec.arguments:
@@ -138,7 +138,7 @@ def test_bad_input_is_told_in_one_line(operation: str, takes: str, inputs: LossI
         (BACKWARD, lambda loss, grad: -grad, "ulp of its terms"),
     ],
 )
-def test_a_wrong_result_is_told(operation: str, change: Any, said: str) -> None:
+def test_a_wrong_result_is_reported(operation: str, change: Any, said: str) -> None:
     inputs = inputs_of()
     verdict = verdict_of(operation, change(*registered()[BOTH, "one_node"].bind(inputs)()), inputs)
     assert not verdict.right

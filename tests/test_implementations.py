@@ -51,7 +51,7 @@ WORKSPACE_CASES = [
 
 
 def is_slow(case: Case) -> bool:
-    """A reading takes a quarter of a second: the everyday tests leave most of them to continuous integration."""
+    """A reading takes a quarter of a second, so most of them run in continuous integration only."""
     return case.dtype == "float32" or (case.operation != "softmax" and (case.batch, case.features) not in FEW_SHAPES)
 
 

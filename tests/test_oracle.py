@@ -44,7 +44,7 @@ def test_high_precision_agrees_with_rational_numbers(dtype: str, logits: str) ->
     ],
     ids=["diagonal", "sign", "batch mean", "ninth digit", "nan", "shape", "dtype", "list", "none"],
 )
-def test_a_wrong_result_is_told(mistake: Callable[[FloatArray, FloatArray], object], said: str) -> None:
+def test_a_wrong_result_is_reported(mistake: Callable[[FloatArray, FloatArray], object], said: str) -> None:
     inputs = inputs_of()
     verdict = judge(mistake(inputs.probs, inputs.grad_output), make_reference(inputs, SEED))
     assert not verdict.right
@@ -72,7 +72,7 @@ def test_central_differences_catch_a_wrong_formula_in_the_oracle_itself(monkeypa
     assert "central differences" in verdict.reason
 
 
-def test_autograd_is_heard_where_pytorch_is_installed() -> None:
+def test_autograd_is_a_witness_if_pytorch_is_installed() -> None:
     pytest.importorskip("torch")
     inputs = inputs_of()
     reference = make_reference(inputs, SEED)

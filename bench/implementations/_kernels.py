@@ -1,8 +1,8 @@
 """The compiled loops behind `compiled`: Numba functions on C-contiguous [B, N] arrays of one dtype.
 
-A row is read twice, for its dot product and for the result, the second time from cache: while probs and grad_output of
-a row fit there, or of two rows where rows are streamed, 3*B*N*s bytes move. Nothing checks shapes: all arrays of a call
-must have the same one.
+A row is read twice, for its dot product and for the result. The second time it comes from cache, if probs and
+grad_output of a row fit into it (of two rows, if rows are streamed); then 3*B*N*s bytes move. Nothing checks shapes:
+all arrays of a call must have the same shape.
 """
 
 import platform
@@ -14,17 +14,18 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# From this working set on (probs, grad_output and out together) results go past the caches, which cannot hold them.
+# A working set (probs, grad_output and out) of at least this size does not fit into the caches: results go past them.
 STREAMED_BYTES = 1 << 26
-# Two threads that wait for memory win by reading ahead from a row of probs and grad_output on that leaves no room in a
-# first-level cache. Measured: 1.1 times as fast.
+# A row of probs and grad_output longer than this fills a first-level cache. Two threads that wait for memory then gain
+# by reading the next row ahead. Measured: 1.1 times as fast.
 LONG_ROW_BYTES = 1 << 15
-LINE_BYTES = 64  # of a cache
-DOT_ITEMS = 512  # summed in SIMD lanes; such sums are added with compensation
-# Of probs, for each thread at least. Measured: up to 128 KiB, one thread is as fast as two that have to be woken.
+LINE_BYTES = 64  # of a cache line
+DOT_ITEMS = 512  # summed in SIMD lanes; the sums of such chunks are added with compensation
+# A thread gets at least this much of probs. Measured: for 128 KiB, one thread is as fast as two that must be woken.
 SHARE_BYTES = 1 << 16
-SEGMENT_ITEMS = 1 << 16  # longer rows are split where there are too few of them for all threads
-# The lanes of a sum may be added in any order and products fused into sums: nothing more of IEEE arithmetic goes.
+SEGMENT_ITEMS = 1 << 16  # longer rows are split if there are fewer of them than threads need
+# The lanes of a sum may be added in any order, a product and a sum may be fused, and a zero may change its sign. All
+# else is IEEE arithmetic.
 LANES = {"reassoc", "contract", "nsz"}
 HAS_MXCSR = platform.machine() in ("x86_64", "AMD64")
 FLUSH_TO_ZERO = 0x8040  # MXCSR's bits: subnormal results become 0 (0x8000), subnormal operands count as 0 (0x0040)
@@ -40,7 +41,7 @@ def _chunk_dot(probs: Any, grad_output: Any) -> Any:
 
 @numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
 def _added(total: Any, lost: Any, chunk: Any) -> Any:
-    """One addition of Neumaier's compensated sum: the sum so far, and what rounding has lost of it."""
+    """One addition of Neumaier's compensated sum: the new sum, and all that rounding has lost so far."""
     added = total + chunk
     if abs(total) >= abs(chunk):
         return added, lost + ((total - added) + chunk)
@@ -49,10 +50,11 @@ def _added(total: Any, lost: Any, chunk: Any) -> Any:
 
 @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
 def _long_dot(probs: Any, grad_output: Any) -> Any:
-    """The sum of p[k] g[k] of a long row or a part of one, [n] and [n], in float64. Never inlined: no lanes here.
+    """The sum of p[k] g[k] over a long row or a part of one, [n] and [n], in float64.
 
-    A chunk's sum runs over dozens of lanes, so its error grows with the chunk's length over their number; chunks are
-    added by Neumaier's compensated sum, so the row's length does not add to it.
+    A chunk is summed in dozens of lanes, so its error grows with its length over their number. The chunks are added by
+    Neumaier's compensated sum, so the length of the row does not add to the error; ``LANES`` would undo the
+    compensation, so this is compiled without.
     """
     total, lost = 0.0, 0.0
     for start in range(0, probs.size, DOT_ITEMS):
@@ -63,7 +65,7 @@ def _long_dot(probs: Any, grad_output: Any) -> Any:
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
 def _dot(probs: Any, grad_output: Any) -> Any:
-    """The sum of p[k] g[k] of a row, in its dtype; a short row is summed in lanes where this is inlined."""
+    """The sum of p[k] g[k] over a row, in its dtype; a short row is summed in lanes if the caller has ``LANES``."""
     if probs.size > DOT_ITEMS:
         return probs.dtype.type(_long_dot(probs, grad_output))
     total = probs.dtype.type(0)
@@ -80,9 +82,9 @@ def _scale(probs: Any, grad_output: Any, dot: Any, out: Any) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _scale_lines(typing_context: Any, probs: Any, grad_output: Any, dot: Any, out: Any) -> Any:
-    """As `_scale`, a cache line at a time and past the caches: ``out`` begins with a line and is whole lines long.
+    """Like `_scale`, a cache line at a time and past the caches; ``out`` must consist of whole cache lines.
 
-    An ordinary store first reads the line that it is about to overwrite; these stores (LLVM's nontemporal ones) do not.
+    An ordinary store first reads the line that it will overwrite. These stores (LLVM's nontemporal ones) do not.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -109,7 +111,7 @@ def _scale_lines(typing_context: Any, probs: Any, grad_output: Any, dot: Any, ou
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _fence(typing_context: Any) -> Any:
-    """Wait until stores past the caches can be seen by every thread; only x86 lets others overtake them."""
+    """Wait until every thread can see the stores past the caches. Only x86 needs it: later stores may overtake them."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if HAS_MXCSR:
@@ -122,21 +124,21 @@ def _fence(typing_context: Any) -> Any:
 
 @numba.njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
 def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
-    """The gradient into ``out``, each row scaled while the next one is read; [B, N] each, B at least 1.
+    """The gradient into ``out``, each row scaled while the next row is read; [B, N] each, B at least 1.
 
-    Where memory sets the pace, reading a row and then writing its result take turns, and neither keeps it busy. So the
-    two alternate, a chunk of this row and a chunk of the next one.
+    Memory limits the speed here. Reading a whole row and then writing its result would keep memory busy with only one
+    of the two at a time, so they alternate: a chunk of this row is written, then a chunk of the next row is read.
 
-    To be called from compiled code, into which it is inlined: by itself it counts references to the slices of its
-    arguments, by locked instructions that wait for all stores, and is half as fast.
+    To be called from compiled code, which inlines it. On its own it counts references to the slices of its arguments
+    with locked instructions, which wait for all stores, and is half as fast.
     """
     batch, features = probs.shape
     dot = probs.dtype.type(_long_dot(probs[0], grad_output[0]))
     for row in range(batch):
         p, g, result = probs[row], grad_output[row], out[row]
-        following = min(row + 1, batch - 1)  # the last row is summed once more
+        following = min(row + 1, batch - 1)  # the last row is summed twice
         next_p, next_g = probs[following], grad_output[following]
-        first = last = 0  # items in whole cache lines of out
+        first = last = 0  # out[first:last] consists of whole cache lines
         if past_caches:
             first = min(features, (-result.ctypes.data % LINE_BYTES) // probs.itemsize)
             last = features - (features - first) * probs.itemsize % LINE_BYTES // probs.itemsize
@@ -157,7 +159,7 @@ def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
 def _is_streamed(probs: Any, out: Any) -> Any:
-    """Whether memory sets the pace, rows are too long to be read ahead by themselves, and no item lies across lines."""
+    """Whether memory limits the speed, rows are too long for the processor to read ahead, and items are aligned."""
     return 3 * probs.nbytes >= STREAMED_BYTES and probs.shape[1] > DOT_ITEMS and out.ctypes.data % out.itemsize == 0
 
 
@@ -168,16 +170,16 @@ def fused(probs: Any, grad_output: Any, out: Any) -> Any:
         _streamed(probs, grad_output, out, True)
         return out
     for row in range(len(probs)):
-        # Inlined, as a call for each row costs more than a row of ten items.
+        # Both are inlined: calling them for each row would cost more than a row of ten items.
         _scale(probs[row], grad_output[row], _dot(probs[row], grad_output[row]), out[row])
     return out
 
 
 @numba.njit(parallel=True, fastmath=LANES, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
-    """The gradient into ``out``, rows or parts of long rows over that many threads; [B, N] each.
+    """The gradient into ``out``, with rows or parts of long rows spread over the threads; [B, N] each.
 
-    One thread does all where others would have too little to do.
+    One thread does all if more threads would have too little to do.
     """
     if threads == 1 or probs.nbytes < threads * SHARE_BYTES:
         return fused(probs, grad_output, out)
@@ -209,7 +211,7 @@ def fused_parallel(probs: Any, grad_output: Any, out: Any, threads: int) -> Any:
 
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def fused_flushing(probs: Any, grad_output: Any, out: Any) -> Any:
-    """As ``fused``, with subnormal numbers taken for 0 while it runs."""
+    """Like `fused`, with subnormal numbers taken as 0 while it runs."""
     before = _exchange_mxcsr(FLUSH_TO_ZERO)
     fused(probs, grad_output, out)
     _set_mxcsr(before)
@@ -218,7 +220,7 @@ def fused_flushing(probs: Any, grad_output: Any, out: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _exchange_mxcsr(typing_context: Any, bits: Any) -> Any:
-    """Set further bits of the thread's floating-point control register; what it was. Does nothing off x86."""
+    """Set bits of the thread's floating-point control register; returns its old value. Does nothing except on x86."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(32)
@@ -234,7 +236,7 @@ def _exchange_mxcsr(typing_context: Any, bits: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _set_mxcsr(typing_context: Any, value: Any) -> Any:
-    """Set the thread's floating-point control register. Does nothing off x86."""
+    """Set the thread's floating-point control register. Does nothing except on x86."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if HAS_MXCSR:
@@ -245,7 +247,7 @@ def _set_mxcsr(typing_context: Any, value: Any) -> Any:
 
 
 def _mxcsr(builder: Any, name: str, value: Any) -> Any:
-    """A store of the register to memory, or a load of it from there; the word in memory afterwards."""
+    """Store the register to memory, or load it from ``value``; returns the word in memory."""
     word = ir.IntType(32)
     place = cgutils.alloca_once(builder, word)
     if value is not None:

@@ -1,4 +1,4 @@
-"""Memory that is handed out again once the array that stood in it is gone."""
+"""Memory that is handed out again once nothing refers to the array in it any longer."""
 
 import weakref
 from collections import defaultdict
@@ -8,12 +8,12 @@ import numpy as np
 
 from . import FloatArray
 
-LEAST_BYTES = 1 << 18  # below, the allocator itself hands freed memory out again
+LEAST_BYTES = 1 << 18  # below this, the allocator itself hands freed memory out again
 KEPT = 2  # free blocks of one size that are kept
 
 
 class _Lease:
-    """A block in use. Arrays and views of them keep it alive; when the last is gone, so is the lease."""
+    """A block in use. Its array and all views of that keep the lease alive; with the last of them the lease ends."""
 
     def __init__(self, block: "np.ndarray[Any, Any]", interface: dict[str, Any]) -> None:
         self.block = block
@@ -21,16 +21,17 @@ class _Lease:
 
 
 class ReusedMemory:
-    """Allocates arrays; those of 256 KiB and more in a block that an earlier one of the same size has given back.
+    """Allocates arrays; one of 256 KiB or more gets a block that an earlier array of its size has given back.
 
-    A block goes back when nothing refers to its array or to any view of it. One user at a time: it takes no lock.
+    An array gives its block back when nothing refers to it or to a view of it any longer. Not for several threads: it
+    takes no lock.
     """
 
     def __init__(self) -> None:
         self._free: defaultdict[int, list[np.ndarray[Any, Any]]] = defaultdict(list)
 
     def empty_like(self, array: FloatArray) -> FloatArray:
-        """An array of that shape and dtype, its contents arbitrary."""
+        """An array of the same shape and dtype, with arbitrary contents."""
         if array.nbytes < LEAST_BYTES:
             return np.empty_like(array)
         free = self._free[array.nbytes]

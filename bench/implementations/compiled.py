@@ -1,9 +1,9 @@
 """Softmax's backward compiled by Numba: one pass over the rows, each row's second reading from cache.
 
-Where the three arrays are 64 MiB and more together, the result is stored past the caches: who reads it next reads it
-from memory, which is where most of it would have been anyway.
+If the three arrays have 64 MiB or more together, the result is stored past the caches. Whatever reads it next reads it
+from memory, which is where most of it would have been in any case.
 
-Compiling takes seconds and happens before the first call is timed. `_kernels` has the loops, and what they sum how.
+Compiling takes seconds and happens before the first call is timed. The loops, and how they sum, are in `_kernels`.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def fused(probs: FloatArray, grad_output: FloatArray) -> Call:
     """One compiled pass, row by row: the dot product, then the result while the row is in cache."""
     from . import _kernels  # noqa: PLC0415 - an extra, and slow to import
 
-    # A function of its own: what is measured is the allocation of the result and the pass.
+    # The allocation of the result is part of the call, and so of what is measured.
     return lambda: _kernels.fused(probs, grad_output, np.empty_like(probs))
 
 
@@ -54,7 +54,10 @@ def fused_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) ->
     reuses_memory=True,
 )
 def fused_reused(probs: FloatArray, grad_output: FloatArray) -> Call:
-    """One compiled pass; from 256 KiB on the result stands in memory that an earlier result has given back."""
+    """One compiled pass; a result of 256 KiB or more reuses the memory of an earlier result.
+
+    It takes the memory of a result that nothing refers to any longer. Up to two results stay allocated for that.
+    """
     from . import _kernels  # noqa: PLC0415
     from ._memory import ReusedMemory  # noqa: PLC0415
 
@@ -71,7 +74,7 @@ def fused_reused(probs: FloatArray, grad_output: FloatArray) -> Call:
     flushes_subnormals=True,
 )
 def fused_flushing_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray) -> Call:
-    """One compiled pass into a given array, the processor set to take subnormal numbers for 0 (x86 only)."""
+    """One compiled pass into a given array; the processor is set to take subnormal numbers as 0 (x86 only)."""
     from . import _kernels  # noqa: PLC0415
 
     return partial(_kernels.fused_flushing, probs, grad_output, out)
@@ -85,7 +88,7 @@ def fused_flushing_out(probs: FloatArray, grad_output: FloatArray, *, out: Float
     source="loop fusion of the article's formula",
 )
 def fused_parallel(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """The compiled pass with the rows over all threads, few long rows in parts; small arrays are left to one thread."""
+    """The compiled pass with the rows, or parts of few long rows, over all threads; one thread does small arrays."""
     from . import _kernels  # noqa: PLC0415
 
     return lambda: _kernels.fused_parallel(probs, grad_output, np.empty_like(probs), threads)
@@ -99,7 +102,7 @@ def fused_parallel(probs: FloatArray, grad_output: FloatArray, *, threads: int) 
     source="loop fusion of the article's formula",
 )
 def fused_parallel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
-    """The compiled pass over all threads, as `fused_parallel`, into a given array."""
+    """The compiled pass over all threads, like `fused_parallel`, into a given array."""
     from . import _kernels  # noqa: PLC0415
 
     return partial(_kernels.fused_parallel, probs, grad_output, out, threads)

@@ -3,17 +3,17 @@
 With probs p = softmax(logits), one-hot targets t (or any whose rows sum to 1) and integer labels y, t[i, y[i]] = 1,
 
     loss = -1/B sum_i sum_k t[i, k] log p[i, k] = -1/B sum_i log p[i, y[i]]
-    d loss / d probs  = -t / p / B                      what a separate cross-entropy node hands to softmax
+    d loss / d probs  = -t / p / B                      what a separate cross-entropy node passes to softmax
     d loss / d logits = (p - t) / B                     what softmax's backward makes of it
 
-The last line holds because softmax's backward of g = -t / p / B is p * (g - sum(g * p)), and sum(g * p) = -1/B: the
-derivative of softmax is in it, nothing is left out. Two nodes come to the same by dividing by p and multiplying by it
-again, which fails where p has underflowed to 0.
+The last line holds because softmax's backward of g = -t / p / B is p * (g - sum(g * p)), and sum(g * p) = -1/B. So it
+includes the derivative of softmax. Two nodes get the same result, but they divide by p and multiply by it again, which
+fails if p has underflowed to 0.
 
-Every implementation here is three competitors, in three operations: its forward, (logits, targets) -> (loss,
-residual); its backward, (residual, targets) -> grad_logits; and both, (logits, targets) -> (loss, grad_logits). The
-residual, which the forward keeps for the backward, is named for what it is: probs or log_probs, [B, N]. Adding one is
-one decorated backward, and a forward where none of these will do.
+Every implementation here is registered in three operations: its forward, (logits, targets) -> (loss, residual); its
+backward, (residual, targets) -> grad_logits; and both, (logits, targets) -> (loss, grad_logits). The residual is what
+the forward keeps for the backward; its name says what it is: probs or log_probs, [B, N]. To add an implementation, add
+a decorated backward, and a forward if none of those here fits.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def through(
     source="log-sum-exp with the row's maximum subtracted",
 )
 def shifted_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.floating, FloatArray]:
-    """Loss through log(sum(exp)), so that no probability's logarithm is taken; keeps probs. One-hot targets.
+    """Loss by log(sum(exp)), which takes no logarithm of a probability; keeps probs. One-hot targets.
 
     Raises:
         ValueError: the targets do not fit the logits or do not sum to 1, or a logit is NaN.
@@ -118,7 +118,7 @@ def shifted_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.floatin
     source="log-sum-exp with the row's maximum subtracted",
 )
 def shifted_forward_of_labels(logits: FloatArray, labels: Labels) -> tuple[np.floating, FloatArray]:
-    """Loss through log(sum(exp)), the target's logit picked by its label; keeps probs. Integer targets.
+    """Loss by log(sum(exp)), with the target's logit picked by its label; keeps probs. Integer targets.
 
     Raises:
         ValueError: the labels do not fit the logits or are out of range, or a logit is NaN.
@@ -153,7 +153,7 @@ def separate_nodes(logits: FloatArray, targets: FloatArray) -> tuple[np.floating
     source="log-softmax and negative log-likelihood, as most frameworks compute it",
 )
 def log_softmax_forward(logits: FloatArray, targets: FloatArray) -> tuple[np.floating, FloatArray]:
-    """Loss from log-softmax, logits minus log(sum(exp)), which is what it keeps. One-hot targets.
+    """Loss from log-softmax, which is logits minus log(sum(exp)); keeps log_probs. One-hot targets.
 
     Raises:
         ValueError: the targets do not fit the logits or do not sum to 1, or a logit is NaN.
@@ -227,7 +227,7 @@ def two_nodes_jacobian(probs: FloatArray, targets: FloatArray) -> FloatArray:
     source="derivative of log-softmax, 1[j = k] - p[k]",
 )
 def log_softmax(log_probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """Two nodes that divide by nothing: negative log-likelihood, then log-softmax's g - exp(log_probs) * sum(g)."""
+    """Two nodes without a division: negative log-likelihood, then log-softmax's g - exp(log_probs) * sum(g)."""
     grad_log_probs = -targets / len(targets)  # [B, N]
     grad_logits: FloatArray = np.exp(log_probs)
     grad_logits *= grad_log_probs.sum(axis=1, keepdims=True)  # [B, N] * [B, 1]
@@ -236,7 +236,7 @@ def log_softmax(log_probs: FloatArray, targets: FloatArray) -> FloatArray:
 
 
 def check_targets(logits: FloatArray, targets: npt.NDArray[np.generic]) -> None:
-    """Refuse one-hot targets that do not fit.
+    """Refuse one-hot targets that do not fit the logits.
 
     Raises:
         ValueError: logits or targets are not [B, N], or a row of targets does not sum to 1.
@@ -251,10 +251,10 @@ def check_targets(logits: FloatArray, targets: npt.NDArray[np.generic]) -> None:
 
 
 def check_labels(logits: FloatArray, labels: Labels) -> None:
-    """Refuse integer targets that do not fit.
+    """Refuse integer targets that do not fit the logits.
 
     Raises:
-        ValueError: logits are not [B, N] or labels not B integers, or a label is not in 0 ... N - 1.
+        ValueError: logits are not [B, N], labels are not B integers, or a label is not in 0 ... N - 1.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"labels of shape {labels.shape} for {logits.shape}: must be [batch] for [batch, features]")
@@ -269,7 +269,7 @@ def check_labels(logits: FloatArray, labels: Labels) -> None:
 def _mean(losses: FloatArray, logits: FloatArray) -> np.floating:
     """The mean over the batch; a NaN among the logits is an error."""
     loss: np.floating = losses.mean()
-    # The logits are searched only where the loss is NaN: a call on right ones pays nothing.
+    # The logits are searched only if the loss is NaN, so a call on good ones costs nothing more.
     if np.isnan(loss) and np.isnan(logits).any():
         row, column = np.argwhere(np.isnan(logits))[0]
         raise ValueError(f"logits: NaN in row {row}, column {column}")
@@ -277,19 +277,19 @@ def _mean(losses: FloatArray, logits: FloatArray) -> np.floating:
 
 
 def _exponentials(logits: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Logits minus the row's maximum [B, N], their exponentials [B, N] and the rows' sums of these [B, 1]."""
+    """Logits minus the row's maximum [B, N], their exponentials [B, N], and each row's sum of exponentials [B, 1]."""
     shifted: FloatArray = logits - logits.max(axis=1, keepdims=True)
     exponentials: FloatArray = np.exp(shifted)
     return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
 
 
 def _picked(values: FloatArray, targets: FloatArray) -> FloatArray:
-    """Each row's value at its target, sum_k t[k] * values[k]: [B]. Where no target is, a value may be -inf."""
+    """Each row's value at its target, sum_k t[k] * values[k]: [B]. A value may be -inf if its target is 0."""
     return np.vecdot(targets, np.where(targets != 0, values, 0.0))  # type: ignore[no-any-return]  # 0 * -inf is NaN
 
 
 def _loss_node(probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """The gradient that a separate cross-entropy node hands back, -t / p / B: [B, N]."""
+    """The gradient that a separate cross-entropy node passes back, -t / p / B: [B, N]."""
     grad_probs: FloatArray = -targets / probs
     grad_probs /= len(probs)
     return grad_probs

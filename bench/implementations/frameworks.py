@@ -1,7 +1,7 @@
 """What people would use instead: PyTorch, JAX and NumExpr, each as its own documentation calls it.
 
-Arrays are shared with NumPy where the library allows it and converted before the clock starts where not; work that a
-library would do in the background is waited for inside the call. Results come back as NumPy arrays, without a copy.
+Arrays are shared with NumPy if the library allows it; if not, they are converted before the clock starts. A call waits
+for the work that its library does in the background. Results come back as NumPy arrays, without a copy.
 """
 
 import os
@@ -56,7 +56,7 @@ def torch_kernel_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatAr
     source="torch.softmax and torch.autograd.grad",
 )
 def torch_autograd(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """PyTorch end to end: softmax of the logits recorded, then autograd; the forward is in the time."""
+    """PyTorch end to end: softmax of the logits is recorded, then autograd; the time includes the forward."""
     torch, logits_, grad_output_ = _tensors(threads, logits, grad_output)
     logits_.requires_grad_()
 
@@ -76,9 +76,9 @@ def torch_autograd(logits: FloatArray, grad_output: FloatArray, *, threads: int)
     source="torch.compile with its default backend",
 )
 def torch_compiled(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """The article's one-liner through torch.compile; compiled anew for each shape, before the first call is timed."""
+    """The article's one-liner through torch.compile, compiled for each shape before its first call is timed."""
     torch, probs_, grad_output_ = _tensors(threads, probs, grad_output)
-    torch.compiler.reset()  # else it falls back to eager code after its eighth shape
+    torch.compiler.reset()  # without this, it falls back to eager code after its eighth shape
 
     def one_liner(probs: Any, grad_output: Any) -> Any:
         return (grad_output - (grad_output * probs).sum(dim=1, keepdim=True)) * probs
@@ -96,7 +96,10 @@ def torch_compiled(probs: FloatArray, grad_output: FloatArray, *, threads: int) 
     flushes_subnormals=True,
 )
 def jax_vjp(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """JAX end to end, operation by operation: jax.vjp of softmax and its pullback; the forward is in the time."""
+    """JAX end to end, operation by operation: jax.vjp of softmax and its pullback; the time includes the forward.
+
+    XLA sets the processor to take subnormal numbers as 0.
+    """
     pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
     return lambda: np.asarray(pullback(logits_, grad_output_).block_until_ready())
 
@@ -110,7 +113,10 @@ def jax_vjp(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Cal
     flushes_subnormals=True,
 )
 def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
-    """JAX end to end, compiled by XLA: jax.jit of jax.vjp of softmax; the forward is in the time."""
+    """JAX end to end, compiled by XLA: jax.jit of jax.vjp of softmax; the time includes the forward.
+
+    XLA sets the processor to take subnormal numbers as 0.
+    """
     import jax  # noqa: PLC0415 - an extra, and slow to import
 
     pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
@@ -126,7 +132,7 @@ def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) ->
     source="numexpr.evaluate in the article's formula",
 )
 def numexpr_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, threads: int) -> Call:
-    """NumExpr into a given array: the products summed by one expression, the rest by another, block by block."""
+    """NumExpr into a given array, block by block: one expression sums the products, another does the rest."""
     import numexpr  # noqa: PLC0415 - an extra
 
     numexpr.set_num_threads(threads)
@@ -142,7 +148,7 @@ def numexpr_out(probs: FloatArray, grad_output: FloatArray, *, out: FloatArray, 
 
 
 def _tensors(threads: int, *arrays: FloatArray) -> tuple[Any, ...]:
-    """PyTorch, told its number of threads, and the arrays as tensors on the same memory."""
+    """PyTorch, its number of threads set, and the arrays as tensors on the same memory."""
     import torch  # noqa: PLC0415 - an extra, and slow to import
 
     torch.set_num_threads(threads)
@@ -150,19 +156,19 @@ def _tensors(threads: int, *arrays: FloatArray) -> tuple[Any, ...]:
 
 
 def _jax_pullback(threads: int, logits: FloatArray, grad_output: FloatArray) -> tuple[Any, Any, Any]:
-    """(logits, grad_output) -> grad_logits by jax.vjp, and the two arrays as JAX has them, in their own dtype.
+    """(logits, grad_output) -> grad_logits by jax.vjp, and the two arrays as arrays of JAX in their own dtype.
 
-    JAX sizes its pool of threads when it starts, by the processors that its process may use: who calls sees to those.
+    When JAX starts, it makes a thread for each processor that its process may use. The caller must have limited those.
 
     Raises:
-        RuntimeError: the process may use more processors than there are to be threads.
+        RuntimeError: the process may use more processors than ``threads``.
     """
     import jax  # noqa: PLC0415 - an extra, and slow to import
 
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
     if processors > threads:
         raise RuntimeError(f"JAX would run a thread on each of {processors} processors, not {threads}")
-    jax.config.update("jax_enable_x64", val=True)  # else float64 arrays become float32
+    jax.config.update("jax_enable_x64", val=True)  # without this, float64 arrays become float32
 
     def pullback(logits: Any, grad_output: Any) -> Any:
         _, pull = jax.vjp(jax.nn.softmax, logits)

@@ -1,7 +1,8 @@
-"""The operations: what the suite must know of one to make its inputs, judge its results and draw its charts.
+"""The operations: what the suite must know about an operation to make inputs, judge results and draw charts.
 
-An operation is one module here with ``OPERATIONS``, beside its array code in `softmax_bench.implementations`. Sweep,
-table, charts and regression check ask for an operation by name and have no code for any of them.
+An operation needs an entry in the tuple ``OPERATIONS`` of a module here, and array code in
+`softmax_bench.implementations`. Sweep, table, charts and regression check look an operation up by its name; they have
+no code of their own for any of them.
 """
 
 import functools
@@ -17,28 +18,28 @@ from .oracle import Verdict
 
 @dataclass(frozen=True)
 class Operation:
-    """What is computed, and how a result is made and judged.
-
-    ``make_inputs(case, seed)`` gives an object whose attributes are arrays, among them those that implementations
-    take by name; ``make_reference(inputs, seed, ask_pytorch=...)`` what a right result is; ``judge(result, reference)``
-    the verdict. ``arrays_moved`` is the number of [B, N] arrays that any implementation reads or writes at the least.
-    ``checked_shapes`` are the (batch, features) of the regression check.
-    """
+    """What is computed, and how its inputs are made and its results are judged."""
 
     name: str
     title: str
     label: str  # of its cases in the regression check, after implementation and shape
-    baseline: str  # what speed-ups and memory ratios refer to
-    references: tuple[str, ...]  # what the summary refers to instead where the baseline does not fit, in this order
-    arrays_moved: int
-    checked_shapes: tuple[tuple[int, int], ...]
-    make_inputs: Callable[[Case, int], Any]
-    make_reference: Callable[..., Any]
-    judge: Callable[..., Verdict]
+    baseline: str  # the implementation that speed-ups and memory ratios refer to
+    references: tuple[
+        str, ...
+    ]  # what the summary refers to, in this order, at shapes at which the baseline does not fit
+    arrays_moved: int  # [B, N] arrays that every implementation must read or write at least
+    checked_shapes: tuple[tuple[int, int], ...]  # (batch, features) of the regression check
+    make_inputs: Callable[[Case, int], Any]  # (case, seed) -> an object with the arrays as attributes, by their names
+    make_reference: Callable[..., Any]  # (inputs, seed, ask_pytorch=True) -> what a right result is
+    judge: Callable[..., Verdict]  # (result, reference) -> the verdict
 
 
 @functools.cache
 def operations() -> Mapping[str, Operation]:
-    """Every operation by its name."""
+    """Every operation by its name.
+
+    The modules are imported here and not at the top, because they import this one for `Operation`. A module without
+    ``OPERATIONS`` is a helper of the others and adds none.
+    """
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     return {operation.name: operation for module in modules for operation in getattr(module, "OPERATIONS", ())}

@@ -1,4 +1,4 @@
-"""A case, one point of what is measured, and the inputs that are made for it."""
+"""A case, which is one point of the grid, and the inputs that are made for it."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def itemsize(self) -> int:
-        """Bytes an item."""
+        """Bytes per item."""
         return np.dtype(self.dtype).itemsize
 
     @property
@@ -58,13 +58,13 @@ class Case:
 
 
 def known_as(name: str) -> str:
-    """An implementation's name in tables: of a user's own, path/to/file.py:attribute, without the folders."""
+    """An implementation's name in tables; a user's own, path/to/file.py:attribute, is shown without its folders."""
     return name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arrays of softmax's backward, each [B, N] in a case's dtype, made from (seed, shape, distribution) alone."""
+    """The arrays of softmax's backward, each [B, N] in a case's dtype."""
 
     logits: FloatArray
     probs: FloatArray
@@ -73,10 +73,10 @@ class Inputs:
 
 
 def make_inputs(case: Case, seed: int) -> Inputs:
-    """The inputs of a case: equal for all implementations of one shape, dtype and distribution.
+    """The inputs of a case, the same for all implementations at one shape, dtype and distribution.
 
-    ``grad_output`` is standard normal and dense: one of equal numbers, as a ``sum()`` loss gives, has the exact
-    gradient 0 and hides mistakes.
+    ``grad_output`` is standard normal. If its numbers were all equal, as a ``sum()`` loss makes them, the exact
+    gradient would be 0 and would hide mistakes.
     """
     distribution = zlib.crc32(case.logits.encode())
     rng = np.random.default_rng([seed, case.batch, case.features, distribution])
@@ -97,14 +97,14 @@ def uniform_logits(rng: np.random.Generator, case: Case) -> FloatArray:
 
 
 def peaked_logits(rng: np.random.Generator, case: Case) -> FloatArray:
-    """Normal, so wide that many probabilities are subnormal or underflow to 0."""
+    """Normal with a standard deviation at which many probabilities are subnormal or underflow to 0."""
     logits = normal_logits(rng, case)
     logits *= PEAKED_STD[case.dtype]
     return logits
 
 
 def masked_logits(rng: np.random.Generator, case: Case) -> FloatArray:
-    """Normal, half of them -inf, never a whole row."""
+    """Normal, with half of them -inf, but never a whole row."""
     logits = normal_logits(rng, case)
     masked = rng.random(logits.shape, dtype=np.float32) < MASKED_SHARE
     masked[:, 0] = False

@@ -1,7 +1,7 @@
 """Softmax and cross-entropy together, the mean loss over the batch: forward, backward, and both.
 
-The reference starts from the logits, so a right result may differ from it by what a rounded exponential loses: one ulp
-of a probability for each unit of its logit's distance from the row's maximum.
+The reference starts from the logits. A right result may therefore be off by the error of a rounded exponential: one
+ulp of a probability for each unit of the distance of its logit from the row's maximum.
 """
 
 from dataclasses import dataclass
@@ -21,48 +21,48 @@ from .precision import rounded, row_chunks, wide_float
 
 @dataclass(frozen=True)
 class LossInputs:
-    """A case's arrays: [B, N] in its dtype, but ``labels``, B integers, whose one-hot form is ``targets``."""
+    """A case's arrays, in its dtype except for the labels."""
 
-    logits: FloatArray
-    probs: FloatArray
-    log_probs: FloatArray
-    targets: FloatArray
-    labels: npt.NDArray[np.intp]
+    logits: FloatArray  # [B, N]
+    probs: FloatArray  # [B, N]
+    log_probs: FloatArray  # [B, N]
+    targets: FloatArray  # [B, N], one-hot
+    labels: npt.NDArray[np.intp]  # [B], the same targets as integers
 
 
 @dataclass(frozen=True)
 class LossReference:
-    """What a right result is: the mean loss with the unit of its error, and the gradient's reference."""
+    """What a right result is."""
 
-    loss: float
-    loss_unit: float
+    loss: float  # the mean over the batch
+    loss_unit: float  # one ulp of the loss's terms
     gradient: Reference
 
 
 def make_inputs(case: Case, seed: int) -> LossInputs:
     """The inputs of a case; its logits are those of softmax at the same shape, dtype and distribution.
 
-    Labels are drawn from the probabilities themselves, as if the network knew how sure it may be: a label whose
-    probability underflows to 0 would make some implementations fail, which is the accuracy study's matter.
+    Labels are drawn from the probabilities, as if the network were right about how sure it is. So no label has a
+    probability of 0, at which some implementations fail; the accuracy study measures that.
     """
     made = cases.make_inputs(case, seed)
     noise = np.random.default_rng([seed, case.batch, case.features]).gumbel(size=made.logits.shape)
-    labels = (made.logits + noise).argmax(axis=1)  # by the Gumbel-max method a draw from softmax(logits)
+    labels = (made.logits + noise).argmax(axis=1)  # the Gumbel-max method: a draw from softmax(logits)
     return with_labels(made.logits, made.probs, labels)
 
 
 def with_labels(logits: FloatArray, probs: FloatArray, labels: npt.NDArray[np.intp]) -> LossInputs:
-    """Inputs of given logits [B, N], their probs, and labels [B]."""
+    """The inputs with the given logits [B, N], their probs [B, N] and labels [B]."""
     targets = np.zeros_like(logits)
     targets[np.arange(len(labels)), labels] = 1.0
     return LossInputs(logits, probs, log_softmax(logits), targets, labels)
 
 
 def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -> LossReference:
-    """The loss and its gradient from the logits in higher precision, with the gradient's two witnesses.
+    """The loss and its gradient from the logits in higher precision, and the gradient's two witnesses.
 
-    The directional derivative is that of each row's share of the mean loss, along a direction drawn from ``seed``.
-    Where NumPy has no float wider than float64, its own reference is good to a few ulp of the terms.
+    The slope is that of each row's share of the mean loss, along a direction drawn from ``seed``. If NumPy has no
+    float wider than float64, the reference for float64 is exact to a few ulp of the terms.
     """
     logits, labels = inputs.logits, inputs.labels
     batch, wide, eps = len(logits), wide_float(logits.dtype), np.finfo(logits.dtype).eps
@@ -93,7 +93,7 @@ def make_reference(inputs: LossInputs, seed: int, *, ask_pytorch: bool = True) -
 
 
 def judge_forward(result: object, reference: LossReference) -> Verdict:
-    """The verdict on (loss, residual): the loss is judged, the residual only when a backward uses it."""
+    """The verdict on (loss, residual): only the loss is judged; a wrong residual shows when a backward uses it."""
     loss = result[0] if isinstance(result, tuple) and len(result) == 2 else result
     return _judge_loss(loss, reference)
 
@@ -104,7 +104,7 @@ def judge_backward(result: object, reference: LossReference) -> Verdict:
 
 
 def judge_both(result: object, reference: LossReference) -> Verdict:
-    """The verdict on (loss, grad_logits): the worse of the two."""
+    """The verdict on (loss, grad_logits): the worse of the verdicts on each."""
     if not isinstance(result, tuple) or len(result) != 2:
         return Verdict(False, np.nan, f"returned {type(result).__name__}, expected (loss, grad_logits)")
     verdicts = _judge_loss(result[0], reference), judge_backward(result[1], reference)
@@ -128,7 +128,7 @@ def _judge_loss(loss: object, reference: LossReference) -> Verdict:
 
 
 def wide_softmax(logits: FloatArray, wide: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Logits minus the row's maximum [B, N], softmax [B, N], and log(sum(exp)) [B], evaluated in the type ``wide``."""
+    """Evaluated in the type ``wide``: logits minus the row's maximum [B, N], softmax [B, N], and log(sum(exp)) [B]."""
     shifted: FloatArray = logits.astype(wide)
     shifted -= shifted.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
@@ -150,7 +150,7 @@ def _central_difference(
         shifted = logits[chunk] - logits[chunk].max(axis=1, keepdims=True)
         offset = STEP * direction[chunk]
         ahead, behind = (np.log(np.exp(shifted + sign * offset).sum(axis=1)) for sign in (1.0, -1.0))
-        # The label's own logit makes a difference of exactly 2hu[y], which is taken out beforehand.
+        # The label's own logit adds a slope of exactly -u[y]: subtracted here, so that it is not rounded with the rest.
         at_label = direction[chunk][np.arange(len(shifted)), labels[chunk]]
         slopes[chunk] = ((ahead - behind) / (2 * STEP) - at_label) / len(logits)
     return slopes

@@ -1,15 +1,15 @@
-"""The verdict on an implementation: its result against a high-precision gradient and two independent witnesses.
+"""The verdict on an implementation: its result is compared with a high-precision gradient and two witnesses.
 
-Three questions are asked of a result, at the case's own shape and dtype:
+A result must pass three checks, at the case's own shape and dtype:
 
-1. Does every element agree with the formula evaluated in higher precision? The error is counted in units in the last
-   place of the element's *terms*, ``eps * p[j] * (|g[j]| + sum_k |g[k]| p[k])``: the difference g[j] - sum_k g[k] p[k]
-   may cancel, and no method that starts from rounded probabilities can be better than its terms.
-2. Does it agree, along a random direction of the logits, with central differences of the forward? This one does not
-   use the formula.
-3. Does it agree with PyTorch's autograd, where PyTorch is installed?
+1. Every element agrees with the formula evaluated in higher precision. The error is counted in ulp (units in the last
+   place) of the element's *terms*, ``eps * p[j] * (|g[j]| + sum_k |g[k]| p[k])``. The difference g[j] - sum_k g[k] p[k]
+   may cancel, so no method that starts from rounded probabilities can be more exact than its terms.
+2. Along a random direction of the logits, it agrees with central differences of the forward. This check does not use
+   the formula.
+3. It agrees with PyTorch's autograd, if PyTorch is installed.
 
-The second and third start from the logits, so they see the forward's rounding too and are held to a coarser bound.
+The second and third check start from the logits. Their bound is coarser, because it includes the forward's rounding.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from .precision import Rounded, rounded, row_chunks, wide_type, widen
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a right result of one dtype may differ by."""
+    """How far a right result of one dtype may be off."""
 
     terms_ulp: float  # from the high-precision gradient, in ulp of the terms
     witness: float  # from central differences and autograd, relative to the row's largest |grad_output|
@@ -44,20 +44,15 @@ EXACT_ITEMS = 1 << 14  # items that are checked with rational numbers if no wide
 
 @dataclass(frozen=True)
 class Reference:
-    """What a right result is for given inputs.
+    """What a right result is for given inputs; the exact gradient is ``expected + remainder``, as in `Rounded`."""
 
-    ``rows`` are the rows that ``expected``, ``remainder`` and ``unit`` [len(rows), N] speak of: all of them, or a
-    sample where high precision is expensive. The exact gradient is ``expected + remainder``. ``direction`` is
-    [B, N] of +-1, ``slope`` [B] the forward's central difference along it, ``autograd`` PyTorch's gradient or None.
-    """
-
-    rows: slice | npt.NDArray[np.intp]
-    expected: FloatArray
-    remainder: FloatArray
-    unit: FloatArray
-    direction: npt.NDArray[np.int8]
-    slope: FloatArray
-    autograd: FloatArray | None
+    rows: slice | npt.NDArray[np.intp]  # of the next three: all, or a sample if high precision is expensive
+    expected: FloatArray  # [len(rows), N]
+    remainder: FloatArray  # [len(rows), N]
+    unit: FloatArray  # [len(rows), N]
+    direction: npt.NDArray[np.int8]  # [B, N] of +1 and -1
+    slope: FloatArray  # [B], the forward's central difference along the direction
+    autograd: FloatArray | None  # [B, N], PyTorch's gradient
     grad_scale: FloatArray  # [B], largest |grad_output| of the row
 
 
@@ -71,7 +66,7 @@ class Verdict:
 
 
 def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Reference:
-    """The reference for ``inputs``, its direction drawn from ``seed``; one serves all implementations."""
+    """The reference for ``inputs``, the same for all implementations; ``seed`` draws its direction."""
     logits, probs, grad_output = inputs.logits, inputs.probs, inputs.grad_output
     wide = wide_type(probs.dtype)
     rows = sample_rows(*probs.shape) if wide is Fraction else slice(None)
@@ -90,10 +85,10 @@ def make_reference(inputs: Inputs, seed: int, *, ask_pytorch: bool = True) -> Re
 
 
 def judge(grad_logits: object, reference: Reference, *, flushes_subnormals: bool = False) -> Verdict:
-    """The verdict on a result, whatever it is.
+    """The verdict on whatever an implementation has returned.
 
-    One that flushes subnormal numbers may be off by what that takes: a result below the smallest normal number, and
-    for probabilities below it their whole share, at most that number times 2 max |g|. Such errors count as none.
+    An implementation that flushes subnormal numbers may lose a result below the smallest normal number. It may also
+    lose the share of probabilities below that number, at most 2 max |g| times it. Such errors count as 0.
     """
     shape, dtype = reference.direction.shape, reference.expected.dtype
     if not isinstance(grad_logits, np.ndarray):
@@ -120,10 +115,11 @@ def judge(grad_logits: object, reference: Reference, *, flushes_subnormals: bool
             f"wrong by {worst:.3g} ulp of its terms (allowed {tolerance.terms_ulp:g}) at [{named_row}, {column}]: "
             f"got {got[row, column]:.6g}, expected {reference.expected[row, column]:.6g}",
         )
-    return _heard_witnesses(grad_logits, reference, tolerance, worst)
+    return _judge_by_witnesses(grad_logits, reference, tolerance, worst)
 
 
-def _heard_witnesses(grad_logits: FloatArray, reference: Reference, tolerance: Tolerance, worst: float) -> Verdict:
+def _judge_by_witnesses(grad_logits: FloatArray, reference: Reference, tolerance: Tolerance, worst: float) -> Verdict:
+    """The verdict of central differences and of autograd on a result with the largest error ``worst``."""
     allowed = tolerance.witness * reference.grad_scale  # [B]
     along = (grad_logits * reference.direction).sum(axis=1, dtype=np.float64)  # [B]
     off = ~(np.abs(along - reference.slope) <= allowed)
@@ -157,7 +153,7 @@ def high_precision_vjp(probs: FloatArray, grad_output: FloatArray, wide: Any) ->
 
 
 def random_direction(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.int8]:
-    """An array of +-1 drawn from ``seed``."""
+    """An array of +1 and -1 drawn from ``seed``."""
     direction = np.random.default_rng(seed).integers(0, 2, size=shape, dtype=np.int8)
     direction *= 2
     direction -= 1
@@ -165,7 +161,7 @@ def random_direction(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.int8]:
 
 
 def sample_rows(batch: int, features: int) -> npt.NDArray[np.intp]:
-    """The first row, the last, and as many between them as ``EXACT_ITEMS`` allows, evenly spaced."""
+    """The first row, the last, and as many evenly spaced rows between them as ``EXACT_ITEMS`` allows."""
     count = min(batch, max(2, EXACT_ITEMS // max(1, features)))
     return np.unique(np.linspace(0, batch - 1, num=count).astype(np.intp)) if batch else np.empty(0, np.intp)
 

@@ -1,7 +1,7 @@
 """Arithmetic with digits to spare: the types in which right results are evaluated, and how they are kept.
 
-A right result is evaluated in a type that is wider than that of the result it is compared with. It is kept in the
-narrow type, as two arrays that add up to it.
+A right result is evaluated in a type that is wider than the dtype of the results it is compared with. It is kept in
+that dtype, as two arrays that add up to it.
 """
 
 from collections.abc import Iterator
@@ -23,28 +23,28 @@ class Rounded(NamedTuple):
     """A right result, ``expected + remainder``, and the unit in which errors are counted; each [B, N] and one dtype."""
 
     expected: FloatArray  # the result rounded to the dtype
-    remainder: FloatArray  # what that rounding left
+    remainder: FloatArray  # what rounding has cut off
     unit: FloatArray  # one ulp of the result's terms, no smaller than the smallest subnormal number
 
 
 def wide_float(dtype: npt.DTypeLike) -> Any:
-    """The float type in which a right result of this dtype is evaluated; float64 may have nothing wider."""
+    """The float type in which a right result of this dtype is evaluated; some machines have none above float64."""
     return np.float64 if dtype == np.float32 else np.longdouble
 
 
 def wide_type(dtype: npt.DTypeLike) -> Any:
-    """As `wide_float`, but rational numbers where no float is wider: for formulas without exponentials."""
+    """As `wide_float`, but rational numbers if no float is wider; they serve formulas without exponentials only."""
     wide = wide_float(dtype)
     return wide if wide is np.float64 or WIDER_FLOAT_EXISTS else Fraction
 
 
 def widen(array: FloatArray, wide: Any) -> Any:
-    """The array in a wide type, without an error."""
+    """The array in a wide type, exactly."""
     return to_fractions(array) if wide is Fraction else array.astype(wide)
 
 
 def rounded(exact: Any, ulp: FloatArray, dtype: npt.DTypeLike, wide: Any) -> Rounded:
-    """A result in the type ``wide``, and one ulp of its terms in any float type, kept in ``dtype``."""
+    """A result of the type ``wide`` and one ulp of its terms, an array of any float type, both kept in ``dtype``."""
     expected = exact.astype(dtype)
     remainder = (exact - widen(expected, wide)).astype(dtype)
     return Rounded(expected, remainder, np.maximum(ulp.astype(dtype), np.finfo(dtype).smallest_subnormal))

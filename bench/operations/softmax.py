@@ -1,6 +1,8 @@
 """Softmax's own backward: (probs, grad_output) -> grad_logits."""
 
-from . import Operation, cases, oracle
+from . import Operation
+from .cases import make_inputs
+from .oracle import judge, make_reference
 
 OPERATIONS = (
     Operation(
@@ -10,11 +12,11 @@ OPERATIONS = (
         baseline="explicit_jacobian",
         references=("vectorized",),
         arrays_moved=3,
-        # Sizes at which a call takes 2 microseconds to 2 milliseconds. Jacobians of 4 MB and more are not among them:
-        # on a shared machine their times spread by 1-3 % whatever one does.
+        # At these sizes a call takes 2 microseconds to 2 milliseconds. Jacobians of 4 MB and more are left out:
+        # on a shared machine their times always spread by 1 to 3 %.
         checked_shapes=((1, 10), (8, 32), (16, 64), (1, 512), (32, 512), (256, 512), (256, 4096)),
-        make_inputs=cases.make_inputs,
-        make_reference=oracle.make_reference,
-        judge=oracle.judge,
+        make_inputs=make_inputs,
+        make_reference=make_reference,
+        judge=judge,
     ),
 )

@@ -1,5 +1,6 @@
-"""What is asked of a function that claims to be a gradient: the inputs of each trial, and what is right for it."""
+"""The trials of a function that claims to be a gradient: the inputs of each, and the right gradient for them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from ...operations.precision import Rounded, rounded, wide_type, widen
 
 SEED = 42
 EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8
-UPSTREAM = 4.0  # the gradient that comes into a loss which takes one: not 1, so that ignoring it shows
+UPSTREAM = 4.0  # the gradient passed into a loss that takes one; it is not 1, so that ignoring it shows
 OPERATIONS = {
     "softmax": "probs * (grad_output - sum(grad_output * probs))",
     "softmax_cross_entropy": "(probs - targets) / batch",
     "cross_entropy": "-targets / probs / batch",
 }
-# (batch, features, dtype, logits); the first tells the most and is asked first.
+# (batch, features, dtype, logits). The first is the most informative, so it comes first.
 SHAPES = (
     (3, 5, "float64", "normal"),
     (4, 4, "float64", "normal"),
@@ -35,14 +36,14 @@ SHAPES = (
     (4, 6, "float64", "extreme"),
     (0, 5, "float64", "normal"),
 )
-PROBING = SHAPES[:3]  # enough to find how a function wants to be called
+PROBING = SHAPES[:3]  # enough to find out how a function must be called
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One question: named inputs, each [B, N] but the integer ``labels`` [B] and the scalar ``upstream``.
+    """Inputs by name, each [B, N] except for the integer ``labels`` [B] and the scalar ``upstream``; and what is right.
 
-    The exact gradient is ``expected + remainder``, counted in ``unit``, each [B, N], in the inputs' dtype.
+    The exact gradient is ``expected + remainder``, as in `Rounded`.
     """
 
     operation: str
@@ -57,25 +58,25 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """The trial in words: '3 × 5', '5 × 40 float32 peaked'."""
+        """The trial in words, such as '3 × 5' or '5 × 40 float32 peaked'."""
         unusual = [value for value, usual in ((self.dtype, "float64"), (self.logits, "normal")) if value != usual]
         return " ".join([f"{self.batch} × {self.features}", *unusual])
 
     @property
     def telling(self) -> bool:
-        """Whether the right gradient is something else than zero or nothing."""
+        """Whether a right result says anything: the gradient has an element that is not 0."""
         return bool(self.expected.any())
 
     @property
     def optional(self) -> bool:
-        """Whether failing is worth a remark only: nothing is computed wrongly where there are no rows."""
+        """Whether a failure deserves only a remark: with no rows, nothing is computed wrongly."""
         return self.batch == 0
 
     def errors(self, got: FloatArray, recomputed: bool) -> FloatArray:
-        """The error of each element in ulp of its terms, inf where it is NaN.
+        """The error of each element in ulp of its terms; inf for a NaN.
 
-        A function that computes the probabilities itself (``recomputed``) may lose one ulp of them for each unit of
-        the largest logit, and all digits of those that are subnormal.
+        ``recomputed``: the function computes the probabilities itself. It may lose one ulp of them for each unit of the
+        largest logit, and all digits of those that are subnormal.
         """
         unit = self.unit.astype(np.float64)
         if recomputed:
@@ -93,23 +94,21 @@ class Trial:
 
 
 def trials(
-    operation: str, reduction: str = "mean", axes: tuple[tuple[int, int, str, str], ...] = SHAPES
+    operation: str, reduction: str = "mean", shapes: tuple[tuple[int, int, str, str], ...] = SHAPES
 ) -> list[Trial]:
-    """The trials of an operation, the telling ones first."""
-    # Where probabilities underflow to 0, cross-entropy of probabilities has no gradient.
+    """The trials of an operation, in the order of ``shapes``."""
+    # If a probability underflows to 0, cross-entropy of probabilities has no gradient.
     kinds = ("normal", "uniform") if operation == "cross_entropy" else ("normal", "uniform", "peaked", "extreme")
-    return [make_trial(operation, reduction, Case("softmax", "", *shape)) for shape in axes if shape[3] in kinds]
+    return [make_trial(operation, reduction, Case("softmax", "", *shape)) for shape in shapes if shape[3] in kinds]
 
 
 @functools.cache
 def make_trial(operation: str, reduction: str, case: Case) -> Trial:
-    """A trial of the given shape; a loss is the ``mean`` or the ``sum`` over the batch of the rows' losses."""
+    """A trial of the given shape; a loss is the ``mean`` or the ``sum`` of the rows' losses."""
     if case.logits == "extreme":
         logits = extreme_logits(case)
         probs = softmax(logits)
-        grad_output = make_inputs(
-            Case("softmax", "", case.batch, case.features, case.dtype, "normal"), SEED
-        ).grad_output
+        grad_output = make_inputs(dataclasses.replace(case, logits="normal"), SEED).grad_output
     else:
         made = make_inputs(case, SEED)
         logits, probs, grad_output = made.logits, made.probs, made.grad_output
@@ -125,26 +124,26 @@ def make_trial(operation: str, reduction: str, case: Case) -> Trial:
         "upstream": UPSTREAM,
     }
     return Trial(
-        operation,
-        case.batch,
-        case.features,
-        case.dtype,
-        case.logits,
-        inputs,
-        *right_gradient(operation, reduction, inputs),
+        operation=operation,
+        batch=case.batch,
+        features=case.features,
+        dtype=case.dtype,
+        logits=case.logits,
+        inputs=inputs,
+        **right_gradient(operation, reduction, inputs)._asdict(),
     )
 
 
 def extreme_logits(case: Case) -> FloatArray:
-    """Standard normal, half of the rows moved up by 1000 and half down: no probability is special, exp alone fails."""
-    moderate = make_inputs(Case("softmax", "", case.batch, case.features, case.dtype, "normal"), SEED).logits
+    """Standard normal, half of the rows moved up by 1000 and half down: probabilities as usual, but exp overflows."""
+    moderate = make_inputs(dataclasses.replace(case, logits="normal"), SEED).logits
     moderate[::2] += EXTREME
     moderate[1::2] -= EXTREME
     return moderate
 
 
 def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any]) -> Rounded:
-    """The gradient evaluated in a wide type from the inputs as they are, [B, N]."""
+    """The gradient [B, N], evaluated in a wide type from the inputs as rounded to their dtype."""
     probs = inputs["probs"]
     wide = wide_type(probs.dtype)
     if operation == "softmax":
@@ -160,7 +159,7 @@ def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any]) ->
 
 
 def patterns() -> Iterator[tuple[str, Callable[[Trial], bool]]]:
-    """What right trials may have in common, in words that follow 'right only'."""
+    """What the trials that are right may have in common, in words that follow 'right only'."""
     yield "when batch equals features", lambda trial: trial.batch == trial.features
     yield "for a single row (batch 1)", lambda trial: trial.batch == 1
     yield "when batch equals features or is 1", lambda trial: trial.batch in (1, trial.features)
