@@ -1,10 +1,10 @@
 """Libraries beside NumPy in the sweep: each in a process of its own, absent ones skipped."""
 
-import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+from softmax_bench.implementations import is_installed
 from softmax_bench.storage.results import load_rows, load_run
 from softmax_bench.sweep.selection import Selection
 
@@ -45,7 +45,7 @@ def dying(probs, grad_output):
 def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_threads(
     softmax_bench: SoftmaxBench, tmp_path: Path, library: str
 ) -> None:
-    if importlib.util.find_spec(library) is None:
+    if not is_installed(library):
         pytest.skip(f"{library} is not installed")
     names = [f"--implementation={name}" for name in LIBRARIES[library]]
     done = softmax_bench("run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", *names, *SHORT)

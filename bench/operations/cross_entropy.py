@@ -172,7 +172,7 @@ OPERATIONS = tuple(
         title=title,
         label=name.removeprefix(f"{BOTH}_") if name != BOTH else "both",
         baseline="two_nodes_jacobian",
-        references=("two_nodes_vectorized", "one_node", "fused"),
+        references=("two_nodes_vectorized", "one_node"),
         arrays_moved=2,
         checked_shapes=shapes,
         make_inputs=make_inputs,
