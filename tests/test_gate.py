@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 from softmax_bench.cli import main
 from softmax_bench.errors import UserError
 from softmax_bench.implementations import NUMPY, Implementation, registered
@@ -49,7 +50,7 @@ from softmax_bench.regression.gate import (
     judge_duels,
     presence_findings,
 )
-from softmax_bench.regression.output import to_json, to_junit, to_markdown, worst_first
+from softmax_bench.regression.output import to_json, to_junit, to_markdown, to_table, worst_first
 from softmax_bench.regression.revisions import git as output_of_git
 from softmax_bench.regression.revisions import two_versions
 from softmax_bench.storage.results import Row, load_rows
@@ -643,6 +644,20 @@ def test_output_is_worst_first_in_every_form() -> None:
     assert suite.get("failures") == "2"
     assert len(suite.findall("testcase/failure")) == 2
     assert "| slow | +5.00% | +4.00% to +6.00% | 0.70% | slower |" in to_markdown(CHECK)
+
+
+def test_the_table_is_whole_on_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["one_node_integer_targets 32 × 512 backward", "vectorized 32 × 512"]
+    timed = [dataclasses.replace(CHECK.findings[0], label=label) for label in labels]
+    wrong = Finding("row_loop 32 × 512", "wrong", note="raises ValueError: operands could not be broadcast together")
+    Console(width=80).print(to_table(Check("base", [*timed, wrong])))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
+    assert printed.count("unchanged") == 2
+    assert " ".join(printed.split()).count("-1.00% to +1.00%") == 2
+    for words in (*labels, wrong.note):
+        assert all(word in printed for word in words.split())
 
 
 def row_of(**values: object) -> Row:

@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 from rich import box
-from rich.console import JustifyMethod
 from rich.table import Table
 
 from ..units import quantity
@@ -28,15 +27,19 @@ def worst_first(check: Check) -> list[Finding]:
 
 
 def to_table(check: Check) -> Table:
-    """The findings as a table for the terminal, without its empty columns."""
+    """The findings as a table for the terminal, without its empty columns; long cases wrap if it is narrow."""
     findings = worst_first(check)
     rows = [_cells(finding) for finding in findings]
     used = [column for column in range(len(HEADINGS)) if any(row[column] for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for column in used:
-        is_last = column == len(HEADINGS) - 1
-        justify: JustifyMethod = "left" if column == 0 or is_last else "right"
-        table.add_column(HEADINGS[column], justify=justify, no_wrap=not is_last)
+        heading = HEADINGS[column]
+        if heading == "case":
+            table.add_column(heading)
+        elif heading == "verdict":
+            table.add_column(heading, min_width=len("unchanged"))
+        else:
+            table.add_column(heading.replace(" / ", " /\n"), justify="right", no_wrap=True)
     for finding, row in zip(findings, rows, strict=True):
         table.add_row(*(row[column] for column in used), style=STYLES.get(finding.verdict))
     return table
