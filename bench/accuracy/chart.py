@@ -1,6 +1,7 @@
 """The charts of the accuracy study, from its stored rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -10,13 +11,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..charts.style import COLOURS, MARKS, STYLE
-from .study import CHARTED_SHAPE, DTYPES, SHAPES
+from ..charts.style import COLOURS, MARKS, STYLE, made_with, new_figure, write_charts
+from .study import CHARTED_SHAPE, DTYPES, SHAPES, Study
 
 CHARTED_SCALE = 10.0
 LEAST_ULP = 0.05  # smaller errors are chance; they are drawn here
 ERRORS = {"loss_error_ulp": "loss", "grad_error_ulp": "gradient, worst element"}
 OFFSET = 0.1  # horizontal distance between the marks of two implementations, so that equal errors stay visible
+
+
+def draw_study(study: Study, rows: pd.DataFrame, folder: Path) -> Iterator[Path]:
+    """Draw the charts of a stored study into a folder, as PNG and SVG. Yields each file when it is written.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    caption = (
+        f"Largest of {rows['draws'].max()} draws: normal logits, uniform labels. Loss: ulp of the exact loss; "
+        f"gradient: ulp of (probs + targets) / batch. "
+        f"{made_with(study.machine, study.versions, ['torch'])} · {study.started[:10]}"
+    )
+    for chart in (accuracy_by_scale, accuracy_by_shape):
+        yield from write_charts(chart(rows, caption), folder, chart.__name__)
 
 
 def accuracy_by_scale(rows: pd.DataFrame, caption: str) -> Figure:
@@ -43,9 +59,7 @@ def accuracy_by_shape(rows: pd.DataFrame, caption: str) -> Figure:
 def _figure(rows: pd.DataFrame, names: Sequence[str], label: str, title: str, caption: str) -> Figure:
     """A row of panels per kind of error, with a panel per dtype; the horizontal axis is the column ``place``."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(16.0, 8.0), layout="constrained")
-        figure.suptitle(title, fontweight="bold", fontsize=13)
-        figure.supxlabel(caption, fontsize=7.5, color="#444444")
+        figure = new_figure(title, caption, (16.0, 8.0))
         panels = figure.subplots(len(ERRORS), len(DTYPES), sharey="row")
         for of_error, (column, name) in zip(panels, ERRORS.items(), strict=True):
             for panel, dtype in zip(of_error, DTYPES, strict=True):

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ..cli import plots_option, results_option
 from ..paths import plots_beside
-from .study import Study, load_study, make_folder, measure, store
+from ..storage.files import make_folder
+from .study import load_study, measure, store
 
 NAME = "accuracy"
 
@@ -23,8 +24,9 @@ NAME = "accuracy"
 @click.option("--draw-only", is_flag=True, help="report and draw what is stored, measure nothing")
 def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
     """Measure how exact loss and gradient of softmax and cross-entropy are; store, report and draw the errors."""
-    from ..charts.style import write_charts  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
-    from .chart import accuracy_by_scale, accuracy_by_shape  # noqa: PLC0415
+    # matplotlib is slow to import, and only drawing needs it.
+    from ..charts.style import charts_sentence  # noqa: PLC0415
+    from .chart import draw_study  # noqa: PLC0415
 
     console = Console(highlight=False)
     folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
@@ -36,11 +38,7 @@ def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
     console.print(to_table(rows))
     for sentence in sentences(rows):
         console.print(sentence, soft_wrap=True)
-    caption = _caption(study, rows)
-    for chart in (accuracy_by_scale, accuracy_by_shape):
-        figure = chart(rows, caption)
-        for path in write_charts(figure, charts, chart.__name__):
-            click.echo(path)
+    click.echo(charts_sentence(draw_study(study, rows, charts)))
 
 
 def sentences(rows: pd.DataFrame) -> Iterator[str]:
@@ -72,12 +70,3 @@ def to_table(rows: pd.DataFrame) -> Table:
             label = ""
         table.add_section()
     return table
-
-
-def _caption(study: Study, rows: pd.DataFrame) -> str:
-    versions = study.versions
-    return (
-        f"Largest of {rows['draws'].max()} draws: normal logits, uniform labels. Loss: ulp of the exact loss; "
-        f"gradient: ulp of (probs + targets) / batch. {study.machine['cpu']} · NumPy {versions['numpy']}, "
-        f"PyTorch {versions['torch']} · {study.started[:10]}"
-    )

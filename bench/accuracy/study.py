@@ -7,7 +7,6 @@ probability of the label underflows, as it does early in training and on mislabe
 import dataclasses
 import itertools
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..errors import UserError
 from ..implementations import FloatArray, is_installed, registered
 from ..implementations.cross_entropy import BOTH, two_nodes_vectorized
 from ..implementations.softmax import softmax_unshifted
@@ -191,19 +189,6 @@ def largest(condition: Condition, name: str, errors: list[Errors]) -> Accuracy:
         not_finite_elements=elements,
         reason="; ".join(reasons),
     )
-
-
-def make_folder(folder: Path) -> None:
-    """Make the study's folder before measuring, so that no minute of it is spent in vain.
-
-    Raises:
-        UserError: it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def store(rows: list[Accuracy], folder: Path) -> None:

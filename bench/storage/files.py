@@ -2,9 +2,23 @@
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 from ..errors import UserError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if need be, in which files can be written: known before anything is measured for it.
+
+    Raises:
+        UserError: it cannot be made, or no file can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def replace_file(path: Path, content: str | bytes) -> Path:

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..errors import UserError
 from ..implementations import former_names
 from ..instruments.host import machine, now_utc, versions
 from ..storage.descriptions import load_description, store_description
+from ..storage.files import make_folder
 from ..storage.tables import Table, load_table
 from .digits import Digits, load
 from .gradients import RIGHT, Clock, Gradient
@@ -177,10 +177,7 @@ def _in_turns(trainings: list[Iterator[Epoch]]) -> Iterator[Epoch]:
 def _fresh_table(folder: Path) -> Iterator[Table[Epoch]]:
     """An empty table, which replaces the stored one if the block ends without an error."""
     partial = folder / f".{TABLE}.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    make_folder(folder)
     Table(partial, Epoch).close()  # raises if another process holds it
     partial.unlink()  # the rows of a process that was killed
     try:

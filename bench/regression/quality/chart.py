@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy import stats
 
-from ...charts.style import COLOURS, STYLE
+from ...charts.style import COLOURS, STYLE, new_figure
 from ...errors import NothingToDrawError
 
 METHODS = {  # names and colours, in the order of the chart
@@ -18,6 +18,10 @@ METHODS = {  # names and colours, in the order of the chart
     "asv:10%": ("asv continuous, 10%", COLOURS[6]),
 }
 LOAD_MARKS = {"idle": "o", "one core hogged": "^", "both cores hogged": "s", "memory hogged": "D"}
+CAPTION = (
+    "Each bar and point: runs of a whole check over all its cases; lines: 95 % intervals (Clopper-Pearson). "
+    "Stored run: pytest-benchmark's --benchmark-compare-fail; asv: --factor 1.05 and 1.1 (its default)."
+)
 GROUP_WIDTH = 0.8  # of the distance between two sizes
 
 
@@ -30,17 +34,10 @@ def gate_quality(trials: pd.DataFrame) -> Figure:
     if trials.empty:
         raise NothingToDrawError("no trials are stored: make gate-quality")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13.0, 5.2), layout="constrained")
+        figure = new_figure("How good is the regression check?", CAPTION, (13.0, 5.2))
         alarms, detection = figure.subplots(1, 2, width_ratios=(2, 3))
         _draw_false_alarms(alarms, trials[(trials["kind"] == "comment") & (trials["load"] == "idle")])
         _draw_detection(detection, trials[trials["kind"] == "spin"])
-        figure.suptitle("How good is the regression check?", fontweight="bold", fontsize=13)
-        figure.supxlabel(
-            "Each bar and point: runs of a whole check over all its cases; lines: 95 % intervals (Clopper-Pearson). "
-            "Stored run: pytest-benchmark's --benchmark-compare-fail; asv: --factor 1.05 and 1.1 (its default).",
-            fontsize=7.5,
-            color="#444444",
-        )
         return figure
 
 

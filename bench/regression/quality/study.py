@@ -25,6 +25,7 @@ from ...errors import UserError
 from ...implementations import is_installed, registered
 from ...instruments.host import now_utc
 from ...paths import IMPLEMENTATIONS
+from ...storage.files import make_folder
 from ...storage.tables import Table, load_table
 from ..duet import Duel
 from ..gate import Rule, controls_of, duels_of, judge_duels
@@ -127,10 +128,7 @@ def open_trials(folder: Path) -> Table[Trial]:
     Raises:
         UserError: the folder or the table cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
+    make_folder(folder)
     return Table(folder / "trials.csv", Trial)
 
 
