@@ -537,10 +537,10 @@ def test_compare_takes_functions_of_another_operation_by_the_names_of_their_arra
         encoding="utf-8",
     )
     case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
-    done = softmax_bench("compare", "fused", "mine.py:backward", *case)
+    done = softmax_bench("compare", "one_node", "mine.py:backward", *case)
     assert done.returncode in (0, 2), done.stderr
-    assert "mine.py:backward against fused at 16 × 64" in done.stdout
-    done = softmax_bench("compare", "fused", "mine.py:misnamed", *case, "--fail-above=3%")
+    assert "mine.py:backward against one_node at 16 × 64" in done.stdout
+    done = softmax_bench("compare", "one_node", "mine.py:misnamed", *case, "--fail-above=3%")
     assert done.returncode == 1
     assert "has no attribute 'p'" in done.stdout
 

@@ -172,6 +172,7 @@ def test_the_stored_trials_are_drawn_in_the_folder_of_the_option_plots(
 ) -> None:
     done = softmax_bench("gate-quality", "--draw-only", f"--results={ROOT / 'results'}", "--plots=charts")
     assert done.returncode == 0, done.stderr
+    assert "gate_quality" in done.stdout
     drawn = sorted(path.name for path in (tmp_path / "charts" / "gate-quality").iterdir())
     assert drawn == ["gate_quality.png", "gate_quality.svg"]
 
@@ -180,7 +181,7 @@ def test_the_stored_trials_are_drawn_in_the_folder_of_the_option_plots(
     ("options", "said"),
     [
         (("--draw-only", "--results=nosuch"), "nosuch/gate-quality/trials.csv: cannot be read (No such file"),
-        (("--results=file/results",), "file/results/gate-quality: cannot be made (Not a directory)"),
+        (("--results=file/results",), "file/results/gate-quality: cannot be written (Not a directory)"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_one_clear_line(

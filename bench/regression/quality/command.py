@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from ...charts.style import write_charts
+from ...charts.style import charts_sentence, write_charts
 from ...cli import plots_option, results_option
 from ...paths import plots_beside
 from ..command import end_on_sigterm
@@ -34,8 +34,7 @@ def gate_quality(minutes: float, results: Path, plots: Path | None, *, draw_only
     if not draw_only:
         _make_trials(folder, time.monotonic() + 60 * minutes)
     figure = draw_gate_quality(load_trials(folder))
-    for path in write_charts(figure, (plots or plots_beside(results)) / NAME, "gate_quality"):
-        click.echo(path)
+    click.echo(charts_sentence(write_charts(figure, (plots or plots_beside(results)) / NAME, "gate_quality")))
 
 
 def _make_trials(folder: Path, end: float) -> None:
