@@ -16,6 +16,13 @@ SMALL = (*SIZES, "--operation=softmax", "--library=numpy", "--logits=normal")
 FAST = ("--", "--benchmark-max-time=0.002", "--benchmark-min-rounds=2")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sweeps_do_not_know_of_parallel_tests() -> None:
+    """Let the sweeps that tests start measure time: pytest-benchmark does not in a worker of pytest-xdist."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        del os.environ[name]
+
+
 @pytest.fixture
 def softmax_bench(tmp_path: Path) -> SoftmaxBench:
     """Runs the command line to its end, in an empty folder from which extra modules can be imported."""

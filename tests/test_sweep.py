@@ -80,6 +80,13 @@ def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: So
     assert "65.1 ms, 31.9 µs, 2000×" in done.stdout
 
 
+def test_a_run_without_times_is_drawn_without_charts_of_time(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
+    done = sweep_small("--implementation=vectorized", "--charts", "--", "--benchmark-disable")
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = {path.name for path in (tmp_path / "plots" / "small").iterdir()}
+    assert files == {"memory_by_features.png", "memory_by_features.svg"}
+
+
 def test_a_run_with_nothing_to_draw_says_so(softmax_bench: SoftmaxBench) -> None:
     done = softmax_bench("run", "--results=results", "--implementation=row_loop", "--batch=4", "--features=16", *FAST)
     assert done.returncode == 0, done.stderr

@@ -89,22 +89,28 @@ class Slice:
 
 def time_by_features(data: Slice) -> Figure:
     """Median time of a call against features, with a band between the quartiles; a panel for each batch."""
-    return _growth(data, "features", "batch", _draw_times, f"Time of one call against features  {TIMES}")
+    return _growth(
+        data, "features", "batch", "time_median_s", _draw_times, f"Time of one call against features  {TIMES}"
+    )
 
 
 def time_by_batch(data: Slice) -> Figure:
     """Median time of a call against batch, with a band between the quartiles; a panel for each number of features."""
-    return _growth(data, "batch", "features", _draw_times, f"Time of one call against batch  {TIMES}")
+    return _growth(data, "batch", "features", "time_median_s", _draw_times, f"Time of one call against batch  {TIMES}")
 
 
 def memory_by_features(data: Slice) -> Figure:
     """Measured and predicted peak memory of a call against features; a panel for each batch."""
-    return _growth(data, "features", "batch", _draw_peaks, f"Peak memory of one call against features  {PEAKS}")
+    return _growth(
+        data, "features", "batch", "peak_bytes", _draw_peaks, f"Peak memory of one call against features  {PEAKS}"
+    )
 
 
 def memory_by_batch(data: Slice) -> Figure:
     """Measured and predicted peak memory of a call against batch; a panel for each number of features."""
-    return _growth(data, "batch", "features", _draw_peaks, f"Peak memory of one call against batch  {PEAKS}")
+    return _growth(
+        data, "batch", "features", "peak_bytes", _draw_peaks, f"Peak memory of one call against batch  {PEAKS}"
+    )
 
 
 def speedup_heatmap(data: Slice) -> Figure:
@@ -151,10 +157,15 @@ def _reference(frame: pd.DataFrame, key: tuple[str, str, str, int], others: pd.D
 
 
 def _growth(
-    data: Slice, axis: str, facet: str, draw: Callable[[Axes, Slice, pd.DataFrame, str], None], title: str
+    data: Slice,
+    axis: str,
+    facet: str,
+    column: str,
+    draw: Callable[[Axes, Slice, pd.DataFrame, str], None],
+    title: str,
 ) -> Figure:
-    """A panel for each value of ``facet``, log-log against ``axis``; all panels have the same scales."""
-    measured = data.rows[data.rows["status"] == "measured"]
+    """A panel for each value of ``facet``, ``column`` log-log against ``axis``; all panels have the same scales."""
+    measured = data.rows[(data.rows["status"] == "measured") & data.rows[column].notna()]
     if measured[axis].nunique() < 2:
         raise NothingToDrawError(f"needs two values of {axis}")
     facets = sorted(measured[facet].unique())

@@ -62,7 +62,7 @@ class Overview:
     @property
     def measured(self) -> pd.DataFrame:
         """The rows with a time."""
-        return self.rows[self.rows["status"] == "measured"]
+        return self.rows[(self.rows["status"] == "measured") & self.rows["time_median_s"].notna()]
 
     @property
     def threads(self) -> list[int]:
