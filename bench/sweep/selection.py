@@ -130,7 +130,8 @@ class Selection:
     def _is_in_grid(self, case: Case) -> bool:
         """Whether the grid has the case; some have a single shape for libraries, unless the user narrows an axis."""
         shape = GRIDS[self.grid].library_shape
-        narrowed = self.batch or self.features or self.threads or self.implementation or self.library
+        chosen = any(":" not in name for name in self.implementation)  # not: one of the user's own is added
+        narrowed = chosen or self.batch or self.features or self.threads or self.library
         if shape is None or narrowed or case.spec.library == NUMPY:
             return True
         return (case.batch, case.features) == shape and case.threads == 1
