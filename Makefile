@@ -9,6 +9,9 @@ extras := $(if $(strip $(EXTRAS)),[$(strip $(EXTRAS))])
 # One stamp a set of extras: asking for more of them installs, asking again does not.
 STAMP := $(VENV)/.installed$(subst $(comma),-,$(addprefix -,$(strip $(EXTRAS))))
 
+# The extras that were asked for, and the one that a target needs.
+with = $(if $(findstring $(1),$(EXTRAS)),$(EXTRAS),$(if $(strip $(EXTRAS)),$(strip $(EXTRAS))$(comma))$(1))
+
 # make bench BATCH="8 32" FEATURES=512 IMPLEMENTATION=vectorized THREADS="1 2" ...
 AXES := OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS
 lower = $(shell echo $(1) | tr A-Z a-z)
@@ -29,7 +32,7 @@ help: ## say what each target does
 bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)
 
-bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds)
+bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone)
 	$(BIN)/softmax-bench run --grid=quick $(SELECTION) $(RESUMED)
 
 bench-full: $(STAMP) ## the same with float32, more features, more distributions of logits (an hour or more)
@@ -47,9 +50,8 @@ gate-quality: $(STAMP) ## try the check on known changes for MINUTES (60 unless 
 accuracy: $(STAMP) ## measure how exact loss and gradient are from small logits to large, store and draw (a minute)
 	$(BIN)/softmax-bench accuracy
 
-with_train = $(if $(findstring train,$(EXTRAS)),$(EXTRAS),$(if $(strip $(EXTRAS)),$(strip $(EXTRAS))$(comma))train)
 train: ## train networks with right and wrong gradients of softmax; SEED=<n> for another seed (about a minute)
-	@$(MAKE) --no-print-directory EXTRAS=$(with_train) .train
+	@$(MAKE) --no-print-directory EXTRAS=$(call with,train) .train
 
 .PHONY: .train
 .train: $(STAMP)
@@ -63,11 +65,16 @@ baseline: $(STAMP) ## measure results/reference and plots/reference anew; nothin
 	{ rm -rf results/reference plots/reference; mv results/.old results/reference; mv plots/.old plots/reference; exit 1; }
 	rm -rf results/.old plots/.old
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest $(PYTEST)
+# Two tests at a time: most of them wait for processes of their own.
+test: ## run the tests
+	@$(MAKE) --no-print-directory EXTRAS=$(call with,test) .test
+
+.PHONY: .test
+.test: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(PYTEST)
 
 lint: ## check style and types
-	@$(MAKE) --no-print-directory EXTRAS=dev .lint
+	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev) .lint
 
 .PHONY: .lint
 .lint: $(STAMP)

@@ -135,7 +135,7 @@ def test_a_killed_run_is_resumed_without_loss_or_repetition(tmp_path: Path) -> N
     kept = table.read_bytes()
     assert kept.endswith(b"\n")
     table.write_bytes(kept + b"killed,softmax,vect")  # as a crash of the machine may leave it
-    resume = [*COMMAND, "run", f"--results={results}", "--resume=killed"]
+    resume = [*COMMAND, "run", f"--results={results}", "--resume=killed", "--no-charts"]
     done = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert table.read_bytes().startswith(kept)

@@ -51,7 +51,9 @@ def _summary_table(measured: pd.DataFrame, operation: str) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for _, group in measured.groupby(SHAPE, sort=False):
         rows, against = _with_ratios(group, operation)
-        table.add_row(f"[bold]{shape_label(rows.iloc[0])}[/]{against}")
+        table.add_row(f"[bold]{shape_label(rows.iloc[0])}[/]")
+        if against:
+            table.add_row(f"[dim]  vs {against}[/]")
         for _, row in rows.iterrows():
             table.add_row(
                 f"  {row['implementation']}",
@@ -79,7 +81,7 @@ def _with_ratios(rows: pd.DataFrame, operation: str) -> tuple[pd.DataFrame, str]
             time_s, peak_bytes = reference[["time_median_s", "peak_bytes"]].iloc[0]
             peaks = rows["peak_bytes"].where(rows["peak_bytes"] > 0)
             ratios = {"speedup": time_s / rows["time_median_s"], "memory_ratio": peak_bytes / peaks}
-            return rows.assign(**ratios), f" against {name}"
+            return rows.assign(**ratios), name
     return rows, ""
 
 
