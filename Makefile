@@ -32,7 +32,7 @@ help: ## say what each target does
 bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)
 
-bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone)
+bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone, over two minutes with every library)
 	$(BIN)/softmax-bench run --grid=quick $(SELECTION) $(RESUMED)
 
 bench-full: $(STAMP) ## the same with float32, more features, more distributions of logits (an hour or more)
