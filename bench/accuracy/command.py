@@ -13,6 +13,7 @@ from rich.table import Table
 from ..cli import plots_option, results_option
 from ..paths import plots_beside
 from ..storage.files import make_folder
+from ..terminal import print_sentence
 from .study import load_study, measure, store
 
 NAME = "accuracy"
@@ -37,8 +38,8 @@ def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
     study, rows = load_study(folder)
     console.print(to_table(rows))
     for sentence in sentences(rows):
-        console.print(sentence, soft_wrap=True)
-    click.echo(charts_sentence(draw_study(study, rows, charts)))
+        print_sentence(sentence, console)
+    print_sentence(charts_sentence(draw_study(study, rows, charts)), console)
 
 
 def sentences(rows: pd.DataFrame) -> Iterator[str]:

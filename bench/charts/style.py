@@ -2,7 +2,6 @@
 
 import io
 import math
-import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -230,7 +229,7 @@ def charts_sentence(files: Iterable[Path]) -> str:
     """Where the charts are and how they are called, as in 'charts in plots/r: bars, time_by_features* (png, svg)'.
 
     A star marks a chart that was drawn for several slices of the table: ``time_by_features-libraries`` is one of its
-    files. The text has as many lines as the terminal's width needs. ``files`` are at least one, all in one folder.
+    files. ``files`` are at least one, all in one folder.
     """
     paths = list(files)
     charts: dict[str, set[str]] = {}  # the files' names without ending, by the part before the slice
@@ -238,6 +237,4 @@ def charts_sentence(files: Iterable[Path]) -> str:
         charts.setdefault(path.stem.partition("-")[0], set()).add(path.stem)
     names = ", ".join(name if stems == {name} else f"{name}*" for name, stems in charts.items())
     endings = ", ".join(dict.fromkeys(path.suffix[1:] for path in paths))
-    text = f"charts in {paths[0].parent}: {names} ({endings})"
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return f"charts in {paths[0].parent}: {names} ({endings})"

@@ -18,6 +18,7 @@ from ..paths import IMPLEMENTATIONS
 from ..storage import descriptions
 from ..storage.files import replace_file
 from ..sweep.selection import Selection
+from ..terminal import print_sentence
 from .baseline import check_against_run
 from .duet import Duel, Side, load_implementations
 from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
@@ -53,7 +54,7 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
         check = _check_revision(base, allow_removed=allow_removed)
     if check.findings:
         Console().print(to_table(check))
-    click.echo(check.sentence)
+    print_sentence(check.sentence)
     _write_files(check, json_file, junit)
     sys.exit(int(check.exit))
 
@@ -65,7 +66,7 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
         presence = presence_findings(of_base, of_work, allow_removed=allow_removed)
         duels = duels_of(versions.base, versions.work, of_base, of_work)
         if versions.identical:
-            click.echo(f"The implementations are the same files as at {versions.base_name}.")
+            print_sentence(f"The implementations are the same files as at {versions.base_name}.")
         with Status("", console=Console(stderr=True)) as status:
             controls = controls_of(str(versions.base))
             check = judge_duels(duels, controls, Rule(), versions.base_name, status.update)
@@ -98,9 +99,9 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     _write_files(check, json_file, junit)
     place = f"{case['batch']} × {case['features']} {case['dtype']} {case['logits']}"
     for finding in check.findings:
-        click.echo(comparison_sentence(finding, place))
+        print_sentence(comparison_sentence(finding, place))
     if check.inconclusive:
-        click.echo(f"Inconclusive: {check.inconclusive}.")
+        print_sentence(f"Inconclusive: {check.inconclusive}.")
     sys.exit(int(check.exit) if fail_above is not None or check.exit is Exit.INCONCLUSIVE else 0)
 
 

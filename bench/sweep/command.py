@@ -14,8 +14,9 @@ from ..implementations import FORMULA_NAMES, Implementation, registered
 from ..operations import operations
 from ..paths import plots_beside
 from ..storage.results import find_run
+from ..terminal import print_line, print_sentence
 from ..units import quantity
-from .display import Display, print_line
+from .display import Display
 from .opening import missing_cases
 from .options import Options, add_click_options
 from .process import sit, sit_apart
@@ -52,7 +53,7 @@ def run(pytest_arguments: tuple[str, ...], plots: Path | None, *, charts: bool, 
             try:
                 _draw(folder, plots)
             except NothingToDrawError as error:
-                click.echo(f"no charts: {error}")
+                print_sentence(f"no charts: {error}")
     sys.exit(status)
 
 
@@ -74,10 +75,10 @@ def list_(grid: str, *, formulas: bool, cases: bool) -> None:
         for spec in registered().values():
             if spec.operation == name:
                 description = _formulas(spec) if formulas else _summary(spec)
-                print_line(console, Text(f"  {spec.name:<{width}}  {description}"))
+                print_line(Text(f"  {spec.name:<{width}}  {description}"), console)
     if formulas:
         for letter, meaning in FORMULA_NAMES.items():
-            print_line(console, Text(f"{letter}  {meaning}"))
+            print_line(Text(f"{letter}  {meaning}"), console)
 
 
 def _formulas(spec: Implementation) -> str:
@@ -103,4 +104,4 @@ def _draw(folder: Path, plots: Path | None) -> None:
     from ..charts.style import charts_sentence  # noqa: PLC0415
 
     files = draw_run(folder, (plots or plots_beside(folder.parent)) / folder.name)
-    click.echo(charts_sentence(files))
+    print_sentence(charts_sentence(files))

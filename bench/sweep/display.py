@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ..operations.cases import Case
 from ..storage.results import Row
+from ..terminal import print_line
 from ..units import quantity
 from .budget import expected_s
 from .opening import missing_cases
@@ -86,7 +87,7 @@ class Display:
         if heading != self._heading:
             self._heading = heading
             self.console.print(f"[bold]{heading}[/]")
-        print_line(self.console, _line(row))
+        print_line(_line(row), self.console)
         self._done_s += self._expected_s.pop(str(row.case), 0.0)
         self._progress.advance(self._task)
 
@@ -108,13 +109,6 @@ class Display:
         scale = elapsed_s / self._done_s if self._done_s > 1.0 else 1.0
         minutes, seconds = divmod(round(scale * sum(self._expected_s.values())), 60)
         return f"about {minutes}:{seconds:02} left"
-
-
-def print_line(console: Console, line: Text) -> None:
-    """Print one line: cut to a terminal's width, whole in a file."""
-    if console.is_terminal:
-        line.truncate(console.width, overflow="ellipsis")
-    console.print(line, soft_wrap=True)
 
 
 def _shape(case: Case) -> str:

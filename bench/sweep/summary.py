@@ -13,6 +13,7 @@ from rich.table import Table
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
+from ..terminal import print_sentence
 from ..units import factor, quantity
 from .opening import missing_cases
 
@@ -26,9 +27,9 @@ def sum_up(folder: Path, console: Console) -> None:
     for table in summary_tables(frame):
         console.print(table)
     if (frame["operation"] == ARTICLE_OPERATION).any():
-        console.print(article_sentence(frame), soft_wrap=not console.is_terminal)
+        print_sentence(article_sentence(frame), console)
     for sentence in run_sentences(run, frame, folder):
-        console.print(sentence, soft_wrap=not console.is_terminal)
+        print_sentence(sentence, console)
 
 
 def summary_tables(frame: pd.DataFrame) -> Iterator[Table]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..cli import plots_option, results_option
 from ..paths import plots_beside
+from ..terminal import print_sentence
 from ..units import quantity, significant
 from . import study
 from .outcomes import AGREE_WITHIN, CRITERIA, Result, by_outcome, judge, sentences, spread
@@ -41,17 +42,17 @@ def train(seed: int, epochs: int, results: Path, plots: Path | None, *, draw_onl
     console = Console(highlight=False)
     for network, results_of_network in judged.items():
         console.print(to_table(network, results_of_network))
-    console.print(CRITERIA, style="dim")
+    print_sentence(CRITERIA, console)
     for network, results_of_network in judged.items():
         console.print()
         for sentence in sentences(network, results_of_network):
-            console.print(sentence, markup=False)
+            print_sentence(sentence, console)
     console.print()
     from ..charts.style import charts_sentence  # noqa: PLC0415 - matplotlib is slow to import, and only drawing needs it
     from .charts import draw_study  # noqa: PLC0415
 
-    click.echo(charts_sentence(draw_study(folder, charts)))
-    click.echo(f"table: {folder / study.TABLE}")
+    print_sentence(charts_sentence(draw_study(folder, charts)), console)
+    print_sentence(f"table: {folder / study.TABLE}", console)
     agree = all(spread(results_of_network) <= AGREE_WITHIN for results_of_network in judged.values())
     sys.exit(0 if agree else 1)
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ..errors import UserError
 from ..storage.files import replace_file
+from ..terminal import new_console
 from ..units import quantity
 from .calling.conventions import LAYOUTS, ROLES, Options
 from .cost import CostReport
@@ -111,7 +112,7 @@ def verify(
         layout=layout or layout_of_axis(axis),
         reduction=reduction or "",
     )
-    console = Console(highlight=False, soft_wrap=True)
+    console = new_console()
     with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
         report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
     if report.cost is not None:

@@ -11,6 +11,7 @@ from rich.status import Status
 from ...charts.style import charts_sentence, write_charts
 from ...cli import plots_option, results_option
 from ...paths import plots_beside
+from ...terminal import print_sentence
 from ..command import end_on_sigterm
 from .chart import gate_quality as draw_gate_quality
 from .study import Trial, load_trials, make_trials, next_condition, open_trials
@@ -34,7 +35,7 @@ def gate_quality(minutes: float, results: Path, plots: Path | None, *, draw_only
     if not draw_only:
         _make_trials(folder, time.monotonic() + 60 * minutes)
     figure = draw_gate_quality(load_trials(folder))
-    click.echo(charts_sentence(write_charts(figure, (plots or plots_beside(results)) / NAME, "gate_quality")))
+    print_sentence(charts_sentence(write_charts(figure, (plots or plots_beside(results)) / NAME, "gate_quality")))
 
 
 def _make_trials(folder: Path, end: float) -> None:
