@@ -12,6 +12,7 @@ from tests.conftest import SIZES, SoftmaxBench
 
 # So short that the least number of rounds counts, which a resumed run takes over from the first sitting.
 SHORT = ("--", "--benchmark-max-time=0.000001", "--benchmark-min-rounds=2")
+SIZE = ("--no-charts", "--batch=4", "--features=16", "--dtype=float64")
 LIBRARIES = {
     "numba": ("fused", "fused_parallel_out"),
     "torch": ("torch_kernel", "torch_kernel_out", "torch_autograd"),
@@ -48,7 +49,7 @@ def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_thread
     if not is_installed(library):
         pytest.skip(f"{library} is not installed")
     names = [f"--implementation={name}" for name in LIBRARIES[library]]
-    done = softmax_bench("run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", *names, *SHORT)
+    done = softmax_bench("run", "--results=runs", "--run-id=its", *SIZE, "--logits=normal", *names, *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = load_rows(tmp_path / "runs" / "its")
     assert {row.status for row in rows} == {"measured"}, [row.reason for row in rows]
@@ -66,11 +67,11 @@ def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_thread
 def test_torch_compile_is_measured_where_it_runs(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     done = softmax_bench(
-        "run", "--results=runs", "--run-id=its", *SIZES, "--logits=normal", "--implementation=torch_compiled",
+        "run", "--results=runs", "--run-id=its", *SIZE, "--logits=normal", "--implementation=torch_compiled",
         "--threads=1", *SHORT,
     )  # fmt: skip
     rows = load_rows(tmp_path / "runs" / "its")
-    assert [row.status for row in rows] == ["measured", "measured"], done.stdout
+    assert [row.status for row in rows] == ["measured"], done.stdout
     assert rows[0].first_call_s > 100 * rows[0].time_median_s  # compiling is told, and not in the time
 
 
