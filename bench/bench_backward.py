@@ -17,7 +17,7 @@ def bench_backward(
     try:
         row = sitting.record(case, benchmark)
     except UserError as error:  # a full disk, say: what is not stored need not be measured
-        pytest.exit(f"{error}; resume the run with RESUME={sitting.run.run_id}", returncode=2)
+        pytest.exit(f"{error}; resume the run with RESUME={sitting.run.run_id}", returncode=pytest.ExitCode.USAGE_ERROR)
     record_property("row", row)
     if row.status == "skipped":
         pytest.skip(row.reason)

@@ -98,7 +98,7 @@ def _optional_columns(row_type: Any) -> set[str]:
     return {column.name for column in dataclasses.fields(row_type) if column.default is not dataclasses.MISSING}
 
 
-def load_table(path: Path, row_type: type[RowType], cut_off_hint: str) -> Iterator[tuple[str, RowType]]:
+def load_table(path: Path, row_type: type[RowType], hint: str) -> Iterator[tuple[str, RowType]]:
     """The rows of a table, each with its place as 'file:line'; missing is NaN (numbers) or None (whole numbers).
 
     A column whose field has a default may be missing: tables that were stored before it existed do not have it.
@@ -109,11 +109,11 @@ def load_table(path: Path, row_type: type[RowType], cut_off_hint: str) -> Iterat
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text in UTF-8 (byte {error.start})") from None
     if text and not text.endswith("\n"):
-        raise UserError(f"{path}:{text.count(chr(10)) + 1}: the last row is cut off; {cut_off_hint}")
+        raise UserError(f"{path}:{text.count(chr(10)) + 1}: the last row is cut off; {hint}")
     columns, optional = columns_of(row_type), _optional_columns(row_type)
     lines = csv.reader(io.StringIO(text))
     header = next(lines, [])

@@ -57,7 +57,8 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
         self.console.file.flush()
 
     def begun(self, sitting: Sitting) -> None:
@@ -69,7 +70,8 @@ class Display:
         self._expected_s |= {str(case): expected_s(case, sitting.run.options) for case in cases}
         self._progress.update(self._task, total=len(cases))
         self._started = time.perf_counter()
-        self._progress.start()
+        if self.console.is_terminal:
+            self._progress.start()
 
     def starting(self, sitting: str) -> None:
         """Show that a library's process starts."""
@@ -101,7 +103,8 @@ class Display:
 
     def _show(self, description: str) -> None:
         self._progress.update(self._task, description=description, left=self._time_left())
-        self._progress.refresh()
+        if self._progress.live.is_started:
+            self._progress.refresh()
 
     def _time_left(self) -> str:
         """The expected time of what is left, scaled by how the expectation has held so far."""

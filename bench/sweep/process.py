@@ -12,6 +12,7 @@ from typing import Protocol
 import pytest
 
 from ..cli import INTERRUPTED
+from ..errors import UserError
 from ..operations.cases import Case
 from ..paths import PACKAGE
 from ..storage.results import Row
@@ -94,13 +95,17 @@ class Hooks:
 
 
 def sit(options: Options, pytest_arguments: tuple[str, ...], observer: Observer) -> tuple[int, Path | None]:
-    """Measure in this process; the exit status, and the run's folder where it was opened."""
+    """Measure in this process; the exit status, and the run's folder where it was opened.
+
+    Raises:
+        UserError: pytest refused the options, or the run could not be opened.
+    """
     hooks = Hooks(observer)
     target = str(PACKAGE / "bench_backward.py")
     arguments = [*PYTEST_ARGUMENTS, f"--rootdir={Path.cwd()}", *options.arguments(), *pytest_arguments, target]
-    voice = io.StringIO()  # pytest ends with an empty line, which would tear the bar
+    voice, complaint = io.StringIO(), io.StringIO()  # pytest ends with an empty line, which would tear the bar
     try:
-        with contextlib.redirect_stdout(voice):
+        with contextlib.redirect_stdout(voice), contextlib.redirect_stderr(complaint):
             code = pytest.main(arguments, plugins=[hooks])
     except Exception:
         if not hooks.interrupted:
@@ -108,7 +113,12 @@ def sit(options: Options, pytest_arguments: tuple[str, ...], observer: Observer)
         code = pytest.ExitCode.INTERRUPTED
     if text := voice.getvalue().strip():
         observer.said(text)
-    return EXIT_STATUSES.get(pytest.ExitCode(code), 2), hooks.folder
+    status, complained = EXIT_STATUSES.get(pytest.ExitCode(code), 2), complaint.getvalue().strip()
+    if complained and status == 2:
+        raise UserError(complained.removeprefix("ERROR: "))
+    if complained:
+        observer.said(complained)
+    return status, hooks.folder
 
 
 class _Sender:
@@ -164,6 +174,11 @@ def sit_apart(folder: Path, sitting: str, pytest_arguments: tuple[str, ...], obs
 
 def _sit_and_send(options: Options, pytest_arguments: tuple[str, ...], connection: Connection) -> None:
     os.setpgid(0, 0)  # an interrupt from the terminal goes to the parent alone, which passes it on
-    status, _ = sit(options, pytest_arguments, _Sender(connection))
+    sender = _Sender(connection)
+    try:
+        status, _ = sit(options, pytest_arguments, sender)
+    except UserError as error:
+        sender.broken(str(error))
+        status = 2
     connection.close()
     raise SystemExit(status)

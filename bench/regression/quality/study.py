@@ -138,7 +138,8 @@ def load_trials(folder: Path) -> pd.DataFrame:
     Raises:
         UserError: the table is missing or damaged.
     """
-    trials = [trial for _, trial in load_table(folder / "trials.csv", Trial, "run the next trial to repair it")]
+    hint = "make gate-quality adds trials, and repairs it"
+    trials = [trial for _, trial in load_table(folder / "trials.csv", Trial, hint)]
     return pd.DataFrame([dataclasses.asdict(trial) for trial in trials], columns=list(Trial.__dataclass_fields__))
 
 
