@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[1]
 COMMAND = [str(Path(sys.executable).with_name("softmax-bench"))]
 SIZES = ("--no-charts", "--batch=4", "--features=16", "--features=32", "--dtype=float64")
 SMALL = (*SIZES, "--operation=softmax", "--library=numpy", "--logits=normal")
-FAST = ("--", "--benchmark-max-time=0.002", "--benchmark-min-rounds=2")
+PLUGINS = Path(__file__).parent / "plugins"
+WITHOUT_PYTORCH = ("-p", "without_pytorch")
+TIMED_SHORTLY = ("--", "--benchmark-max-time=0.002", "--benchmark-min-rounds=2")
+FAST = (*TIMED_SHORTLY, *WITHOUT_PYTORCH)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,7 +36,7 @@ def softmax_bench(tmp_path: Path) -> SoftmaxBench:
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"},
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PLUGINS}", "COLUMNS": "100"},
             timeout=120,
             check=False,
         )

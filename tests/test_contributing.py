@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from softmax_bench.paths import PACKAGE
 
-from tests.conftest import FAST, ROOT, SMALL
+from tests.conftest import FAST, PLUGINS, ROOT, SMALL
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def insert(path: Path, before: str, text: str) -> None:
 
 def run_in(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "softmax_bench.cli", *arguments]  # -m: the folder's package comes first
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{PLUGINS}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 

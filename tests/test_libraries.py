@@ -8,7 +8,7 @@ from softmax_bench.implementations import is_installed
 from softmax_bench.storage.results import load_rows, load_run
 from softmax_bench.sweep.selection import Selection
 
-from tests.conftest import SIZES, SoftmaxBench
+from tests.conftest import SIZES, WITHOUT_PYTORCH, SoftmaxBench
 
 # So short that the least number of rounds counts, which a resumed run takes over from the first sitting.
 SHORT = ("--", "--benchmark-max-time=0.000001", "--benchmark-min-rounds=2")
@@ -49,7 +49,8 @@ def test_a_library_is_measured_in_a_process_of_its_own_for_each_number_of_thread
     if not is_installed(library):
         pytest.skip(f"{library} is not installed")
     names = [f"--implementation={name}" for name in LIBRARIES[library]]
-    done = softmax_bench("run", "--results=runs", "--run-id=its", *SIZE, "--logits=normal", *names, *SHORT)
+    short = SHORT if library == "torch" else (*SHORT, *WITHOUT_PYTORCH)
+    done = softmax_bench("run", "--results=runs", "--run-id=its", *SIZE, "--logits=normal", *names, *short)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = load_rows(tmp_path / "runs" / "its")
     assert {row.status for row in rows} == {"measured"}, [row.reason for row in rows]
