@@ -36,7 +36,7 @@ def results_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def plots_option(command: Callable[..., None]) -> Callable[..., None]:
-    """The option ``--plots`` of a command that draws; None where it is not given, see ``paths.plots_beside``."""
+    """The option ``--plots`` of a command that draws; None where it is not given, see ``paths.charts_folder``."""
     help_text = f"folder of the charts, one folder a run or study [default: {PLOTS}, next to the results]"
     return click.option("--plots", type=FOLDER, metavar="FOLDER", help=help_text)(command)
 

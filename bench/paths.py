@@ -7,6 +7,6 @@ IMPLEMENTATIONS = PACKAGE / "implementations"
 RESULTS, PLOTS = Path("results"), Path("plots")  # of the folder in which a command is started
 
 
-def plots_beside(results: Path) -> Path:
-    """The folder of the charts that belongs to a folder of stored runs: ``plots`` next to it."""
-    return results.parent / PLOTS
+def charts_folder(stored: Path, plots: Path | None) -> Path:
+    """Where the charts of a stored run or study go: under its name in ``plots``, by default next to the results."""
+    return (plots or stored.parent.parent / PLOTS) / stored.name

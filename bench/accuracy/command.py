@@ -11,7 +11,7 @@ from rich.status import Status
 from rich.table import Table
 
 from ..cli import plots_option, results_option
-from ..paths import plots_beside
+from ..paths import charts_folder
 from ..storage.files import make_folder
 from ..terminal import print_sentence
 from .study import load_study, measure, store
@@ -30,7 +30,8 @@ def accuracy(results: Path, plots: Path | None, *, draw_only: bool) -> None:
     from .chart import draw_study  # noqa: PLC0415
 
     console = Console(highlight=False)
-    folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
+    folder = results / NAME
+    charts = charts_folder(folder, plots)
     if not draw_only:
         make_folder(folder)
         with Status("", console=Console(stderr=True)) as status:

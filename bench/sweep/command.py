@@ -12,7 +12,7 @@ from ..cli import plots_option, results_option
 from ..errors import NothingToDrawError
 from ..implementations import FORMULA_NAMES, Implementation, registered
 from ..operations import operations
-from ..paths import plots_beside
+from ..paths import charts_folder
 from ..storage.results import find_run
 from ..terminal import print_line, print_sentence
 from ..units import quantity
@@ -103,5 +103,5 @@ def _draw(folder: Path, plots: Path | None) -> None:
     from ..charts.drawing import draw_run  # noqa: PLC0415
     from ..charts.style import charts_sentence  # noqa: PLC0415
 
-    files = draw_run(folder, (plots or plots_beside(folder.parent)) / folder.name)
+    files = draw_run(folder, charts_folder(folder, plots))
     print_sentence(charts_sentence(files))

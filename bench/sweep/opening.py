@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 from pathlib import Path
 
 from ..errors import UserError
@@ -21,7 +22,7 @@ def begin(options: Options, timing: dict[str, float]) -> Sitting:
     Raises:
         UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
     """
-    run = describe(options, timing)
+    run = describe(options, timing, round(bandwidth.fresh_stream_bytes_per_s()))
     folder = options.results / run.run_id
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
@@ -36,7 +37,7 @@ def resume(name: str, options: Options) -> Sitting:
     """
     folder = find_run(name, options.results)
     stored = load_run(folder)
-    differences = stored.differences(describe(dataclasses.replace(options, run_id=stored.run_id), {}))
+    differences = stored.differences(describe(dataclasses.replace(options, run_id=stored.run_id), {}, math.nan))
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise UserError(f"{folder} cannot be resumed: {differences[0]}{more}; start a new run")
@@ -49,7 +50,7 @@ def missing_cases(folder: Path) -> list[Case]:
     return [case for case in Selection.restored(load_run(folder).selection).cases() if case not in recorded]
 
 
-def describe(options: Options, timing: dict[str, float]) -> Run:
+def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: float) -> Run:
     """The description of a run that starts now, here, its ceiling still to be measured.
 
     Raises:
@@ -58,7 +59,6 @@ def describe(options: Options, timing: dict[str, float]) -> Run:
     run_id = options.run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     if not RUN_ID.fullmatch(run_id):
         raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")
-    stream_bytes_per_s = round(bandwidth.fresh_stream_bytes_per_s())
     return Run(
         run_id=run_id,
         started=host.now_utc(),

@@ -12,7 +12,7 @@ from rich.status import Status
 from rich.table import Table
 
 from ..cli import plots_option, results_option
-from ..paths import plots_beside
+from ..paths import charts_folder
 from ..terminal import print_sentence
 from ..units import quantity, significant
 from . import study
@@ -34,7 +34,8 @@ def train(seed: int, epochs: int, results: Path, plots: Path | None, *, draw_onl
 
     Exit status: 0 success, 1 the right gradients end at different losses, 2 it could not start, 130 interrupted.
     """
-    folder, charts = results / NAME, (plots or plots_beside(results)) / NAME
+    folder = results / NAME
+    charts = charts_folder(folder, plots)
     if not draw_only:
         with Status("", console=Console(stderr=True)) as status:
             study.make_study(folder, study.Plan(seed=seed, epochs=epochs), status.update)

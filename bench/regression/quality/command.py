@@ -10,7 +10,7 @@ from rich.status import Status
 
 from ...charts.style import charts_sentence, write_charts
 from ...cli import plots_option, results_option
-from ...paths import plots_beside
+from ...paths import charts_folder
 from ...terminal import print_sentence
 from ..command import end_on_sigterm
 from .chart import gate_quality as draw_gate_quality
@@ -35,7 +35,7 @@ def gate_quality(minutes: float, results: Path, plots: Path | None, *, draw_only
     if not draw_only:
         _make_trials(folder, time.monotonic() + 60 * minutes)
     figure = draw_gate_quality(load_trials(folder))
-    print_sentence(charts_sentence(write_charts(figure, (plots or plots_beside(results)) / NAME, "gate_quality")))
+    print_sentence(charts_sentence(write_charts(figure, charts_folder(folder, plots), "gate_quality")))
 
 
 def _make_trials(folder: Path, end: float) -> None:
