@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,11 +18,15 @@ MISBEHAVING = TARGETS / "misbehaving.py"
 
 
 HOBBY = TARGETS / "hobby_layers.py"
+OURS = "SOFTMAX_BENCH_TEST"  # an environment variable that tells the processes of these tests from those of others
 
 
 def run(*arguments: str, python: str = sys.executable, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [python, "-m", "softmax_bench.cli", "verify", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=folder)
+    environment = {**os.environ, OURS: str(os.getpid())}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, cwd=folder, env=environment
+    )
 
 
 def line_of(text: str, file: Path = MISBEHAVING) -> int:
@@ -36,7 +41,9 @@ def left_over() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+            environment = process.environ()
+            is_ours = MARK in environment and environment.get(OURS) == str(os.getpid())
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
