@@ -38,6 +38,12 @@ def load(target: str) -> tuple[Any, dict[str, Any]]:
     return found, vars(module)
 
 
+def method_named(target: str, found: Any) -> str:
+    """The method that a name like ``file.py:Class.method`` ends with, if ``load`` found its class; otherwise empty."""
+    name = target.rpartition(":")[2].rpartition(".")[2]
+    return name if inspect.isclass(found) and found.__name__ != name and callable(getattr(found, name, None)) else ""
+
+
 def import_folder(target: str) -> Path:
     """The folder from which a target can import other modules: that of its file, or that of its outermost package."""
     if ".py:" not in target:

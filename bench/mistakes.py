@@ -27,9 +27,9 @@ from .implementations import FloatArray
 from .implementations.softmax import softmax, vectorized
 
 Backward = Callable[..., FloatArray]
-# What gives a mistake away: its value, as it is; a factor on the right value; digits of float64 that are lost; or an
-# input that it overwrites.
-SeenBy = Literal["value", "factor", "precision", "inputs"]
+# What gives a mistake away: its value, as it is; its value for logits that are not moderate, where alone it is wrong; a
+# factor on the right value; digits of float64 that are lost; or an input that it overwrites.
+SeenBy = Literal["value", "range", "factor", "precision", "inputs"]
 # An entry of a table: formula, explanation, what gives it away if not its value, its function if not the formula's.
 Entry = tuple[str, str] | tuple[str, str, SeenBy] | tuple[str, str, SeenBy, Backward]
 
@@ -46,6 +46,11 @@ class Mistake:
     explanation: str
     seen_by: SeenBy
     function: Backward
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether the gradient is right, within a limit that has to be known."""
+        return self.seen_by in ("range", "precision")
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -141,6 +146,12 @@ _SOFTMAX = _table("softmax",
         "The Jacobian is built from softmax's input, the logits, instead of its output, the probabilities."),
     jacobian_unmultiplied=("probs[:, :, None] * (eye(features) - probs[:, None, :])",
         "The Jacobian itself is returned, [batch, features, features]: it still has to be multiplied by grad_output."),
+    jacobian_elementwise=("probs[:, :, None] * (eye(features) - probs[:, None, :]) * grad_output[:, None, :]",
+        "The Jacobian is multiplied by grad_output element by element: the products still have to be summed."),
+    jacobian_elementwise_by_rows=("probs[:, :, None] * (eye(features) - probs[:, None, :]) * grad_output[:, :, None]",
+        "The Jacobian's rows are multiplied by grad_output element by element: the sum of the products is missing."),
+    jacobian_of_flattened_batch=("probs.reshape(-1, 1) * (eye(batch * features) - probs.reshape(1, -1))",
+        "The batch is flattened into one long row, and the Jacobian of that row is returned, without grad_output."),
     jacobian_summed=("(probs[:, :, None] * (eye(features) - probs[:, None, :])).sum(axis=2)",
         "The Jacobian is summed over an axis, which gives 0, instead of being multiplied by grad_output."),
     result_unsqueezed=("(probs * (grad_output - sum(grad_output * probs)))[:, :, None]",
@@ -165,6 +176,14 @@ _SOFTMAX = _table("softmax",
         "Softmax is normalised over the whole array, but the backward goes row by row."),
     summed_over_wrong_axis=("probs * (grad_output - (grad_output * probs).sum(axis=0))",
         "The dot product runs down the batch; it must run along each row."),
+    sum_without_keepdims=("probs * (grad_output - (grad_output * probs).sum(axis=1))",
+        "The row's sum lacks keepdims=True: a batch fails, or its rows are mixed; only a single row comes out right."),
+    sum_of_squares=("probs * (grad_output - sum(probs * probs))",
+        "The sum of the squares of probs is subtracted instead of the dot product of grad_output and probs."),
+    sum_of_squares_outside=("grad_output * (probs - sum(probs * probs))",
+        "Each row of the Jacobian is reduced to one number, probs minus the sum of squares, before it is multiplied."),
+    gradient_of_log_softmax=("grad_output - probs * sum(grad_output)",
+        "This is the backward of log-softmax, not of softmax."),
     probs_missing_outside=("grad_output - sum(grad_output * probs)",
         "The difference is not multiplied by probs."),
     probs_missing_inside=("probs * (grad_output - sum(grad_output))",
@@ -191,7 +210,10 @@ _SOFTMAX = _table("softmax",
         "The computation goes through float32, so that half of float64's digits are lost.",
         "precision", _single_precision),
     exponential_overflows=("q * (grad_output - sum(grad_output * q)) with q = exp(logits) / sum(exp(logits))",
-        "The exponentials of large logits overflow to NaN, as the row's maximum is not subtracted first."),
+        "The exponentials of large logits overflow to NaN, as the row's maximum is not subtracted first.", "range"),
+    maximum_of_array=("q * (grad_output - sum(grad_output * q)) "
+        "with q = exp(logits - logits.max()) / sum(exp(logits - logits.max()))",
+        "The maximum of the whole array is subtracted, not each row's: a row far below it underflows to NaN.", "range"),
     overwrites_grad_output=("grad_output -= sum(grad_output * probs); grad_output *= probs",
         "The result is right, but it is written over the caller's grad_output, which others may still need.",
         "inputs", _overwrites_grad_output),
@@ -226,7 +248,10 @@ _SOFTMAX_CROSS_ENTROPY = _table("softmax_cross_entropy",
     summed_over_batch=("(probs - targets).sum(axis=0) / batch",
         "The gradient is summed over the batch, like a bias's."),
     exponential_overflows=("(q - targets) / batch with q = exp(logits) / sum(exp(logits))",
-        "The exponentials of large logits overflow to NaN, as the row's maximum is not subtracted first."),
+        "The exponentials of large logits overflow to NaN, as the row's maximum is not subtracted first.", "range"),
+    maximum_of_array=("(q - targets) / batch "
+        "with q = exp(logits - logits.max()) / sum(exp(logits - logits.max()))",
+        "The maximum of the whole array is subtracted, not each row's: a row far below it underflows to NaN.", "range"),
 )
 
 # Cross-entropy in a node of its own, the mean over the batch. Right: grad_probs = -targets / probs / batch

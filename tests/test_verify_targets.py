@@ -66,15 +66,30 @@ def test_layouts_and_signatures_can_be_given() -> None:
     assert swapped.diagnosis.name == "arguments_swapped"
 
 
-def test_a_single_vector_layer_that_takes_a_batch_is_wrong_on_it_and_right_with_the_layout() -> None:
+def test_a_sum_without_an_axis_is_right_for_one_vector_and_wrong_for_a_batch() -> None:
     def whole(probs: FloatArray, grad_output: FloatArray) -> FloatArray:
         grad_logits: FloatArray = probs * (grad_output - (grad_output * probs).sum())
         return grad_logits
 
     report = softmax_bench.verify(whole)
+    assert report.words == "right, with a limit"
+    assert "a batch is wrong: whole array as one row" in report.limits[0]
+    on_batches = softmax_bench.verify(whole, layout="rows")
+    assert on_batches.diagnosis is not None
+    assert on_batches.diagnosis.name == "whole_array_as_one_row"
+    assert softmax_bench.verify(whole, layout="vector").words == "right"
+
+
+def test_a_sum_without_an_axis_is_wrong_where_the_code_is_of_batches() -> None:
+    def averaged(batch_of_probs: FloatArray, grad_output: FloatArray) -> FloatArray:
+        grad_logits: FloatArray = batch_of_probs * (grad_output - (grad_output * batch_of_probs).sum())
+        return grad_logits
+
+    report = softmax_bench.verify(averaged)
+    assert report.words == "wrong"
     assert report.diagnosis is not None
     assert report.diagnosis.name == "whole_array_as_one_row"
-    assert softmax_bench.verify(whole, layout="vector").right
+    assert report.right_only == "for one row: its code is for batches"
 
 
 @pytest.mark.parametrize(

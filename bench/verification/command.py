@@ -76,6 +76,7 @@ SHOWN_CHARACTERS = 100  # of the last line that a target printed
     metavar="FILE",
     help="also write the report to FILE",
 )
+@click.option("--strict", is_flag=True, help="exit with 1 if it is right with a limit")
 def verify(
     target: str,
     *,
@@ -91,13 +92,14 @@ def verify(
     timeout: float | None,
     max_bytes: int,
     json_path: Path | None,
+    strict: bool,
 ) -> None:
     """Say whether TARGET is a right backward of softmax, what is wrong with it, and what it costs.
 
     TARGET is module:attribute or path/to/file.py:attribute: a function, or a class or object with a forward and a
     backward. It runs in a process of its own.
 
-    Exit status: 0 right, 1 wrong, 2 it could not be called.
+    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong, 2 it could not be called or is something else.
     """
     if axis is not None and layout:
         raise UserError("--axis and --layout state the same thing: give one of them")
@@ -119,14 +121,18 @@ def verify(
         _show_cost(report.cost, target, console)
     if json_path is not None:
         replace_file(json_path, json.dumps(report.to_json(), indent=1) + "\n")
-    sys.exit(report.status)
+    sys.exit(report.exit_status(strict=strict))
 
 
 def _show(report: Report, console: Console) -> None:
     """The verdict and the reasons for it."""
-    color = "green" if report.right else "red"
+    color = ("yellow" if report.limits else "green") if report.right else "red"
     mistake = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
-    console.print(f"{escape(report.target)}  [bold {color}]{report.status.words}[/]{mistake}")
+    console.print(f"{escape(report.target)}  [bold {color}]{report.words}[/]{mistake}")
+    for limit in report.limits:
+        console.print(f"limit      {escape(limit)}")
+    if report.thing:
+        console.print(f"it is      {escape(report.thing)}")
     if report.called_as:
         console.print(f"called as  {escape(report.called_as)} ({report.operation})")
     if report.right:

@@ -18,7 +18,7 @@ from .calling.call import Call
 from .calling.conventions import Convention, Options
 from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
-from .judging.answers import probe
+from .judging.search import probe
 from .process.isolation import Isolated, TargetFailedError
 from .verdict import examine
 
@@ -47,7 +47,7 @@ def add_competitor(target: str) -> None:
                 verdict = f"could not be called ({report.failure.summary})"
             raise UserError(f"--implementation {target}: {verdict}; see softmax-bench verify {target}")
         try:
-            convention = probe(subject, options).convention
+            convention = probe(subject, options).answers.convention
         except TargetFailedError as error:
             raise UserError(f"--implementation {target}: {error}") from None
         rows, _ = measure_target(subject, target, convention)

@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from .calling.conventions import Options
+from .calling.conventions import LAYOUTS, Convention, Options
+from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
-from .judging.answers import Answers, ask, probe
-from .judging.diagnosis import Diagnosis, known
+from .judging.answers import Answers, ask
+from .judging.diagnosis import Diagnosis, buffer_is_shared, input_is_overwritten, known, state_is_kept
 from .judging.invariants import broken_invariants
+from .judging.search import Found, probe
 from .judging.trials import SHAPES, patterns
 from .judging.worked_example import worked_row
 from .process.failures import Failure
 from .process.isolation import Isolated, TargetFailedError
 from .process.subject import Local, Subject
+
+SHOWN_NAMES = 3
 
 
 class Status(enum.IntEnum):
@@ -35,6 +39,15 @@ class Status(enum.IntEnum):
         return {Status.RIGHT: "right", Status.WRONG: "wrong", Status.NOT_CALLED: "could not be called"}[self]
 
 
+# What is judged, if it is not the backward of softmax that one asks about: it is said before anything else.
+JUDGED_AS = {
+    "log_softmax": "the backward of log-softmax",
+    "jacobian": "the Jacobian of softmax, without a gradient to multiply it by",
+    "cross_entropy": "the backward of cross-entropy",
+    "softmax_cross_entropy": "the backward of softmax and cross-entropy together",
+}
+
+
 @dataclass
 class Report:
     """What was found out about a target, for people (``command``) and programs (``to_json``)."""
@@ -44,6 +57,8 @@ class Report:
     operation: str = ""
     called_as: str = ""
     problems: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)  # of a right gradient
+    thing: str = ""  # what the target is, if it is no plain backward of softmax
     notes: list[str] = field(default_factory=list)
     diagnosis: Diagnosis | None = None
     right_only: str = ""  # words that follow 'right only'
@@ -60,13 +75,25 @@ class Report:
         """Whether the gradient is right."""
         return self.status is Status.RIGHT
 
+    @property
+    def words(self) -> str:
+        """The verdict in words."""
+        if self.status is Status.NOT_CALLED and self.thing:
+            return "not a backward of softmax"
+        return f"{self.status.words}, with a limit" if self.right and self.limits else self.status.words
+
+    def exit_status(self, *, strict: bool) -> int:
+        """The exit status of the command; ``strict``: a limit counts as wrong."""
+        return Status.WRONG if strict and self.right and self.limits else self.status
+
     def to_json(self) -> dict[str, Any]:
         """The report in the types of JSON; missing is null."""
         content: dict[str, Any] = _finite(dataclasses.asdict(self) | {"right": self.right})
         return content
 
     def __str__(self) -> str:
-        lines = [f"{self.target}: {self.status.words}" + (f", {self.diagnosis.title}" if self.diagnosis else "")]
+        lines = [f"{self.target}: {self.words}" + (f", {self.diagnosis.title}" if self.diagnosis else "")]
+        lines += [*self.limits, *filter(None, [self.thing])]
         if self.diagnosis is not None:
             lines += [self.diagnosis.explanation, f"computes   {self.diagnosis.computes}"]
             lines += [f"should be  {self.diagnosis.should}"]
@@ -134,15 +161,17 @@ def verify(
         return examine(subject, target, options, with_cost=cost)
 
 
-def assert_vjp(target: Any, **options: Any) -> None:
+def assert_vjp(target: Any, *, strict: bool = False, **options: Any) -> None:
     """Fail like ``assert`` unless the target is a right gradient of softmax; ``options`` are those of ``verify``.
+
+    ``strict``: a right gradient with a limit fails, too.
 
     Raises:
         AssertionError: the target is wrong or could not be called; the message names the mistake.
     """
     __tracebackhide__ = True
     report = verify(target, **options)
-    if not report.right:
+    if report.exit_status(strict=strict) != Status.RIGHT:
         raise AssertionError(str(report))
 
 
@@ -161,7 +190,7 @@ def examine(
 ) -> Report:
     """The report on a subject; ``announce`` is called with it before cost is measured, which takes longer."""
     started = time.perf_counter()
-    probed: Answers | None = None
+    probed: Found | None = None
     try:
         probed = probe(subject, options)
     except TargetFailedError as error:
@@ -174,30 +203,82 @@ def examine(
     report.verdict_s = time.perf_counter() - started
     announce(report)
     if with_cost and report.right and probed is not None:
-        report.cost = measure_cost(subject, name, probed.convention)
+        report.cost = measure_cost(subject, name, probed.answers.convention)
     return report
 
 
-def _report(subject: Subject, name: str, probed: Answers, options: Options) -> Report:
+def _report(subject: Subject, name: str, found: Found, options: Options) -> Report:
     """The report on a target from its answers to all trials, in the convention that was found by probing."""
+    probed = found.answers
     convention = probed.convention
     ended = probed.failure is not None and probed.failure.ends_the_search
-    if ended or all(answer.value is None for answer in probed.answers):
-        return Report(name, Status.NOT_CALLED, convention.operation, str(convention), failure=probed.failure)
+    report = Report(name, Status.NOT_CALLED, convention.operation, str(convention))
+    report.thing = found.thing or _judged_as(convention)
+    if found.thing and not ended:
+        report.called_as = ""
+        return report
+    if ended or not probed.gave:
+        report.failure, report.thing = probed.failure, ""
+        return report
     answers = ask(subject, convention, dataclasses.replace(options, reduction=probed.reduction), SHAPES)
-    status = Status.RIGHT if answers.right else Status.WRONG
-    report = Report(name, status, convention.operation, str(convention))
+    report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
     report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)
-    if not answers.right:
-        report.diagnosis = answers.diagnosis
-        report.problems = _problems(answers)
-        report.right_only = _right_only(answers)
-        if report.diagnosis is None:
-            report.broken = broken_invariants(subject, convention)
-        report.worked = worked_row(subject, convention, answers.reduction)
+    if report.right:
+        _add_limits(report, answers, found, options)
+    else:
+        _add_what_is_wrong(report, subject, answers, found)
     _add_side_effects(report, answers)
     report.notes += _notes(answers, options)
     return report
+
+
+def _judged_as(convention: Convention) -> str:
+    """What is judged, in words; empty for the plain backward of softmax."""
+    if convention.temperature != 1.0:
+        return f"the backward of softmax(logits / temperature), with a temperature of {convention.temperature:g}"
+    return JUDGED_AS.get(convention.operation, "")
+
+
+def _add_limits(report: Report, answers: Answers, found: Found, options: Options) -> None:
+    """Add what a right gradient cannot do."""
+    if answers.diagnosis is not None:
+        report.diagnosis = answers.diagnosis
+    if answers.limits:
+        report.problems = _problems(answers)
+        report.limits += answers.limits
+    if answers.convention.is_single and not options.layout:
+        report.limits.append(f"it takes one row at a time: {LAYOUTS[answers.convention.layout]}{_with_a_batch(found)}")
+
+
+def _with_a_batch(found: Found) -> str:
+    """What a target that takes single rows does with a batch, as the end of a sentence; empty if that is not known."""
+    batches = found.on_batches
+    if batches is None:
+        return ""
+    if batches.failure is not None:
+        where = f" at {batches.failure.culprit}" if batches.failure.culprit else ""
+        return f"; a batch fails: {batches.failure.summary}{where}"
+    return f"; a batch is wrong: {batches.diagnosis.title}" if batches.diagnosis else "; a batch is wrong"
+
+
+def _add_what_is_wrong(report: Report, subject: Subject, answers: Answers, found: Found) -> None:
+    """Add the mistake, where it shows, a row worked by hand, and the doubt if other readings show other mistakes."""
+    if found.one_row_only:
+        on_batches = found.on_batches
+        report.diagnosis = on_batches.diagnosis if on_batches else None
+        report.right_only = "for one row: its code is for batches"
+        report.problems = _problems(on_batches) if on_batches else []
+        return
+    report.diagnosis = answers.diagnosis
+    report.problems = _problems(answers)
+    report.right_only = _right_only(answers)
+    if report.diagnosis is None:
+        report.broken = broken_invariants(subject, answers.convention)
+    report.worked = worked_row(subject, answers.convention, answers.reduction)
+    if found.other_names and answers.convention.operation == "softmax":
+        report.notes.append(
+            f"called in another way, its mistake would be: {', '.join(found.other_names[:SHOWN_NAMES])}"
+        )
 
 
 def _problems(answers: Answers) -> list[str]:
@@ -213,7 +294,7 @@ def _problems(answers: Answers) -> list[str]:
 def _wrong_forward(answers: Answers) -> list[str]:
     """What is wrong with the probabilities that a forward returned."""
     convention = answers.convention
-    if convention.operation != "softmax" or convention.is_single:
+    if convention.operation != "softmax" or convention.is_single or convention.style in ("tensor", "closure"):
         return []
     for answer in answers.answers:
         forward, probs = answer.outcome.forward, answer.trial.inputs["probs"]
@@ -244,9 +325,16 @@ def _add_side_effects(report: Report, answers: Answers) -> None:
         report.problems.append(f"it overwrites its input: {', '.join(sorted(overwritten))}")
         if report.right and "grad_output" in overwritten and answers.convention.operation == "softmax":
             report.diagnosis = known("softmax", "overwrites_grad_output")
+        elif report.right:
+            report.diagnosis = input_is_overwritten(answers.convention.operation, min(overwritten))
         report.status = Status.WRONG
-    if not all(answer.outcome.repeatable for answer in answers.answers):
-        report.problems.append("a second call with the same inputs gives another result: something is kept or added up")
+    if any(answer.keeps_state for answer in answers.answers):
+        report.problems.append("a result depends on the calls before it: something is kept or added up")
+        report.diagnosis = report.diagnosis if not report.right else state_is_kept(answers.convention.operation)
+        report.status = Status.WRONG
+    elif not all(answer.outcome.kept for answer in answers.answers):
+        report.problems.append("the result of a call changes when the next call is made: both share one array")
+        report.diagnosis = report.diagnosis if not report.right else buffer_is_shared(answers.convention.operation)
         report.status = Status.WRONG
 
 
@@ -257,16 +345,16 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     float32_results = [answer.outcome.value for answer in valued if answer.trial.dtype == "float32"]
     if any(value is not None and value.dtype == np.float64 for value in float32_results):
         notes.append("it upcasts: from float32 inputs it makes a float64 result, twice the memory")
-    if convention.layout == "columns" and not options.layout:
+    if convention.layout == "columns" and not options.layout and answers.fits:
         notes.append(
             "it is right for features-first arrays, [features, batch] (axis 0), and wrong for [batch, features]"
         )
     if convention.is_single and not options.layout:
-        notes.append("it takes a single row, not a batch; it was called once for each row")
+        notes.append("it was called once for each row")
     found_in = {answer.outcome.found_in for answer in valued} - {""}
     if found_in and not options.result:
         notes.append(f"the gradient was found in the attribute {', '.join(sorted(found_in))}")
-    if convention.operation != "softmax":
+    if is_loss(convention.operation):
         notes.append(f"compared with the gradient of the {answers.reduction} of the loss over the batch")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

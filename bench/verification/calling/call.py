@@ -1,26 +1,36 @@
 """A call of a target in a given convention: arguments in the layout that it takes, its result found and turned back."""
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...implementations import FloatArray
-from .conventions import GRADS, Convention
-from .roles import has_signature, is_static, required_names
+from .arrays import (
+    AXES,
+    DIMENSIONS,
+    NoResultError,
+    arranged,
+    as_array,
+    in_container,
+    keyword_only_without_default,
+    stacked,
+    unwrapped,
+)
+from .construction import construction_values, make_instance
+from .conventions import FORWARD_ONLY, Convention
+from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
+from .methods import is_static
+from .roles import FIXED, asked_names, passed_by_name, roles_of
 
-RESULTS = ("dinputs", "dinput", "grad_input", "input_grad", "dx", "dX", "dlogits", "grad_logits", "dz", "dZ", *GRADS)
+RESULTS = (
+    "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
+    "dz", "dZ", *SLOTS,
+)  # fmt: skip
 MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets")  # the roles that are [B, N]
 LEARNING_RATE = 0.125  # for a backward that takes one
 Inputs = Mapping[str, Any]
-
-
-class NoResultError(Exception):
-    """The target gave nothing that could be its gradient; the message says what it gave."""
 
 
 class Context:
@@ -28,9 +38,10 @@ class Context:
 
     saved_tensors: tuple[Any, ...] = ()
 
-    def save_for_backward(self, *values: Any) -> None:
-        """Keep values for the backward."""
-        self.saved_tensors = self.saved_values = values
+    def save_for_backward(self, *values: Any) -> tuple[Any, ...]:
+        """Keep values for the backward, under every name by which it may ask for them."""
+        self.saved_tensors = self.saved_values = self.saved = self._saved = self.saved_variables = values
+        return values
 
 
 class Leaf:
@@ -38,7 +49,7 @@ class Leaf:
 
     def __init__(self, data: Any) -> None:
         self.data = self.value = self.out = self.output = data
-        for name in GRADS:
+        for name in SLOTS:
             setattr(self, name, np.zeros_like(data))
 
     def _back(self, *_: Any) -> None:
@@ -63,7 +74,7 @@ class Call:
         """The roles of the inputs that the target has changed since the last ``prepare``."""
         used = self.convention.roles | ({"logits", "grad_output"} if self.convention.style == "tensor" else set())
         changed = {
-            role for role, now, before in self._passed if not np.array_equal(_unwrapped(now), before, equal_nan=True)
+            role for role, now, before in self._passed if not np.array_equal(unwrapped(now), before, equal_nan=True)
         }
         return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
 
@@ -76,34 +87,50 @@ class Call:
         # An object keeps one forward at a time, so each row's forward runs right before its backward.
         # Each result is copied, because the object may write the next one over it.
         features = inputs["logits"].shape[1]
-        return lambda: _stacked([as_array(self._prepared(row)(), features).copy() for row in rows], inputs["logits"])
+        of_matrices = self.convention.operation == "jacobian"
+        return lambda: stacked(
+            [as_array(self._prepared(row)(), features).copy() for row in rows],
+            inputs["logits"],
+            of_matrices=of_matrices,
+        )
 
     def _values(self, inputs: Inputs) -> dict[str, Any]:
         """The value of each role: a copy in the convention's layout and container."""
         layout, container = self.convention.layout, self.convention.container
-        values: dict[str, Any] = {}
-        for role in MATRICES:
-            array = inputs[role]
-            if layout in ("columns", "column"):
-                array = array.T
-            elif layout == "vector":
-                array = array[0]
-            values[role] = _in_container(np.array(array, order="C"), container)
+        values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in MATRICES}
         labels = inputs["labels"]
-        values["labels"] = int(labels[0]) if layout == "vector" else _in_container(labels.copy(), container)
-        if layout != "vector":
-            self._passed += [(role, values[role], np.array(_unwrapped(values[role]))) for role in (*MATRICES, "labels")]
+        values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
+        self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*MATRICES, "labels")]
         values["upstream"] = inputs["upstream"]
-        values["axis"] = 0 if layout in ("columns", "column") else -1
-        values["batch"], values["features"] = inputs["logits"].shape
+        axis = AXES.get(layout, -1)
+        values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
+        values |= construction_values(inputs["logits"])
         values["learning_rate"] = LEARNING_RATE
-        values["context"] = Context()
+        values["context"] = self._context()
         incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
         values["packed"] = [values[incoming], values["targets"]]
         return values
 
+    def _context(self) -> Any:
+        """The module's own class of contexts, made without arguments, else ours."""
+        for name, value in self.namespace.items():
+            if name.lower() in ("context", "ctx") and inspect.isclass(value):
+                try:
+                    return value()
+                except TypeError:
+                    break
+        return Context()
+
     def _prepared(self, values: dict[str, Any]) -> Callable[[], Any]:
-        styles = {"function": self._function, "pair": self._pair, "node": self._node, "tensor": self._tensor}
+        styles = {
+            "function": self._function,
+            "method": self._method,
+            "pair": self._pair,
+            "closure": self._closure,
+            "node": self._node,
+            "tensor": self._tensor,
+            FORWARD_ONLY: self._forward_only,
+        }
         return styles[self.convention.style](values)
 
     def _function(self, values: dict[str, Any]) -> Callable[[], Any]:
@@ -113,14 +140,43 @@ class Call:
             self.forward_result, values["cache"] = result if isinstance(result, tuple) else (result, result)
         return self._bound(self.target, self.convention.arguments, values)
 
-    def _pair(self, values: dict[str, Any]) -> Callable[[], Any]:
-        """The backward of an object after its forward."""
+    def _method(self, values: dict[str, Any]) -> Callable[[], Any]:
+        """The call of a method of an object."""
+        owner = self._made(values, self.convention.backward)
+        return self._bound(getattr(owner, self.convention.backward), self.convention.arguments, values)
+
+    def _forward_only(self, values: dict[str, Any]) -> Callable[[], Any]:
+        forward = self._made(values, self.convention.forward) if self.convention.forward else self.target
+        if self.convention.forward:
+            forward = getattr(forward, self.convention.forward)
+        try:
+            result = self._bound(forward, self.convention.forward_arguments, values)()
+        except (TypeError, AttributeError):
+            result = forward(self._leaf_maker()(values["logits"]))
+        return lambda: result
+
+    def _closure(self, values: dict[str, Any]) -> Callable[[], Any]:
+        """The backward that a forward returned beside its result."""
+        forward = self.target
+        if self.convention.forward:
+            forward = getattr(self._made(values, self.convention.forward), self.convention.forward)
+        returned = self._bound(forward, self.convention.forward_arguments, values)()
+        if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
+            raise NoResultError("its forward returns no backward")
+        self.forward_result = returned[0]
+        return lambda: returned[1](values["grad_output"])
+
+    def _made(self, values: dict[str, Any], *methods: str) -> Any:
+        """The object that the methods belong to; the class itself if they are static."""
         if self._owner is None:
             self._owner = self.target
-            methods = (self.convention.forward, self.convention.backward)
             if inspect.isclass(self.target) and not all(is_static(self.target, method) for method in methods):
-                self._owner = self.target(*self._given(self.convention.construct, values))
-        owner = self._owner
+                self._owner = make_instance(self.target, self.convention.construct, values)
+        return self._owner
+
+    def _pair(self, values: dict[str, Any]) -> Callable[[], Any]:
+        """The backward of an object after its forward."""
+        owner = self._made(values, self.convention.forward, self.convention.backward)
         forward = getattr(owner, self.convention.forward)
         self.forward_result = self._bound(forward, self.convention.forward_arguments, values)()
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 2:
@@ -142,7 +198,7 @@ class Call:
         node = self.target(*parents)
         self.forward_result = getattr(node, "data", None)
         incoming = values["upstream" if "targets" in self.convention.roles else "grad_output"]
-        slot = _grad_slot(node) or _grad_slot(parents[0])
+        slot = grad_slot(node) or grad_slot(parents[0])
         roles = self.convention.arguments
         if slot and roles in ((), ("parents",)):  # then the node itself holds the incoming gradient
             setattr(node, slot, incoming)
@@ -154,36 +210,53 @@ class Call:
             returned = getattr(node, self.convention.backward)(*given)
             if returned is not None and not self.convention.result:
                 return returned
-            self.found_in = self.convention.result or _grad_slot(source)
+            self.found_in = self.convention.result or grad_slot(source)
             return getattr(source, self.found_in)
 
         return call
 
     def _tensor(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward that a tensor keeps from when it was computed."""
-        owner = self.target if inspect.isclass(self.target) else None
-        logits = values["logits"]
-        torch = sys.modules.get("torch")
-        if owner is None and torch is not None and self.convention.container == "torch":
-            leaf: Any = logits.requires_grad_()
-        else:
-            leaf = self._leaf_maker()(logits)
-        function = getattr(leaf, self.convention.forward) if owner is not None else self.target
-        out = function(leaf, **self._axis(function)) if owner is None else function(**self._axis(function))
-        slot = _grad_slot(out) or "grad"
-        incoming = values["grad_output"]
+        in_torch = self.convention.container == "torch"
+        make = _as_it_is if in_torch else self._leaf_maker()
+        leaf = values["logits"].requires_grad_() if in_torch else make(values["logits"])
+        out = self._of_tensor(leaf, values)
+        self.forward_result = out
+        drive = self.convention.arguments[0]
 
         def call() -> Any:
-            closure = getattr(out, "_backward", None)
-            if callable(closure):
-                setattr(out, slot, incoming)
-                closure(*([incoming] if len(inspect.signature(closure).parameters) == 1 else []))
-            else:
-                out.backward(incoming)
-            self.found_in = self.convention.result or slot
-            return getattr(leaf, self.found_in)
+            try:
+                spread(out, values["grad_output"], drive, make)
+            except NoGradientError as error:
+                raise NoResultError(f"its forward gives {error}") from None
+            self.found_in = self.convention.result or grad_slot(leaf) or "grad"
+            gradient = getattr(leaf, self.found_in, None)
+            if gradient is None or (values["features"] > 1 and not np.any(unwrapped(gradient))):
+                raise NoResultError("left no gradient at its input")
+            return gradient
 
         return call
+
+    def _of_tensor(self, leaf: Any, values: dict[str, Any]) -> Any:
+        """What the target makes of a tensor: a function, a tensor's own method, or an object that is called with it."""
+        name = self.convention.forward
+        given = self._given(self.convention.forward_arguments, values)
+        if not name:
+            return self._with_axis(self.target, [leaf], values)
+        if inspect.isclass(self.target) and isinstance(leaf, self.target):
+            return self._with_axis(getattr(leaf, name), [], values)
+        static = inspect.isclass(self.target) and is_static(self.target, name)
+        owner = self.target if static and name != "__call__" else self._made(values)
+        if owner is self.target and inspect.isclass(owner) and not (static and name != "__call__"):
+            owner = make_instance(owner, self.convention.construct, values)
+        return self._with_axis(getattr(owner, name), [leaf, *given], values)
+
+    def _with_axis(self, function: Callable[..., Any], given: list[Any], values: dict[str, Any]) -> Any:
+        """The call of a function of tensors, whose other parameters are an axis, a learning rate or a context."""
+        axis = self._axis(function)
+        asked = [name for name in asked_names(function) if name not in axis]
+        fixed = [values[roles_of(name)[0]] for name in asked[len(given) :] if roles_of(name)[0] in FIXED]
+        return function(*given, *fixed, **axis)
 
     def _axis(self, function: Callable[..., Any]) -> dict[str, int]:
         """The axis as a named argument, if the function has a parameter for it."""
@@ -191,23 +264,23 @@ class Call:
             names = inspect.signature(function).parameters
         except (TypeError, ValueError):
             return {}
-        columns = self.convention.layout in ("columns", "column")
+        axis = AXES.get(self.convention.layout)
         for name in ("axis", "dim"):
             # For rows a default is kept: it is part of what is checked.
-            if name in names and (columns or names[name].default in (None, names[name].empty)):
-                return {name: 0 if columns else -1}
+            if name in names and (axis is not None or names[name].default in (None, names[name].empty)):
+                return {name: -1 if axis is None else axis}
         return {}
 
     def _bound(self, function: Callable[..., Any], roles: tuple[str, ...], values: dict[str, Any]) -> Callable[[], Any]:
-        """A call of the function with the values of its roles; keyword-only parameters get theirs by name."""
+        """A call of the function with the values of its roles; parameters that need their name get it."""
         given = self._given(roles, values)
-        named: dict[str, Any] = self._axis(function) if "axis" not in roles else {}
-        keyword_only = _keyword_only(function)
-        names = required_names(function)
-        if keyword_only and len(names) == len(given):
-            named |= {name: value for name, value in zip(names, given, strict=True) if name in keyword_only}
-            given = [value for name, value in zip(names, given, strict=True) if name not in keyword_only]
-        if "out" in keyword_only:
+        named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
+        names = asked_names(function)
+        by_name = passed_by_name(function)
+        if by_name and len(names) == len(given):
+            named |= {name: value for name, value in zip(names, given, strict=True) if name in by_name}
+            given = [value for name, value in zip(names, given, strict=True) if name not in by_name]
+        if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
         return lambda: function(*given, **named)
 
@@ -221,7 +294,7 @@ class Call:
         if self.convention.style == "node":
             classes = classes[:0:-1]  # the base of all nodes first, never the class itself
         classes += [value for value in self.namespace.values() if inspect.isclass(value) and value not in classes]
-        return next(filter(_makes_leaves, classes), Leaf)
+        return next(filter(None, map(leaf_factory, classes)), Leaf)
 
     def _result(self, returned: Any, owner: Any, before: dict[str, Any]) -> Any:
         """What the backward returned, or the array that it left in an attribute of its object."""
@@ -251,49 +324,15 @@ class Call:
             NoResultError: the result is not an array of numbers.
         """
         array = as_array(result, shape[0] * shape[1])
-        return array.T if self.convention.layout == "columns" and array.ndim == 2 else array
+        if self.convention.layout == "columns" and array.ndim == 2:
+            return array.T
+        if self.convention.layout in DIMENSIONS and array.size == shape[0] * shape[1]:
+            return array.reshape(shape)
+        return array
 
 
-def as_array(result: Any, size: int) -> npt.NDArray[Any]:
-    """A result as an array of numbers; from a list or tuple of arrays, the first that has ``size`` items.
-
-    Raises:
-        NoResultError: the result is not an array of numbers.
-    """
-    if isinstance(result, list | tuple) and result and all(map(_is_tensor, result)):
-        fitting = [array for array in result if np.size(_unwrapped(array)) == size and np.ndim(_unwrapped(array)) > 1]
-        if fitting or (len(result) == 1 and np.ndim(_unwrapped(result[0])) > 1):
-            result = (fitting or result)[0]
-    try:
-        array = np.asarray(_unwrapped(result))
-    except (TypeError, ValueError) as error:
-        raise NoResultError(f"returned {type(result).__name__}, not an array of numbers ({error})") from None
-    if result is None:
-        raise NoResultError("returned None")
-    if array.dtype.kind not in "fiu":
-        shown = f"an array of {array.dtype}" if isinstance(result, np.ndarray) else type(result).__name__
-        raise NoResultError(f"returned {shown}, not an array of real numbers")
-    return array
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape") or hasattr(value, "data")
-
-
-def _unwrapped(value: Any) -> Any:
-    """The numbers inside a tensor of any framework."""
-    if isinstance(value, np.ndarray | np.generic | list | tuple | int | float):
-        return value
-    if hasattr(value, "detach"):
-        return value.detach().numpy()
-    return value.data if isinstance(getattr(value, "data", None), np.ndarray | list) else value
-
-
-def _in_container(array: FloatArray, container: str) -> Any:
-    if container == "list":
-        return array.tolist()
-    if container == "torch":
-        return sys.modules["torch"].from_numpy(array)
+def _as_it_is(array: Any) -> Any:
+    """The array: PyTorch's tensors are those of the graph already."""
     return array
 
 
@@ -301,36 +340,3 @@ def _row(inputs: Inputs, row: int) -> dict[str, Any]:
     """One row of the inputs as a batch of one."""
     arrays = (*MATRICES, "labels")
     return {name: value[row : row + 1] if name in arrays else value for name, value in inputs.items()}
-
-
-def _stacked(arrays: list[npt.NDArray[Any]], logits: FloatArray) -> npt.NDArray[Any]:
-    """The gradients of single rows as one array: [B, N], or [B, ...] if they have another size than N."""
-    if not arrays:
-        return np.empty_like(logits)
-    if all(array.size == logits.shape[1] for array in arrays):
-        # A single row's gradient may be [N], [N, 1] or [1, N]; an [N, N] result keeps its shape.
-        arrays = [array.reshape(-1) for array in arrays]
-    return np.stack(arrays)
-
-
-def _keyword_only(function: Callable[..., Any]) -> set[str]:
-    """The keyword-only parameters that have no default."""
-    if not has_signature(function):
-        return set()
-    parameters = inspect.signature(function).parameters.values()
-    required = (parameter for parameter in parameters if parameter.default is parameter.empty)
-    return {parameter.name for parameter in required if parameter.kind is parameter.KEYWORD_ONLY}
-
-
-def _grad_slot(node: Any) -> str:
-    """The attribute in which a graph's node keeps its gradient; empty if none has a usual name."""
-    return next((name for name in GRADS if hasattr(node, name) and not callable(getattr(node, name))), "")
-
-
-def _makes_leaves(candidate: type) -> bool:
-    """Whether the class makes a graph's input from one array."""
-    try:
-        leaf = candidate(np.zeros((2, 3)))
-    except Exception:
-        return False
-    return bool(_grad_slot(leaf)) and hasattr(leaf, "data") and not isinstance(leaf, SimpleNamespace | np.ndarray)

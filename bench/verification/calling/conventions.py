@@ -7,33 +7,36 @@ import dataclasses
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError
+from .construction import BYPASSED, constructions
+from .graphs import DRIVES, DRIVES_IN_WORDS, LOSS_DRIVE, makes_leaves
+from .methods import (
+    BACKWARDS,
+    FORWARDS,
+    all_parameters,
+    backward_names,
+    bound_parameters,
+    constructor_parameters,
+    defines_call,
+    forward_names,
+    known_methods,
+)
 from .roles import (
+    FIXED,
+    asked_names,
     backward_choices,
     backward_roles,
     distinct,
     forward_roles,
     has_signature,
-    is_static,
-    required_names,
+    is_loss,
     roles_of,
 )
 
-FORWARDS = (
-    "forward", "__call__", "call", "fprop", "forward_pass", "forward_propagation", "feedforward", "forwards", "fp",
-    "activate", "activation", "apply", "predict", "propagate", "calculate", "compute", "run", "f", "fn", "func",
-    "function", "softmax", "loss",
-)  # fmt: skip
-BACKWARDS = (
-    "backward", "back", "backprop", "backward_pass", "back_propagation", "backward_propagation", "backpropagate",
-    "backpropagation", "bprop", "backwards", "bp", "_back", "_backward", "gradient", "grad", "derivative", "deriv",
-    "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
-)  # fmt: skip
-GRADS = ("g", "grad", "gradient", "_grad", "d", "adjoint", "diff", "delta")  # where graph nodes keep gradients
 # Roles that a user may name in --signature.
 ROLES = (
     "logits", "probs", "log_probs", "grad_output", "targets", "labels", "upstream", "axis", "features", "learning_rate",
@@ -44,11 +47,16 @@ LAYOUTS = {
     "vector": "one vector [features] at a time",
     "column": "one column [features, 1] at a time",
     "row": "one row [1, features] at a time",
+    "stack": "arrays [1, batch, features]",
+    "heads": "arrays [1, 1, batch, features]",
+    "images": "arrays [batch, features, 1, 1], axis 1",
 }
+SINGLE = ("vector", "column", "row")
 MAX_CANDIDATES = 60
-SHOWN_METHODS = 8
+FORWARD_ONLY = "forward"  # a style: there is no backward
 
 _LOSS = re.compile(r"loss|entropy|criterion|nll|(?<![a-z])ce(?![a-z])", flags=re.IGNORECASE)
+_LOG = re.compile(r"(?<![a-z])log_?soft", flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,12 @@ class Convention:
     ``style`` is one of these:
 
     - ``function``, which may have a ``forward`` in the same module
+    - ``method``: a method that needs no forward, of a class that need not be a layer
     - ``pair``: an object with a forward and a backward
+    - ``closure``: a function or an object whose forward returns the backward
     - ``node``: a graph's node, made from its parents
     - ``tensor``: a function or method that makes a tensor from another one and keeps its backward in it
+    - ``forward``: a forward alone, called to find out what it is
     """
 
     operation: str
@@ -73,6 +84,8 @@ class Convention:
     result: str = ""
     layout: str = "rows"
     container: str = "array"
+    temperature: float = 1.0  # of a forward that is softmax(logits / temperature)
+    owner: str = ""  # the name of a class that is made with arguments, or without its constructor
 
     @property
     def roles(self) -> set[str]:
@@ -82,26 +95,39 @@ class Convention:
     @property
     def recomputes(self) -> bool:
         """Whether the target computes the probabilities itself, from logits or from their logarithms."""
-        return bool(self.roles & {"logits", "log_probs", "packed"})
+        return self.style in ("tensor", "closure") or bool(self.roles & {"logits", "log_probs", "packed"})
 
     @property
     def is_single(self) -> bool:
         """Whether the target takes one row of the batch at a time."""
-        return self.layout in ("vector", "column", "row")
+        return self.layout in SINGLE
 
     def __str__(self) -> str:
-        given = ", ".join(self.arguments)
-        called = f"{self.backward or 'function'}({given})"
-        if self.style == "tensor":
-            called = f"{self.forward or 'function'}(tensor of logits), its own backward with grad_output"
-        elif self.style == "node":
-            called = f"node({', '.join(self.construct)}).{self.backward}({given})"
-        elif self.forward:
-            called = f"{self.forward}({', '.join(self.forward_arguments)}), then {called}"
-        parts = [called, LAYOUTS[self.layout]]
+        parts = [self._calls(), LAYOUTS[self.layout]]
         if self.container != "array":
             parts.append({"list": "nested lists", "torch": "PyTorch tensors"}[self.container])
         return "; ".join(parts)
+
+    def _calls(self) -> str:
+        given = ", ".join(self.arguments)
+        called = f"{self.backward or 'function'}({given})"
+        before = ", ".join(self.forward_arguments)
+        if self.style == "tensor":
+            more = f", {before}" if before else ""
+            called = f"{self.forward or 'function'}(tensor of logits{more}), {DRIVES_IN_WORDS[self.arguments]}"
+        elif self.style == "node":
+            called = f"node({', '.join(self.construct)}).{self.backward}({given})"
+        elif self.style == "closure":
+            called = f"{self.forward or 'function'}({before}), then what it returned({given})"
+        elif self.style == FORWARD_ONLY:
+            called = f"{self.forward or 'function'}({before})"
+        elif self.forward:
+            called = f"{self.forward}({before}), then {called}"
+        if self.construct == BYPASSED:
+            return f"{self.owner} made without its constructor: {called}"
+        if self.construct and self.owner:
+            return f"{self.owner}({', '.join(self.construct)}): {called}"
+        return called
 
 
 @dataclass(frozen=True)
@@ -129,10 +155,11 @@ class Options:
                 raise UserError(f"--signature: {role!r} is given twice")
 
 
-def candidates(target: object, namespace: dict[str, Any], options: Options) -> list[Convention]:
+def candidates(target: object, namespace: dict[str, Any], options: Options, method: str = "") -> list[Convention]:
     """Every way in which the target may have to be called with arrays [batch, features], likeliest first; at most 60.
 
-    ``namespace`` is that of the target's module: it may hold a function's forward.
+    ``namespace`` is that of the target's module: it may hold a function's forward. ``method`` is the method of a class
+    that the user named.
 
     Raises:
         UserError: the target cannot be called, or has no method with the given name.
@@ -140,151 +167,150 @@ def candidates(target: object, namespace: dict[str, Any], options: Options) -> l
     options.check()
     for name in filter(None, (options.forward, options.backward)):
         if not callable(getattr(target, name, namespace.get(name))):
-            raise UserError(f"the target has no method {name!r}{_known_methods(target)}")
-    found = itertools.chain.from_iterable(
-        _of_operation(target, namespace, options, operation) for operation in _operations(target, options)
-    )
-    with_result = (dataclasses.replace(convention, result=options.result) for convention in found)
-    chosen = list(dict.fromkeys(with_result))[:MAX_CANDIDATES]
+            raise UserError(f"the target has no method {name!r}{known_methods(target)}")
+    owner = target.__name__ if inspect.isclass(target) else ""
+    backwards = itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES)
+    chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner))]
     if not chosen:
         raise UserError(_nothing_to_call(target, options))
     return chosen
 
 
+def _of_target(
+    target: object, namespace: dict[str, Any], options: Options, method: str, owner: str
+) -> Iterator[Convention]:
+    """The conventions of all operations, each once, with what is the same in all of them."""
+    operations = _operations(target, options, method)
+    found = itertools.chain.from_iterable(
+        _of_operation(target, namespace, options, operation, method) for operation in operations
+    )
+    for convention in dict.fromkeys(found):
+        yield dataclasses.replace(convention, result=options.result, owner=owner)
+
+
 def _nothing_to_call(target: object, options: Options) -> str:
     """Why no convention fits the target, and what to do."""
     if inspect.isfunction(target):
-        names = ", ".join(required_names(target)) or "none"
+        names = ", ".join(asked_names(target)) or "none"
         operation = options.operation or "backward of softmax"
         return f"its parameters ({names}) fit no {operation}; give their roles with --signature"
     kind = f"the class {target.__name__}" if inspect.isclass(target) else f"a {type(target).__name__}"
+    for forward, backward in _pairs_of(target, options, ""):
+        takes = [f"{name}({', '.join(bound_parameters(target, name))})" for name in (forward, backward)]
+        return f"{kind} has {takes[0]} and {takes[1]}, which fit no backward of softmax; give --signature"
     return (
         f"{kind} has no forward and backward with a known name; "
-        f"name them with --forward and --backward{_known_methods(target)}"
+        f"name them with --forward and --backward{known_methods(target)}"
     )
 
 
-def _known_methods(target: object) -> str:
-    """The target's first public methods, as the end of a message; empty if there are none."""
-    names = [name for name in dir(target) if not name.startswith("_") and callable(getattr(target, name, None))]
-    more = ", ..." if len(names) > SHOWN_METHODS else ""
-    return f" (it has {', '.join(names[:SHOWN_METHODS])}{more})" if names else ""
-
-
-def _operations(target: object, options: Options) -> tuple[str, ...]:
-    """The operations to try: losses if the target's name is that of a loss or a parameter's that of targets."""
+def _operations(target: object, options: Options, method: str) -> tuple[str, ...]:
+    """The operations to try, in order: losses first if a name is that of a loss or of targets."""
+    losses = ("softmax_cross_entropy", "cross_entropy")
     if options.operation:
         return (options.operation,)
     if {"targets", "labels", "upstream"} & set(options.signature):
-        return ("softmax_cross_entropy", "cross_entropy")
-    callables: list[Any] = [target] if not _pair_of(target, options) else []
-    callables += [getattr(target, name, None) for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")]
-    names = {name for function in callables if callable(function) for name in required_names(function)}
-    names |= set(_constructor_parameters(target)) if inspect.isclass(target) else set()
-    called = getattr(target, "__name__", type(target).__name__)
-    if any(roles_of(name) == ("targets",) for name in names) or _LOSS.search(called):
-        return ("softmax_cross_entropy", "cross_entropy")
-    return ("softmax",)
+        return losses
+    names = list(_parameter_names(target, options, method))
+    called = method or getattr(target, "__name__", type(target).__name__)
+    meanings = [roles_of(name) for name in names]
+    plain = ("log_softmax", "softmax") if _LOG.search(called) else ("softmax",)
+    if ("targets",) in meanings or _LOSS.search(called):
+        return (*losses, *plain)
+    if any("targets" in meaning for meaning in meanings):
+        return (*plain, *losses)
+    return (*plain, "jacobian")
 
 
-def _of_operation(target: object, namespace: dict[str, Any], options: Options, operation: str) -> Iterator[Convention]:
-    pair = _pair_of(target, options)
-    if pair is not None:
-        yield from _pair_conventions(target, *pair, operation, options)
+def _parameter_names(target: object, options: Options, method: str) -> Iterator[str]:
+    """The names of all parameters from which an operation may be guessed."""
+    if method:
+        yield from bound_parameters(target, method)
+        return
+    pair = next(_pairs_of(target, options, ""), None)
+    if pair is None and callable(target) and not inspect.isclass(target):
+        yield from asked_names(target)
+    yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
+    if inspect.isclass(target):
+        yield from constructor_parameters(target)
+
+
+def _of_operation(
+    target: object, namespace: dict[str, Any], options: Options, operation: str, method: str
+) -> Iterator[Convention]:
+    in_turn = [_pair_conventions(target, *pair, operation, options) for pair in _pairs_of(target, options, method)]
+    if method and inspect.isclass(target):
+        alone = _method_conventions(target, method, operation, options)
+        in_turn = [*in_turn, alone] if method in BACKWARDS else [alone, *in_turn]
+    yield from itertools.chain.from_iterable(in_turn)
     if inspect.isclass(target):
         yield from _node_conventions(target, operation, options)
-        if callable(getattr(target, "softmax", None)):
-            yield Convention(operation, "tensor", (), forward="softmax")
-    elif callable(target) and pair is None:
+        yield from _tensor_methods(target, operation, method)
+    elif callable(target) and not in_turn:
         yield from _function_conventions(target, namespace, options, operation)
+    if operation == "softmax":
+        yield from _closure_conventions(target, options)
 
 
-def _pair_of(target: object, options: Options) -> tuple[str, str] | None:
-    """The names of the target's forward and backward; None if it lacks one of them."""
+def _pairs_of(target: object, options: Options, method: str) -> Iterator[tuple[str, str]]:
+    """The names of the target's forward and backward, in every combination that makes sense."""
     if inspect.isfunction(target) or inspect.isbuiltin(target) or inspect.ismodule(target):
-        return None
-    forward = options.forward or _first_method(target, FORWARDS)
-    backward = options.backward or _first_method(target, BACKWARDS)
-    return (forward, backward) if forward and backward else None
-
-
-def _first_method(target: object, names: Iterable[str]) -> str:
-    for name in names:
-        if name == "__call__" and inspect.isclass(target) and not _defines_call(target):
-            continue
-        if callable(getattr(target, name, None)):
-            return name
-    return ""
-
-
-def _defines_call(target: type) -> bool:
-    """Whether instances of a class can be called. ``callable`` cannot say: every class is callable itself."""
-    return any("__call__" in vars(base) for base in target.__mro__[:-1])
+        return
+    named = "" if method in FORWARDS else method
+    backward = options.backward or named or next(iter(backward_names(target, options.forward)), "")
+    forwards = [options.forward] if options.forward else forward_names(target, backward)
+    for forward in forwards:
+        if forward != backward and backward:
+            yield forward, backward
 
 
 def _pair_conventions(
     target: object, forward: str, backward: str, operation: str, options: Options
 ) -> Iterator[Convention]:
-    construct = _construction(target, (forward, backward))
-    if construct is None:
-        return
-    forwards = list(forward_roles(_bound_parameters(target, forward), operation))
-    backwards = backward_roles(_bound_parameters(target, backward), operation, options.signature)
-    for arguments, given in itertools.product(backwards, forwards):
-        if operation == "softmax" or {"targets", "labels", "packed"} & {*arguments, *given}:
-            yield Convention(
-                operation,
-                "pair",
-                arguments,
-                forward=forward,
-                forward_arguments=given,
-                backward=backward,
-                construct=construct,
-            )
+    forwards = list(forward_roles(bound_parameters(target, forward), operation))
+    backwards = backward_roles(bound_parameters(target, backward), operation, options.signature)
+    ways = constructions(target, (forward, backward))
+    for arguments, given, construct in itertools.product(backwards, forwards, ways):
+        if not is_loss(operation) or {"targets", "labels", "packed"} & {*arguments, *given}:
+            yield Convention(operation, "pair", arguments, forward, given, backward, construct)
 
 
-def _construction(target: object, methods: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The roles of the arguments that make an instance of the class; None if a name says nothing about its role."""
-    if not inspect.isclass(target) or all(is_static(target, name) for name in methods):
-        return ()
-    sizes = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes")
-    roles = []
-    for name in _constructor_parameters(target):
-        known = roles_of(name)
-        if known == ("axis",):
-            roles.append("axis")
-        elif "batch" in name:
-            roles.append("batch")
-        elif sizes.fullmatch(name):
-            roles.append("features")
-        else:
-            return None
-    return tuple(roles)
+def _method_conventions(target: type, method: str, operation: str, options: Options) -> Iterator[Convention]:
+    """The conventions of a method that takes all that it needs, as a function does."""
+    names = bound_parameters(target, method)
+    every = [options.signature] if options.signature else distinct([backward_choices(n, operation) for n in names])
+    for arguments, construct in itertools.product(every, constructions(target, (method,))):
+        if _fits(arguments, operation) and "cache" not in arguments:
+            yield Convention(operation, "method", arguments, backward=method, construct=construct)
+
+
+def _fits(arguments: tuple[str, ...], operation: str) -> bool:
+    """Whether a function with these arguments can be a backward of the operation."""
+    if not arguments:
+        return False
+    return not is_loss(operation) or len(arguments) == 1 or bool({"targets", "labels", "packed"} & set(arguments))
 
 
 def _function_conventions(
     target: Callable[..., Any], namespace: dict[str, Any], options: Options, operation: str
 ) -> Iterator[Convention]:
-    parameters = required_names(target) if has_signature(target) else ["", ""]
+    parameters = asked_names(target) if has_signature(target) else ["", ""]
+    if len(parameters) == 1 and roles_of(parameters[0])[0] in FIXED:
+        parameters = [""]  # such as eta: alone, it is no learning rate
     forward = options.forward or _forward_in_module(target, namespace)
-    choices = [backward_choices(name, operation) for name in parameters]
-    roles = [options.signature] if options.signature else distinct(choices)
+    roles = [options.signature] if options.signature else distinct([backward_choices(n, operation) for n in parameters])
     name = getattr(target, "__name__", "")
     for arguments in roles:
-        if operation != "softmax" and len(arguments) > 1 and not {"targets", "labels", "packed"} & set(arguments):
+        if not _fits(arguments, operation) and not options.signature:
             continue
         if "cache" not in arguments or forward:
             before = forward if "cache" in arguments else ""
-            yield Convention(
-                operation,
-                "function",
-                arguments,
-                forward=before,
-                forward_arguments=("logits",) if before else (),
-                backward=name,
-            )
-    if operation == "softmax" and len(parameters) == 1 and not options.signature:
-        yield Convention(operation, "tensor", ())
+            given = ("logits",) if before else ()
+            yield Convention(operation, "function", arguments, before, given, name)
+    arrays = [name for name in parameters if roles_of(name)[0] not in FIXED]
+    if operation == "softmax" and len(arrays) == 1 and not options.signature:
+        for drive in DRIVES:
+            yield Convention(operation, "tensor", drive)
 
 
 def _forward_in_module(target: Callable[..., Any], namespace: dict[str, Any]) -> str:
@@ -299,27 +325,70 @@ def _forward_in_module(target: Callable[..., Any], namespace: dict[str, Any]) ->
 
 def _node_conventions(target: type, operation: str, options: Options) -> Iterator[Convention]:
     """The conventions of a class of graph nodes, which are made from their parents and have a backward."""
-    parents = _constructor_parameters(target)
-    backward = options.backward or _first_method(target, BACKWARDS)
-    if not backward or len(parents) != (1 if operation == "softmax" else 2):
+    parents = constructor_parameters(target)
+    backward = options.backward or next(iter(backward_names(target)), "")
+    if operation == "jacobian" or not backward or len(parents) != (2 if is_loss(operation) else 1):
         return
-    given = _bound_parameters(target, backward)
+    given = bound_parameters(target, backward)
     for construct in forward_roles(parents, operation):
-        incoming = "grad_output" if operation == "softmax" else "upstream"
+        incoming = "upstream" if is_loss(operation) else "grad_output"
         own = ("parents",) if len(given) == len(parents) else (incoming,) if len(given) == 1 else ()
-        if len(given) in (0, 1, len(parents)):
+        if len(given) in (0, 1, len(parents)) and set(construct) & {"logits", "probs"}:
             # The incoming gradient is kept in the node, or it is the argument.
             yield Convention(operation, "node", own, backward=backward, construct=construct)
             if own == ("parents",) and len(given) == 1:
                 yield Convention(operation, "node", (incoming,), backward=backward, construct=construct)
 
 
-def _bound_parameters(target: object, method: str) -> list[str]:
-    """The names of a method's parameters without a default, ``self`` left out."""
-    names = required_names(getattr(target, method))
-    return names[1:] if inspect.isclass(target) and not is_static(target, method) else names
+def _tensor_methods(target: type, operation: str, method: str) -> Iterator[Convention]:
+    """The conventions of a tensor's own method, or of a class whose instances are called with tensors."""
+    own = [method] if method else ["softmax", "log_softmax"]
+    if makes_leaves(target):
+        for name, drive in itertools.product(own, DRIVES):
+            if callable(getattr(target, name, None)) and operation == ("log_softmax" if "log" in name else "softmax"):
+                yield Convention(operation, "tensor", drive, forward=name)
+        return
+    known = [name for name in ("apply", "__call__", "forward") if callable(getattr(target, name, None))]
+    for name in known[: 2 if "apply" in known else 1 if defines_call(target) else 0] or known[-1:]:
+        if operation == "jacobian" or (name == "__call__" and not defines_call(target)):
+            continue
+        asked = [known for known in map(roles_of, bound_parameters(target, name)) if known[0] not in FIXED]
+        if len(asked) > (2 if is_loss(operation) else 1):
+            continue
+        targets: tuple[tuple[str, ...], ...] = (("labels",), ("targets",)) if is_loss(operation) else ((),)
+        drives = (LOSS_DRIVE,) if is_loss(operation) else tuple(DRIVES)
+        for drive, more, construct in itertools.product(drives, targets, constructions(target, (name,))):
+            yield Convention(operation, "tensor", drive, name, more, construct=construct)
 
 
-def _constructor_parameters(target: type) -> list[str]:
-    """The names of the constructor's parameters without a default, ``self`` left out."""
-    return required_names(inspect.getattr_static(target, "__init__"))[1:]
+def _closure_conventions(target: object, options: Options) -> Iterator[Convention]:
+    """The conventions of a forward that returns its result and its backward, or a tensor, [B, N] -> (…, …)."""
+    if inspect.isfunction(target):
+        names = [name for name in asked_names(target) if roles_of(name)[0] not in FIXED]
+        if len(names) == 1 and roles_of(names[0]) != ("grad_output",):
+            yield Convention("softmax", "closure", ("grad_output",), forward="", forward_arguments=("logits",))
+        return
+    for forward in [options.forward] if options.forward else forward_names(target)[:1]:
+        if inspect.isclass(target) and len(bound_parameters(target, forward)) == 1:
+            for construct in constructions(target, (forward,)):
+                yield Convention("softmax", "closure", ("grad_output",), forward, ("logits",), construct=construct)
+
+
+def _forwards_alone(target: object, options: Options, owner: str) -> Iterator[Convention]:
+    """The conventions that only run a forward: what it computes says what a target is that has no backward."""
+    if options.signature:
+        return
+    if inspect.isclass(target):
+        for forward in forward_names(target)[:1]:
+            for construct in constructions(target, (forward,)):
+                names = bound_parameters(target, forward)
+                if len(names) <= 1:
+                    given = ("logits",) * len(names)
+                    yield Convention("softmax", FORWARD_ONLY, (), forward, given, "", construct, owner=owner)
+    elif callable(target):
+        meanings = [roles_of(name) for name in asked_names(target)]
+        if len(meanings) == 1 and meanings[0] != ("grad_output",):
+            yield Convention("softmax", FORWARD_ONLY, (), "", ("logits",))
+        elif len(meanings) == 2 and has_signature(target):
+            for second, first in itertools.product(("targets", "labels"), ("probs", "logits")):
+                yield Convention("softmax", FORWARD_ONLY, (), "", (first, second))

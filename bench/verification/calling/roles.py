@@ -14,43 +14,48 @@ _CACHE = r"cache|caches|saved|memo(ry)?|tape"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
-    r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired"
+    r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
+    r"|expected\w*|actual\w*|correct\w*|answers?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
 )  # fmt: skip
+_OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
     r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
-    r"|g|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed"
+    r"|g|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
 )
 _PROBS = (
-    r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|y_?(hat|pred)\w*|preds?|predict\w*|activations?"
+    r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"
+    r"|activations?|dist|\w*_probs?"
 )  # fmt: skip
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_AXIS, ("axis",)),
+    (_AXIS, ("axis", "positive_axis")),
     (_RATE, ("learning_rate",)),
     (_CONTEXT, ("context",)),
     (_CACHE, ("cache",)),
     (_LOG_PROBS, ("log_probs",)),
     (_LOGITS, ("logits",)),
     (_TARGETS, ("targets",)),
+    (_OUTPUT_OR_TARGETS, ("probs", "logits", "grad_output", "targets")),
     (_GRAD, ("grad_output",)),
     (_PROBS, ("probs",)),
     (_ANYTHING, ("logits", "probs", "grad_output")),
 )
-_UNKNOWN = ("probs", "logits", "grad_output")
+UNKNOWN = ("probs", "logits", "grad_output")
+FIXED = ("axis", "learning_rate", "context", "cache")  # a role that starts a name's roles is what the name means
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
 def forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
     """The arguments that the forward may take: logits (``cross_entropy``: probs), and targets if it is a loss."""
     first = "probs" if operation == "cross_entropy" else "logits"
-    if len(parameters) == 1 and operation != "softmax" and _PACKED.fullmatch(parameters[0]):
+    if len(parameters) == 1 and is_loss(operation) and _PACKED.fullmatch(parameters[0]):
         yield ("packed",)
     choices = []
     for name in parameters:
         known = roles_of(name)
-        if known[0] in ("axis", "context", "learning_rate"):
+        if known[0] in FIXED:
             choices.append(known)
-        elif operation == "softmax":
+        elif not is_loss(operation):
             choices.append((first,))
         else:
             choices.append(("targets", "labels") if known == ("targets",) else (first, "targets", "labels"))
@@ -68,16 +73,17 @@ def backward_roles(parameters: list[str], operation: str, signature: tuple[str, 
 def backward_choices(name: str, operation: str, *, backward: bool = False) -> tuple[str, ...]:
     """The roles that a parameter of a backward may have, likeliest first."""
     known = roles_of(name)
-    if known[0] in ("axis", "learning_rate", "context", "cache"):
+    if known[0] in FIXED:
         return known
-    if operation == "softmax":
-        known = ("grad_output",) if known == ("targets",) else known
-        # A method that follows a forward takes the incoming gradient, whatever its name is.
-        return tuple(sorted(known, key=lambda role: role != "grad_output")) if backward else known
+    if operation == "jacobian":
+        return tuple(role for role in known if role in ("logits", "probs"))
+    if operation in ("softmax", "log_softmax"):
+        return _plain_choices(known, operation, backward)
     first = ("probs", "logits") if operation == "softmax_cross_entropy" else ("probs",)
     named: dict[tuple[str, ...], tuple[str, ...]] = {
         ("targets",): ("targets", "labels"),
-        ("grad_output",): ("upstream", "probs"),
+        ("probs", "logits", "grad_output", "targets"): ("targets", "labels", *first),
+        ("grad_output",): ("upstream", "probs") if backward else ("upstream",),
         ("logits",): ("logits",),
         ("log_probs",): ("log_probs",),
         ("probs",): first,
@@ -86,13 +92,28 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
     return named.get(known, (*packed, *first, "targets", "labels"))
 
 
+def _plain_choices(known: tuple[str, ...], operation: str, backward: bool) -> tuple[str, ...]:
+    """The roles of a parameter where no loss is involved: targets are then an argument that is ignored."""
+    if known == ("targets",):
+        known = ("grad_output", "targets")
+    if operation == "log_softmax" and "probs" in known:
+        known = ("log_probs", *known)
+    # A method that follows a forward takes the incoming gradient, whatever its name is.
+    return tuple(sorted(known, key=lambda role: role != "grad_output")) if backward else known
+
+
+def is_loss(operation: str) -> bool:
+    """Whether an operation takes targets."""
+    return operation.endswith("cross_entropy")
+
+
 def roles_of(name: str) -> tuple[str, ...]:
     """The roles that a name may mean; all usual ones if no pattern matches."""
     bare = name.strip("_")
     for pattern, roles in _NAMES:
         if re.fullmatch(pattern, bare) or re.fullmatch(pattern, bare.lower()):
             return roles
-    return _UNKNOWN
+    return UNKNOWN
 
 
 def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
@@ -107,19 +128,49 @@ def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
             yield roles
 
 
+def asked_names(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters that a call has to fill, in order.
+
+    These are the ones without a default, and a gradient whose default is None if no other parameter is a gradient:
+    ``backward(self, grad=None)`` cannot do without it. ``out`` is left out: the caller always passes that.
+    """
+    required = required_names(function)
+    if any(roles_of(name) == ("grad_output",) for name in required):
+        return required
+    optional = [
+        parameter.name
+        for parameter in _parameters(function)
+        if parameter.default is None and roles_of(parameter.name) == ("grad_output",)
+    ]
+    return required + optional[:1]
+
+
 def required_names(function: Callable[..., Any]) -> list[str]:
     """The names of the parameters without a default, in order, but for ``out``: the caller always passes that."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
     return [
         parameter.name
-        for parameter in parameters
+        for parameter in _parameters(function)
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and not (parameter.kind is parameter.KEYWORD_ONLY and parameter.name == "out")
     ]
+
+
+def passed_by_name(function: Callable[..., Any]) -> set[str]:
+    """The parameters that a call has to name: keyword-only ones, and those with a default."""
+    return {
+        parameter.name
+        for parameter in _parameters(function)
+        if parameter.kind is parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
+    }
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """All parameters of a function; none if Python does not know them."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 def has_signature(function: Callable[..., Any]) -> bool:
@@ -129,8 +180,3 @@ def has_signature(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return inspect.Parameter.VAR_POSITIONAL not in kinds
-
-
-def is_static(owner: type, method: str) -> bool:
-    """Whether a method of a class is called without an instance."""
-    return isinstance(inspect.getattr_static(owner, method), staticmethod | classmethod)

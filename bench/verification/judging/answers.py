@@ -1,17 +1,17 @@
-"""A target's answers to trials: in which convention they fit best, and what is wrong with them."""
+"""A target's answers to trials: what is wrong with each, and which known mistake they show together."""
 
 import dataclasses
-import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...implementations import FloatArray
 from ..calling.conventions import Convention, Options
+from ..calling.roles import is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
 from .diagnosis import Diagnosis, diagnose
+from .limits import MODERATE, limits_of
 from .trials import OPERATIONS, PROBING, Trial, trials
 
 
@@ -24,6 +24,7 @@ class Answer:
     value: FloatArray | None
     error_ulp: float
     problem: str
+    keeps_state: bool = False  # whether a right result depends on the calls before it
 
     @property
     def right(self) -> bool:
@@ -39,6 +40,7 @@ class Answers:
     reduction: str
     answers: tuple[Answer, ...]
     diagnosis: Diagnosis | None = None
+    limits: tuple[str, ...] = ()  # of a gradient that is right within them
 
     @property
     def right(self) -> bool:
@@ -46,17 +48,27 @@ class Answers:
         return all(answer.right for answer in self.answers if not answer.trial.optional)
 
     @property
-    def rank(self) -> tuple[bool, bool, bool, bool, int]:
-        """How well the convention fits: right, right loss, known mistake, without a factor, results of right shape."""
+    def fits(self) -> bool:
+        """Whether this is the gradient, with or without limits."""
+        return self.right or bool(self.limits)
+
+    @property
+    def gave(self) -> bool:
+        """Whether the target gave any numbers."""
+        return any(answer.value is not None for answer in self.answers)
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, bool, int, bool]:
+        """How well the convention fits: right, right loss, known mistake, no factor, results of right shape, any."""
         named = self.diagnosis is not None
         plain = self.diagnosis is not None and (not self.diagnosis.factor or self.diagnosis.name == "scaled")
-        return self.right, has_right_loss(self), named, plain, 0 if named else sum(map(_is_shaped, self.answers))
+        shaped = 0 if named else sum(map(_is_shaped, self.answers))
+        return self.fits, has_right_loss(self), named, plain, shaped, self.gave
 
     @property
     def takes_batches(self) -> bool:
         """Whether the target takes a whole batch: its results have the right shape or show a known mistake."""
-        named = self.diagnosis is not None and all(answer.value is not None for answer in self.answers)
-        return named or any(map(_is_shaped, self.answers[:1]))
+        return self.diagnosis is not None or any(map(_is_shaped, self.answers[:1]))
 
     @property
     def failure(self) -> Failure | None:
@@ -68,77 +80,58 @@ def _is_shaped(answer: Answer) -> bool:
     return answer.value is not None and answer.value.shape == answer.trial.expected.shape
 
 
-def probe(subject: Subject, options: Options) -> Answers:
-    """The answers to the probing trials, in the convention that fits best.
-
-    Single rows are tried only if no convention with batches gives results of the right shape: a function that takes
-    a batch is judged on batches.
-
-    Raises:
-        UserError: there is no such target.
-        TargetFailedError: it cannot be loaded.
-    """
-    conventions = subject.candidates(options)
-    best: Answers | None = None
-    for layout, container in _arrangements(subject, options):
-        if best is not None and best.takes_batches and (layout not in ("rows", "columns") or container != "array"):
-            break
-        for convention in conventions:
-            arranged = dataclasses.replace(convention, layout=layout, container=container)
-            answers = ask(subject, arranged, options, PROBING)
-            if answers.right:
-                return answers
-            if best is None or answers.rank > best.rank:
-                best = answers
-            if answers.failure is not None and answers.failure.ends_the_search:
-                return best
-    assert best is not None  # noqa: S101 - there is at least one candidate
-    return best
-
-
-def _arrangements(subject: Subject, options: Options) -> Iterable[tuple[str, str]]:
-    layouts = (options.layout,) if options.layout else ("rows", "columns", "vector", "column", "row")
-    containers = ("array", "list", "torch") if subject.has_torch() else ("array", "list")
-    every = list(itertools.product(layouts, containers))
-    # First batches in arrays, then batches in other containers, then single rows.
-    return sorted(every, key=lambda pair: (pair[0] not in ("rows", "columns"), pair[1] != "array"))
-
-
 def ask(
     subject: Subject, convention: Convention, options: Options, shapes: tuple[tuple[int, int, str, str], ...]
 ) -> Answers:
     """The answers to trials of the given shapes, for the reduction of the loss that fits them best."""
     reductions = (options.reduction,) if options.reduction else ("mean", "sum")
     questions = {
-        reduction: trials(convention.operation, reduction, shapes)
-        for reduction in (reductions if convention.operation != "softmax" else ("mean",))
+        reduction: trials(convention.operation, reduction, shapes, convention.temperature)
+        for reduction in (reductions if is_loss(convention.operation) else ("mean",))
     }
     outcomes: list[Outcome] = []
     for trial in next(iter(questions.values())):
         outcomes.append(subject.call(convention, trial.inputs))
         failure = outcomes[-1].failure
-        if failure is not None and failure.ends_the_search:
+        if failure is not None and (failure.ends_the_search or (convention.is_single and shapes is PROBING)):
             break
-    judged = []
-    for reduction, asked in questions.items():
-        # There are fewer outcomes than trials if one of them ended the search.
-        answers = tuple(judge(trial, outcome, convention) for trial, outcome in zip(asked, outcomes, strict=False))
-        judged.append(Answers(convention, reduction, answers))
+    # There are fewer outcomes than trials if one of them ended the search.
+    judged = [
+        _with_limits(convention, reduction, [judge(*pair, convention) for pair in zip(asked, outcomes, strict=False)])
+        for reduction, asked in questions.items()
+    ]
     with_right_loss = [answers for answers in judged if has_right_loss(answers)]
-    right = [answers for answers in with_right_loss if answers.right]
-    if right:
-        return right[0]
-    chosen = with_right_loss[0] if with_right_loss else judged[0]
-    given = [(answer.trial, answer.value) for answer in chosen.answers]
-    found = diagnose(convention.operation, given, _formula(convention.operation, chosen.reduction))
-    return dataclasses.replace(chosen, diagnosis=found)
+    fitting = [answers for answers in with_right_loss if answers.fits]
+    chosen = (fitting or with_right_loss or judged)[0]
+    if chosen.right:
+        return chosen
+    return dataclasses.replace(chosen, diagnosis=_diagnosed(chosen))
+
+
+def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
+    limits = limits_of([(answer.trial, answer.value, answer.problem) for answer in answers])
+    return Answers(convention, reduction, tuple(answers), limits=limits)
+
+
+def _diagnosed(answers: Answers) -> Diagnosis | None:
+    """The known mistake that the answers show; that of a limit only if there is no other.
+
+    A forward that overflows hides the backward's own mistake where logits are extreme: it is then looked for elsewhere.
+    """
+    operation = answers.convention.operation
+    given = [(answer.trial, answer.value) for answer in answers.answers]
+    should = _formula(operation, answers.reduction)
+    found = diagnose(operation, given, should)
+    if found is None and not answers.limits:
+        found = diagnose(operation, [pair for pair in given if pair[0].logits in MODERATE], should)
+    return None if found is not None and answers.limits and not found.is_limit else found
 
 
 def has_right_loss(answers: Answers) -> bool:
     """Whether the loss that a forward returned, if any, has the reduction that the gradient is judged by."""
     for answer in answers.answers:
         loss = answer.outcome.forward
-        if loss is None or loss.size != 1 or answers.convention.operation == "softmax" or answer.trial.batch < 2:
+        if loss is None or loss.size != 1 or not is_loss(answers.convention.operation) or answer.trial.batch < 2:
             continue
         inputs = answer.trial.inputs
         row_losses = -np.log((inputs["probs"] * inputs["targets"]).sum(axis=1))
@@ -149,7 +142,7 @@ def has_right_loss(answers: Answers) -> bool:
 
 def _formula(operation: str, reduction: str) -> str:
     formula = OPERATIONS[operation]
-    return formula if reduction == "mean" or operation == "softmax" else formula.replace(" / batch", "").strip("()")
+    return formula if reduction == "mean" or not is_loss(operation) else formula.replace(" / batch", "").strip("()")
 
 
 def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
@@ -166,10 +159,20 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
     worst = float(errors.max(initial=0.0))
     problem = ""
     if worst > trial.allowed_ulp:
-        row, column = (int(place) for place in np.argwhere(errors > trial.allowed_ulp)[0])
-        got, expected = _distinguished(float(value[row, column]), float(trial.expected[row, column]))
-        problem = f"element [{row}, {column}] is {got}, expected {expected}"
-    return Answer(trial, outcome, value, worst, problem)
+        place = tuple(int(index) for index in np.argwhere(errors > trial.allowed_ulp)[0])
+        got, expected = _distinguished(float(value[place]), float(trial.expected[place]))
+        problem = f"element {list(place)} is {got}, expected {expected}"
+    keeps_state = not outcome.repeatable or (not problem and not _is_right_turned(trial, outcome, convention, upstream))
+    return Answer(trial, outcome, value, worst, problem, keeps_state)
+
+
+def _is_right_turned(trial: Trial, outcome: Outcome, convention: Convention, upstream: float) -> bool:
+    """Whether the result for the turned inputs, the rows reversed and grad_output negated, is right, too."""
+    if outcome.turned is None or outcome.turned.shape != trial.expected.shape:
+        return outcome.turned is None
+    sign = -1.0 if convention.operation in ("softmax", "log_softmax") else 1.0
+    turned = outcome.turned[::-1] / np.asarray(sign * upstream, dtype=outcome.turned.dtype)
+    return float(trial.errors(turned, convention.recomputes).max(initial=0.0)) <= trial.allowed_ulp
 
 
 def _distinguished(left: float, right: float) -> tuple[str, str]:
@@ -182,4 +185,4 @@ def _distinguished(left: float, right: float) -> tuple[str, str]:
 
 
 def _takes_upstream(convention: Convention) -> bool:
-    return "upstream" in convention.roles or (convention.style == "node" and convention.operation != "softmax")
+    return "upstream" in convention.roles or (convention.style == "node" and is_loss(convention.operation))

@@ -36,6 +36,7 @@ class Diagnosis:
     computes: str
     should: str
     factor: str = ""
+    is_limit: bool = False  # whether the gradient is right, within a limit
 
     @property
     def title(self) -> str:
@@ -50,10 +51,10 @@ def diagnose(operation: str, results: Results, should: str) -> Diagnosis | None:
     If several give them, it is the one that agrees in the most trials.
     """
     mistakes = mistakes_of(operation)
-    agreed, best = max(
-        ((_agreement(mistake, results), mistake) for mistake in mistakes if mistake.seen_by == "value"),
-        key=lambda pair: pair[0],
-    )
+    by_value = [mistake for mistake in mistakes if mistake.seen_by in ("value", "range")]
+    if not by_value:
+        return None
+    agreed, best = max(((_agreement(mistake, results), mistake) for mistake in by_value), key=lambda pair: pair[0])
     if agreed:
         return _named(best, should)
     for mistake in mistakes:
@@ -67,8 +68,28 @@ def known(operation: str, name: str) -> Diagnosis:
     return _named(MISTAKES[operation, name], OPERATIONS[operation])
 
 
+def input_is_overwritten(operation: str, role: str) -> Diagnosis:
+    """The diagnosis of a right gradient that changes the array of a role, other than softmax's grad_output."""
+    explanation = f"The result is right, but the caller's {role} is changed, which others may still need."
+    return Diagnosis(f"overwrites_{role}", explanation, "the right gradient, and a new input", OPERATIONS[operation])
+
+
+def buffer_is_shared(operation: str) -> Diagnosis:
+    """The diagnosis of a function that returns the same array at every call."""
+    explanation = "Every call returns the same array: the result of a call is gone when the next call has been made."
+    return Diagnosis(
+        "shared_buffer", explanation, "the right gradient, in one array for all calls", OPERATIONS[operation]
+    )
+
+
+def state_is_kept(operation: str) -> Diagnosis:
+    """The diagnosis of a function whose result depends on the calls before."""
+    explanation = "Something is kept from one call to the next: the same inputs give another result later."
+    return Diagnosis("state_kept", explanation, "the right gradient, at the first call only", OPERATIONS[operation])
+
+
 def _named(mistake: Mistake, should: str, factor: str = "") -> Diagnosis:
-    return Diagnosis(mistake.name, mistake.explanation, mistake.formula, should, factor)
+    return Diagnosis(mistake.name, mistake.explanation, mistake.formula, should, factor, mistake.is_limit)
 
 
 def _agreement(mistake: Mistake, results: Results) -> int:
@@ -128,8 +149,11 @@ def _largest_term(trial: Trial) -> float:
 
 
 def _is_single_precision(results: Results) -> bool:
-    """Whether every result is right to float32's digits, and too inexact for float64."""
+    """Whether every result has float32's digits and no more, and is right to that precision."""
     errors = []
+    wide = [result for trial, result in results if trial.dtype == "float64" and result is not None]
+    if not all(np.array_equal(result, result.astype(np.float32), equal_nan=True) for result in wide):
+        return False
     for trial, result in results:
         if result is None or result.shape != trial.expected.shape:
             if trial.optional:
@@ -159,7 +183,7 @@ def _with_factor(mistakes: list[Mistake], results: Results, should: str) -> Diag
         else:
             words = _factor_in_words(factors)
             if words:
-                return _named(mistake, should, words)
+                return _named(mistake, should, "" if words == "1" else words)
     return None
 
 

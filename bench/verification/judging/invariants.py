@@ -18,8 +18,8 @@ def broken_invariants(subject: Subject, convention: Convention) -> list[str]:
     value = _value(subject, convention, inputs)
     if value is None:
         return []
-    found = []
-    if convention.operation != "cross_entropy" and not _near(sums := value.sum(axis=1), 0.0):
+    found: list[str] = []
+    if convention.operation in ("softmax", "softmax_cross_entropy") and not _near(sums := value.sum(axis=1), 0.0):
         found.append(
             "adding a constant to all logits of a row does not change softmax, so each row of grad_logits sums to 0; "
             f"your first row sums to {sums[0]:.6g}"

@@ -20,6 +20,8 @@ EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8
 UPSTREAM = 4.0  # the gradient passed into a loss that takes one; it is not 1, so that ignoring it shows
 OPERATIONS = {
     "softmax": "probs * (grad_output - sum(grad_output * probs))",
+    "log_softmax": "grad_output - probs * sum(grad_output)",
+    "jacobian": "probs[:, :, None] * (eye(features) - probs[:, None, :])",
     "softmax_cross_entropy": "(probs - targets) / batch",
     "cross_entropy": "-targets / probs / batch",
 }
@@ -94,16 +96,20 @@ class Trial:
 
 
 def trials(
-    operation: str, reduction: str = "mean", shapes: tuple[tuple[int, int, str, str], ...] = SHAPES
+    operation: str,
+    reduction: str = "mean",
+    shapes: tuple[tuple[int, int, str, str], ...] = SHAPES,
+    temperature: float = 1.0,
 ) -> list[Trial]:
-    """The trials of an operation, in the order of ``shapes``."""
+    """The trials of an operation, in the order of ``shapes``; ``temperature`` divides the logits."""
     # If a probability underflows to 0, cross-entropy of probabilities has no gradient.
     kinds = ("normal", "uniform") if operation == "cross_entropy" else ("normal", "uniform", "peaked", "extreme")
-    return [make_trial(operation, reduction, Case("softmax", "", *shape)) for shape in shapes if shape[3] in kinds]
+    cases = [Case("softmax", "", *shape) for shape in shapes if shape[3] in kinds]
+    return [make_trial(operation, reduction, case, temperature) for case in cases]
 
 
 @functools.cache
-def make_trial(operation: str, reduction: str, case: Case) -> Trial:
+def make_trial(operation: str, reduction: str, case: Case, temperature: float = 1.0) -> Trial:
     """A trial of the given shape; a loss is the ``mean`` or the ``sum`` of the rows' losses."""
     if case.logits == "extreme":
         logits = extreme_logits(case)
@@ -114,6 +120,8 @@ def make_trial(operation: str, reduction: str, case: Case) -> Trial:
         logits, probs, grad_output = made.logits, made.probs, made.grad_output
     labels = np.random.default_rng(SEED).integers(0, case.features, size=case.batch)
     targets = np.eye(case.features, dtype=probs.dtype)[labels]  # one-hot, [B, N]
+    if temperature != 1.0:
+        probs = softmax(logits / probs.dtype.type(temperature))
     inputs = {
         "logits": logits,
         "probs": probs,
@@ -130,7 +138,7 @@ def make_trial(operation: str, reduction: str, case: Case) -> Trial:
         dtype=case.dtype,
         logits=case.logits,
         inputs=inputs,
-        **right_gradient(operation, reduction, inputs)._asdict(),
+        **right_gradient(operation, reduction, inputs, temperature)._asdict(),
     )
 
 
@@ -142,15 +150,22 @@ def extreme_logits(case: Case) -> FloatArray:
     return moderate
 
 
-def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any]) -> Rounded:
-    """The gradient [B, N], evaluated in a wide type from the inputs as rounded to their dtype."""
+def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any], temperature: float = 1.0) -> Rounded:
+    """The gradient [B, N] (``jacobian``: [B, N, N]), evaluated in a wide type from the inputs as rounded."""
     probs = inputs["probs"]
     wide = wide_type(probs.dtype)
     if operation == "softmax":
-        return high_precision_vjp(probs, inputs["grad_output"], wide)
+        scaled = probs.dtype.type(1.0 / temperature)
+        return high_precision_vjp(probs, inputs["grad_output"] * scaled, wide)
     divisor = max(1, len(probs)) if reduction == "mean" else 1
-    p, t = widen(probs, wide), widen(inputs["targets"], wide)
-    if operation == "softmax_cross_entropy":
+    p, t, g = (widen(inputs[name], wide) for name in ("probs", "targets", "grad_output"))
+    if operation == "jacobian":
+        outer = p[:, :, None] * p[:, None, :]  # [B, N, N]
+        diagonal = p[:, :, None] * widen(np.eye(probs.shape[1], dtype=probs.dtype), wide)
+        exact, terms = diagonal - outer, diagonal + outer
+    elif operation == "log_softmax":
+        exact, terms = g - p * g.sum(axis=1, keepdims=True), abs(g) + p * abs(g).sum(axis=1, keepdims=True)
+    elif operation == "softmax_cross_entropy":
         exact, terms = exact_gradient(p, t, divisor), (p + t) / divisor
     else:  # cross_entropy alone, with respect to probs
         exact = -t / p / divisor

@@ -25,6 +25,8 @@ def worked_row(subject: Subject, convention: Convention, reduction: str) -> list
         "upstream": 1.0,
     }
     divisor = 2 if reduction == "mean" else 1
+    if convention.operation in ("log_softmax", "jacobian") or convention.temperature != 1.0:
+        return []
     if convention.operation == "softmax":
         steps = _softmax_steps()
     elif convention.operation == "softmax_cross_entropy":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...paths import IMPLEMENTATIONS, PACKAGE
-from ..calling.call import NoResultError
+from ..calling.arrays import NoResultError
 
 SHOWN_FRAMES = 4
 FAULTHANDLER_FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')

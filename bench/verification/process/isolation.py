@@ -79,6 +79,10 @@ class Isolated:
         """Whether the target has imported PyTorch."""
         return bool(self._request("has_torch"))
 
+    def source(self, convention: Convention) -> str:
+        """The text of what is called; empty if Python does not know it."""
+        return str(self._request("source", convention))
+
     def forks(self) -> int:
         """How many processes the target has forked off since it was last started."""
         with contextlib.suppress(TargetFailedError):

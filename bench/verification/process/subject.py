@@ -1,6 +1,7 @@
 """A target that is loaded, called and measured; its failures are reported with its own file and line."""
 
 import contextlib
+import inspect
 import sys
 import time
 import types
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...instruments.memory import memory_limit, read_peak
-from ...loading import load, module_of
+from ...loading import load, method_named, module_of
+from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
 from ..calling.conventions import Convention, Options, candidates
 from .failures import Failure, failure_of
@@ -29,9 +31,11 @@ class Outcome:
     value: npt.NDArray[Any] | None = None
     failure: Failure | None = None
     overwritten: tuple[str, ...] = ()  # roles of the inputs that the call changed
-    repeatable: bool = True  # whether a second call gave the same result
-    found_in: str = ""  # the attribute that held the gradient, if it was not returned
+    repeatable: bool = True  # whether a call with the same inputs, after one with other inputs, gave the same result
+    kept: bool = True  # whether the result was still the same after a call with other inputs
+    turned: npt.NDArray[Any] | None = None  # the result for those other inputs: see ``turn``
     forward: npt.NDArray[Any] | None = None  # what the forward returned, if that is numbers
+    found_in: str = ""  # the attribute that held the gradient, if it was not returned
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,11 @@ class Subject(Protocol):
     def has_torch(self) -> bool:
         """Whether the target has imported PyTorch."""
 
+    def source(self, convention: Convention) -> str:
+        """The text of the function, or of the methods that are called; empty if Python does not know it."""
+
     def call(self, convention: Convention, inputs: Inputs) -> Outcome:
-        """The result of the target, called twice with copies of the inputs."""
+        """The result of the target, called with copies of the inputs."""
 
     def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
         """Time and peak memory of the target's backward."""
@@ -64,42 +71,57 @@ class Subject(Protocol):
 class Local:
     """A target in this process."""
 
-    def __init__(self, target: Any, namespace: dict[str, Any] | None = None, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, target: Any, namespace: dict[str, Any] | None = None, max_bytes: int | None = None, method: str = ""
+    ) -> None:
         self._target = target
+        self._method = method
         self._namespace = namespace if namespace is not None else module_of(target)
         self._max_bytes = max_bytes
 
     @classmethod
     def load(cls, target: str, max_bytes: int | None = None) -> "Local":
         """The target with that name, as ``load`` finds it."""
-        return cls(*load(target), max_bytes=max_bytes)
+        found, namespace = load(target)
+        return cls(found, namespace, max_bytes, method_named(target, found))
 
     def candidates(self, options: Options) -> list[Convention]:
         """Every way in which the target may have to be called, likeliest first."""
-        return candidates(self._target, self._namespace, options)
+        with _quiet():
+            return candidates(self._target, self._namespace, options, self._method)
 
     def has_torch(self) -> bool:
         """Whether the target has imported PyTorch."""
         return "torch" in sys.modules
 
+    def source(self, convention: Convention) -> str:
+        """The text of the function, or of the methods that are called; empty if Python does not know it."""
+        names = [convention.forward, convention.backward] if inspect.isclass(self._target) else [""]
+        texts = []
+        for name in names:
+            with contextlib.suppress(TypeError, OSError):
+                texts.append(inspect.getsource(getattr(self._target, name) if name else self._target))
+        return "\n".join(texts)
+
     def call(self, convention: Convention, inputs: Inputs) -> Outcome:
-        """The result of the target, called twice with copies of the inputs."""
+        """The result of the target, called three times: with the inputs, with other inputs, with the first ones again.
+
+        What is kept from one call to the next shows in the last result, a buffer that is used again in the first one.
+        """
         call = Call(self._target, self._namespace, convention)
+        shape = inputs["logits"].shape
         try:
             with self._limited(), _quiet():
-                shape = inputs["logits"].shape
-                value = np.array(call.as_rows(call.prepare(inputs)(), shape))
-                overwritten = call.overwritten()
+                first = call.as_rows(call.prepare(inputs)(), shape)
+                value = np.array(first)
+                overwritten, forward = call.overwritten(), _numbers(call.forward_result)
+                turned = np.array(call.as_rows(call.prepare(turn(inputs))(), shape))
+                kept = np.array_equal(value, first, equal_nan=True)
                 again = call.as_rows(call.prepare(inputs)(), shape)
         except (Exception, SystemExit) as error:
             return Outcome(failure=failure_of(error))
-        return Outcome(
-            value=value,
-            overwritten=overwritten,
-            repeatable=np.array_equal(value, again, equal_nan=True),
-            found_in=call.found_in,
-            forward=_numbers(call.forward_result),
-        )
+        repeatable = np.array_equal(value, again, equal_nan=True)
+        return Outcome(value, None, overwritten, repeatable, kept, turned, forward, call.found_in)
 
     def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
         """Time and peak memory of the target's backward; the time is the fastest of three repeats."""
@@ -137,12 +159,18 @@ class Local:
         return memory_limit(self._max_bytes) if self._max_bytes is not None else contextlib.nullcontext()
 
 
+def turn(inputs: Inputs) -> Inputs:
+    """Other inputs of the same shapes: the rows in opposite order, and the gradient with the opposite sign."""
+    reversed_rows = {role: value[::-1] for role, value in inputs.items() if isinstance(value, np.ndarray)}
+    return {**inputs, **reversed_rows, "grad_output": -reversed_rows["grad_output"]}
+
+
 def _numbers(value: Any) -> npt.NDArray[Any] | None:
-    """A forward's result as an array of float64; None if it is not numbers."""
+    """A forward's result as an array of float64; None if there is none, or if it is not numbers."""
+    if value is None:
+        return None
     try:
-        value = value.detach().numpy() if hasattr(value, "detach") else value
-        value = value if isinstance(value, np.ndarray) else getattr(value, "data", value)
-        return np.asarray(value, dtype=np.float64)
+        return np.array(unwrapped(value), dtype=np.float64)
     except (TypeError, ValueError):
         return None
 

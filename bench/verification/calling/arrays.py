@@ -1,0 +1,108 @@
+"""Arrays in the layout and the container that a target takes, and what it returned as arrays of rows again."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...implementations import FloatArray
+from .graphs import NUMBERS
+
+DIMENSIONS = {"stack": 3, "heads": 4, "images": 4}  # of the layouts that are neither matrices nor single rows
+AXES = {"columns": 0, "column": 0, "images": 1}  # the features' axis, in layouts where it is not the last
+
+
+class NoResultError(Exception):
+    """The target gave nothing that could be its gradient; the message says what it gave."""
+
+
+def arranged(array: FloatArray, layout: str) -> FloatArray:
+    """A copy of an array [B, N] in the given layout; the layouts of single rows take one with B = 1."""
+    batch, features = array.shape
+    shapes = {
+        "vector": (features,),
+        "stack": (1, batch, features),
+        "heads": (1, 1, batch, features),
+        "images": (batch, features, 1, 1),
+    }
+    array = array.T if layout in ("columns", "column") else array.reshape(shapes.get(layout, array.shape))
+    return np.array(array, order="C")
+
+
+def in_container(array: FloatArray, container: str) -> Any:
+    """The array as nested lists or as a PyTorch tensor, or as it is."""
+    if container == "list":
+        return array.tolist()
+    if container == "torch":
+        return sys.modules["torch"].from_numpy(array)
+    return array
+
+
+def as_array(result: Any, size: int) -> npt.NDArray[Any]:
+    """A result as an array of numbers; from a list or tuple of arrays, the first that has ``size`` items.
+
+    Raises:
+        NoResultError: the result is not an array of numbers.
+    """
+    if isinstance(result, list | tuple):
+        result = _without_none(result)
+    if isinstance(result, list | tuple) and result and all(map(_is_tensor, result)):
+        fitting = [array for array in result if np.size(unwrapped(array)) == size and np.ndim(unwrapped(array)) > 1]
+        if fitting or (len(result) == 1 and np.ndim(unwrapped(result[0])) > 1):
+            result = (fitting or result)[0]
+    if result is None:
+        raise NoResultError("returned None")
+    try:
+        array = np.asarray(unwrapped(result))
+    except (TypeError, ValueError) as error:
+        raise NoResultError(f"returned {type(result).__name__}, not an array of numbers ({error})") from None
+    if array.dtype.kind not in "fiu":
+        shown = f"an array of {array.dtype}" if isinstance(result, np.ndarray) else type(result).__name__
+        raise NoResultError(f"returned {shown}, not an array of real numbers")
+    return array
+
+
+def _without_none(result: Any) -> Any:
+    """A tuple's only value that is not None, as of an autograd function that has no gradient for its other inputs."""
+    kept = [value for value in result if value is not None]
+    return kept[0] if len(kept) == 1 and len(result) > 1 and isinstance(result, tuple) else result
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") or hasattr(value, "data")
+
+
+def unwrapped(value: Any) -> Any:
+    """The numbers inside a tensor of any framework."""
+    if isinstance(value, np.ndarray | np.generic | list | tuple | int | float):
+        return value
+    if hasattr(value, "detach"):
+        return value.detach().numpy()
+    inside = (getattr(value, name, None) for name in NUMBERS)
+    return next((array for array in inside if isinstance(array, np.ndarray | list | np.generic)), value)
+
+
+def stacked(arrays: list[npt.NDArray[Any]], logits: FloatArray, *, of_matrices: bool) -> npt.NDArray[Any]:
+    """The results for single rows as one array: [B, N], or [B, ...] if they have another size than N.
+
+    ``of_matrices``: each result is to be [N, N], and not a vector, also where N is 1.
+    """
+    if not arrays:
+        return np.empty_like(logits)
+    if all(array.size == logits.shape[1] for array in arrays) and not (of_matrices and logits.shape[1] == 1):
+        # A single row's gradient may be [N], [N, 1] or [1, N]; an [N, N] result keeps its shape.
+        arrays = [array.reshape(-1) for array in arrays]
+    return np.stack(arrays)
+
+
+def keyword_only_without_default(function: Callable[..., Any]) -> set[str]:
+    """The keyword-only parameters that have no default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    required = (parameter for parameter in parameters if parameter.default is parameter.empty)
+    return {parameter.name for parameter in required if parameter.kind is parameter.KEYWORD_ONLY}

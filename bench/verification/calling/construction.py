@@ -1,0 +1,78 @@
+"""How to make an instance of a class whose methods are called: the roles of the arguments of its constructor."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .methods import constructor_parameters, is_static
+from .roles import roles_of
+
+BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
+# What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
+FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
+MAX_CONSTRUCTIONS = 2
+_SIZE = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes|n(in|out)|fan_\w+")
+
+
+def constructions(target: object, methods: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The ways to make an instance, likeliest first; the roles are empty if the class takes none or is not made."""
+    if not inspect.isclass(target) or all(is_static(target, name) for name in methods):
+        return [()]
+    if not constructor_parameters(target):
+        return [()]
+    working = [roles for roles in dict.fromkeys(_ways(target)) if _constructs(target, roles)]
+    return working[:MAX_CONSTRUCTIONS] or [BYPASSED]
+
+
+def _ways(target: type) -> Iterator[tuple[str, ...]]:
+    names = constructor_parameters(target)
+    known = [_role(name) for name in names]
+    arrays = [
+        "logits" if not role and roles_of(name)[0] == "logits" else role
+        for name, role in zip(names, known, strict=True)
+    ]
+    if all(arrays):
+        yield tuple(arrays)
+    for filling in FILLINGS:
+        yield tuple(role or filling for role in known)
+
+
+def _role(name: str) -> str:
+    """The role of a constructor's parameter; empty if its name says nothing."""
+    if roles_of(name)[0] in ("axis", "learning_rate"):
+        return roles_of(name)[0]
+    if "batch" in name:
+        return "batch"
+    if name in ("name", "activation"):
+        return "name"
+    return "features" if _SIZE.fullmatch(name) else ""
+
+
+def _constructs(target: type, roles: tuple[str, ...]) -> bool:
+    sample = construction_values(np.zeros((3, 5))) | {"axis": -1, "learning_rate": 0.1, "logits": np.zeros((3, 5))}
+    try:
+        make_instance(target, roles, sample)
+    except Exception:
+        return False
+    return True
+
+
+def construction_values(logits: Any) -> dict[str, Any]:
+    """The values of the roles that only constructors have, for inputs of this shape."""
+    batch, features = logits.shape
+    return {
+        "batch": batch,
+        "features": features,
+        "sizes": [features] * 3,
+        "name": "softmax",
+        "nothing": None,
+        "empty": [],
+    }
+
+
+def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any]) -> Any:
+    """An instance of the class."""
+    return object.__new__(target) if roles == BYPASSED else target(*(values[role] for role in roles))

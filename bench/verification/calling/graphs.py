@@ -1,0 +1,109 @@
+"""The backward of a graph of tensors: how an incoming gradient gets into it, and where the result is found."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+# How the incoming gradient gets into a graph, and how that is printed. They are tried in this order.
+DRIVES: dict[tuple[str, ...], str] = {
+    ("closure",): "its own backward with grad_output",
+    ("grad_output",): "then backward(grad_output)",
+    ("weighted",): "then backward() of the sum of it times grad_output",
+    ("seed",): "then backward() with grad_output as its gradient",
+    ("grad_tensor",): "then backward(tensor of grad_output)",
+    ("seed_tensor",): "then backward() with a tensor of grad_output as its gradient",
+}
+LOSS_DRIVE = ("unseeded",)  # of a loss: its gradient starts from 1
+DRIVES_IN_WORDS = DRIVES | {LOSS_DRIVE: "then backward()"}
+SLOTS = ("g", "grad", "gradient", "_grad", "d", "adjoint", "diff", "delta", "deltas", "grads")
+NUMBERS = ("data", "value", "values", "val", "array", "_data", "out", "output", "arr", "ndarray")
+_CLOSURES = ("_backward", "grad_fn", "_grad_fn", "backward_fn", "_backward_fn", "_backward_function", "_bw", "_vjp")
+
+
+class NoGradientError(Exception):
+    """No gradient arrived at a graph's input; the message says what was found there."""
+
+
+def spread(out: Any, incoming: Any, drive: str, wrap: Callable[[Any], Any]) -> None:
+    """Run the backward of a graph from its output; ``wrap`` makes a tensor from an array."""
+    slot = grad_slot(out) or "grad"
+    if drive == "closure":
+        _walk(out, slot, incoming)
+    elif drive in ("grad_output", "grad_tensor"):
+        out.backward(wrap(incoming) if drive == "grad_tensor" else incoming)
+    elif drive == "weighted":
+        (out * wrap(incoming)).sum().backward()
+    elif drive == "unseeded":
+        out.backward()
+    else:
+        setattr(out, slot, wrap(incoming) if drive == "seed_tensor" else incoming)
+        out.backward()
+
+
+def _walk(out: Any, slot: str, incoming: Any) -> None:
+    """Call the closures that a graph's nodes keep, from the output to the inputs."""
+    if _closure(out) is None:
+        raise NoGradientError(f"a {type(out).__name__} without a backward")
+    setattr(out, slot, incoming)
+    for node in reversed(_sorted_by_dependency(out)):
+        closure = _closure(node)
+        if closure is not None:
+            takes_one = len(inspect.signature(closure).parameters) == 1
+            closure(*([getattr(node, slot)] if takes_one else []))
+
+
+def _closure(node: Any) -> Callable[..., Any] | None:
+    """The function that a node keeps for its backward; a method of its class is none."""
+    found = (vars(node).get(name) for name in _CLOSURES if hasattr(node, "__dict__"))
+    slots = (getattr(node, name, None) for name in _CLOSURES if name in getattr(type(node), "__slots__", ()))
+    return next((closure for closure in (*found, *slots) if callable(closure)), None)
+
+
+def _sorted_by_dependency(out: Any) -> list[Any]:
+    """All nodes of a graph, each after those that it was made from."""
+    order: list[Any] = []
+    seen: set[int] = set()
+    waiting: list[tuple[Any, bool]] = [(out, False)]
+    while waiting:
+        node, is_done = waiting.pop()
+        if is_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting += [(node, True), *((parent, False) for parent in _parents(node))]
+    return order
+
+
+def _parents(node: Any) -> Iterator[Any]:
+    """What a node was made from: nodes of its class in the collections among its attributes."""
+    for value in getattr(node, "__dict__", {}).values():
+        if isinstance(value, set | frozenset | list | tuple):
+            yield from (item for item in value if type(item) is type(node))
+
+
+def grad_slot(node: Any) -> str:
+    """The attribute in which a graph's node keeps its gradient; empty if none has a usual name."""
+    return next((name for name in SLOTS if hasattr(node, name) and not callable(getattr(node, name))), "")
+
+
+def makes_leaves(candidate: type) -> bool:
+    """Whether the class makes a graph's input from one array."""
+    return leaf_factory(candidate) is not None
+
+
+def leaf_factory(candidate: type) -> Callable[[Any], Any] | None:
+    """What makes a graph's input from one array; None if the class does not make one."""
+    makers: tuple[Callable[[Any], Any], ...] = (functools.partial(candidate, requires_grad=True), candidate)
+    for make in makers:
+        try:
+            leaf = make(np.zeros((2, 3)))
+            holds = any(getattr(getattr(leaf, name, None), "shape", ()) == (2, 3) for name in NUMBERS)
+        except Exception:  # noqa: S112 - whatever goes wrong, it makes no leaf in this way
+            continue
+        if grad_slot(leaf) and holds and not isinstance(leaf, SimpleNamespace | np.ndarray):
+            return make
+    return None

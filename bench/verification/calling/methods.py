@@ -1,0 +1,116 @@
+"""The methods of a class that may be its forward and its backward: by known names, by sound, by elimination."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .roles import UNKNOWN, asked_names, required_names, roles_of
+
+FORWARDS = (
+    "forward", "__call__", "call", "fprop", "forward_pass", "forward_propagation", "feedforward", "forwards", "fp",
+    "activate", "activation", "apply", "predict", "propagate", "calculate", "compute", "run", "f", "fn", "func",
+    "function", "softmax", "loss",
+)  # fmt: skip
+BACKWARDS = (
+    "backward", "back", "backprop", "backward_pass", "back_propagation", "backward_propagation", "backpropagate",
+    "backpropagation", "bprop", "backwards", "bp", "_back", "_backward", "gradient", "grad", "derivative", "deriv",
+    "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
+)  # fmt: skip
+_SOUNDS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax")
+_SOUNDS_FORWARD = re.compile(r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run")
+_MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
+SHOWN_METHODS = 8
+
+
+def forward_names(target: object, backward: str = "") -> list[str]:
+    """The methods that may be the forward, likeliest first; ``backward`` is none of them."""
+    named = _known(target, FORWARDS)
+    if named:
+        # A class with both may keep in __call__ what its backward needs.
+        return list(dict.fromkeys([named[0], *(name for name in named if name == "__call__")]))
+    return _other(target, FORWARDS, _SOUNDS_FORWARD, without=(backward, *_sounding(target, _SOUNDS_BACKWARD)))
+
+
+def backward_names(target: object, forward: str = "") -> list[str]:
+    """The methods that may be the backward, likeliest first; ``forward`` is none of them."""
+    named = [name for name in _known(target, BACKWARDS) if name != forward]
+    return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, without=(forward, *FORWARDS))
+
+
+def _known(target: object, names: Iterable[str]) -> list[str]:
+    return [
+        name
+        for name in names
+        if callable(getattr(target, name, None))
+        and not (name == "__call__" and inspect.isclass(target) and not defines_call(target))
+    ]
+
+
+def _other(target: object, names: tuple[str, ...], sound: re.Pattern[str], without: Iterable[str]) -> list[str]:
+    """A method with a misspelt name, else those that sound so, else the only one that is left."""
+    public = [name for name in public_methods(target) if name not in set(without)]
+    misspelt = [name for name in public if difflib.get_close_matches(name.lower(), names[:10], 1, _MISSPELT)]
+    sounding = [name for name in public if sound.search(name)]
+    return (misspelt or sorted(sounding, key=len) or (public if len(public) == 1 else []))[:2]
+
+
+def _sounding(target: object, sound: re.Pattern[str]) -> list[str]:
+    return [name for name in public_methods(target) if sound.search(name)]
+
+
+def public_methods(target: object) -> list[str]:
+    """The names of the target's own public methods; those of PyTorch's classes are none of them."""
+    owner = target if inspect.isclass(target) else type(target)
+    bases = [base for base in owner.__mro__[:-1] if not base.__module__.startswith("torch")]
+    return [
+        name
+        for name in dict.fromkeys(name for base in bases for name in vars(base))
+        if not name.startswith("_") and callable(getattr(target, name, None))
+    ]
+
+
+def defines_call(target: type) -> bool:
+    """Whether instances of a class can be called. ``callable`` cannot say: every class is callable itself."""
+    return any("__call__" in vars(base) for base in target.__mro__[:-1])
+
+
+def known_methods(target: object) -> str:
+    """The target's first public methods, as the end of a message; empty if there are none."""
+    names = [name for name in dir(target) if not name.startswith("_") and callable(getattr(target, name, None))]
+    more = ", ..." if len(names) > SHOWN_METHODS else ""
+    return f" (it has {', '.join(names[:SHOWN_METHODS])}{more})" if names else ""
+
+
+def is_static(owner: type, method: str) -> bool:
+    """Whether a method of a class is called without an instance.
+
+    A plain function whose first parameter is an array by its name is static, too: its author forgot the decorator.
+    """
+    attribute = inspect.getattr_static(owner, method)
+    if isinstance(attribute, staticmethod | classmethod):
+        return True
+    if not inspect.isfunction(attribute):
+        return False
+    names = list(inspect.signature(attribute).parameters)
+    return bool(names) and names[0] not in ("self", "cls", "this") and roles_of(names[0]) != UNKNOWN
+
+
+def bound_parameters(target: object, method: str) -> list[str]:
+    """The names of the parameters of a method that a call has to fill, ``self`` left out."""
+    names = asked_names(getattr(target, method))
+    return names[1:] if inspect.isclass(target) and not is_static(target, method) else names
+
+
+def constructor_parameters(target: type) -> list[str]:
+    """The names of the constructor's parameters without a default, ``self`` left out."""
+    return required_names(inspect.getattr_static(target, "__init__"))[1:]
+
+
+def all_parameters(target: object, methods: Iterable[str]) -> Iterator[str]:
+    """The names of the parameters of several methods, as far as the target has them."""
+    for method in methods:
+        function: Any = getattr(target, method, None)
+        if callable(function):
+            yield from asked_names(function)

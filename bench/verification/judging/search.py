@@ -1,0 +1,167 @@
+"""The search for a convention in which a target is right, or in which its mistake is the least surprising."""
+
+import ast
+import dataclasses
+import itertools
+import re
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ...implementations import FloatArray
+from ..calling.conventions import FORWARD_ONLY, SINGLE, Convention, Options
+from ..process.subject import Subject
+from .answers import Answers, ask
+from .things import LOG_SOFTMAX, LOSS, SOFTMAX, forward_named, temperature_of
+from .trials import PROBING, Trial, trials
+
+MANY_AXES = ("stack", "heads", "images")
+# Mistakes that a batch shows when the code is meant for one vector at a time.
+OF_VECTORS = (
+    "whole_array_as_one_row",
+    "normalised_over_array",
+    "normalised_over_array_then_rows",
+    "jacobian_of_flattened_batch",
+)
+_NAMES_BATCH = re.compile(r"batch|n_?samples", re.IGNORECASE)
+_REDUCTIONS = ("sum", "max", "mean", "amax")
+_SAYS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|jacob|vjp|^d[A-Z_]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answers to the probing trials in the convention that fits best, and what else is known about the target."""
+
+    answers: Answers
+    on_batches: Answers | None = None  # of a target that takes single rows: what it does with a batch
+    one_row_only: bool = False  # whether it is code of batches that is right for one row alone
+    thing: str = ""  # what the target is, if it is no backward of softmax
+    other_names: tuple[str, ...] = ()  # of mistakes that it makes in other readings that the code admits
+
+
+def probe(subject: Subject, options: Options) -> Found:
+    """The convention in which the target is right; if there is none, what it is, or the likeliest mistake.
+
+    Raises:
+        UserError: there is no such target.
+        TargetFailedError: it cannot be loaded.
+    """
+    conventions = subject.candidates(options)
+    found = _search(subject, options, conventions)
+    failure = found.answers.failure
+    if found.answers.fits or options.operation or (failure is not None and failure.ends_the_search):
+        return found
+    trial, forward = _forward_of(subject, found.answers, conventions)
+    name = forward_named(forward, trial)
+    temperature = temperature_of(forward, trial)
+    if name == LOG_SOFTMAX:
+        return _search(subject, options, subject.candidates(dataclasses.replace(options, operation="log_softmax")))
+    if temperature != 1.0:
+        scaled = [dataclasses.replace(convention, temperature=temperature) for convention in conventions]
+        return _search(subject, options, scaled)
+    return dataclasses.replace(found, thing=_thing(name, found, conventions))
+
+
+def _thing(name: str, found: Found, conventions: list[Convention]) -> str:
+    """What a target is whose forward has this name, in words; empty if it is a backward of softmax."""
+    gave = found.answers.gave and found.answers.convention.style in ("tensor", "closure")
+    has_backward = gave or any(convention.style in ("pair", "node", "method") for convention in conventions)
+    if name == SOFTMAX:
+        is_backward = has_backward or _SAYS_BACKWARD.search(found.answers.convention.backward)
+        return "" if is_backward else "the forward of softmax, without a backward"
+    if name == LOSS:
+        return "" if has_backward else "the value of a loss, not its gradient"
+    return f"{name}, not softmax" if name else ""
+
+
+def _forward_of(subject: Subject, best: Answers, conventions: list[Convention]) -> tuple[Trial, FloatArray | None]:
+    """What the target's forward computed in a trial: that of the best convention, else that of the forward alone."""
+    for answer in best.answers[:1]:
+        if answer.outcome.forward is not None and not best.convention.is_single:
+            return answer.trial, answer.outcome.forward
+    trial = trials("softmax", shapes=PROBING)[0]
+    alone = [convention for convention in conventions if convention.style == FORWARD_ONLY]
+    for convention in alone:
+        value = subject.call(convention, trial.inputs).value
+        if value is not None and (forward_named(value, trial) or temperature_of(value, trial) != 1.0):
+            return trial, value
+    return trial, None
+
+
+def _search(subject: Subject, options: Options, conventions: list[Convention]) -> Found:
+    """The best of all readings; single rows are tried only if no reading of batches fits or shows its own mistake."""
+    best: Answers | None = None
+    names: list[str] = []
+    conventions = [each for each in conventions if each.style != FORWARD_ONLY] or conventions
+    for layout, container in _arrangements(subject, options):
+        if best is not None and _is_settled(best, layout, container):
+            continue
+        for convention in conventions:
+            arranged = dataclasses.replace(convention, layout=layout, container=container)
+            answers = ask(subject, arranged, options, PROBING)
+            if answers.fits:
+                return _found(subject, answers, best, options)
+            if answers.convention.operation == "jacobian" and best is not None:
+                continue  # what is no Jacobian is judged as a backward
+            names += [answers.diagnosis.title] if answers.diagnosis else []
+            if best is None or answers.rank > best.rank:
+                best = answers
+            if answers.failure is not None and answers.failure.ends_the_search:
+                return Found(best)
+    assert best is not None  # noqa: S101 - there is at least one candidate
+    mine = best.diagnosis.title if best.diagnosis else ""
+    return Found(best, other_names=tuple(name for name in dict.fromkeys(names) if name != mine))
+
+
+def _found(subject: Subject, answers: Answers, best: Answers | None, options: Options) -> Found:
+    """The reading that fits, unless it hides that code of batches is right for one row alone."""
+    if not answers.convention.is_single or options.layout:
+        return Found(answers)
+    if best is not None and says_batch(subject.source(answers.convention)):
+        same = dataclasses.replace(answers.convention, layout="rows")
+        on_batches = best if best.takes_batches else ask(subject, same, options, PROBING)
+        return Found(answers, on_batches, one_row_only=True)
+    return Found(answers, best)
+
+
+def says_batch(source: str) -> bool:
+    """Whether code is meant for batches: it reduces along axis 1, or a name in it speaks of a batch."""
+    try:
+        nodes = list(ast.walk(ast.parse(textwrap.dedent(source))))
+    except SyntaxError:  # such as a lambda in the middle of a call
+        return False
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    names += [node.arg for node in nodes if isinstance(node, ast.arg)]
+    names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+    return any(map(_NAMES_BATCH.search, names)) or any(isinstance(node, ast.Call) and _along_1(node) for node in nodes)
+
+
+def _along_1(call: ast.Call) -> bool:
+    """Whether a call states axis 1: by name, or as the only argument of a reduction."""
+    values = [word.value for word in call.keywords if word.arg in ("axis", "dim")]
+    if isinstance(call.func, ast.Attribute) and call.func.attr in _REDUCTIONS and len(call.args) == 1:
+        values += call.args
+    return any(isinstance(value, ast.Constant) and value.value == 1 for value in values)
+
+
+def _is_settled(best: Answers, layout: str, container: str) -> bool:
+    """Whether an arrangement need not be tried after the best reading so far."""
+    if best.takes_batches and container != "array":
+        return True
+    named = best.diagnosis is not None and best.diagnosis.name not in OF_VECTORS
+    return named and layout in (*SINGLE, *MANY_AXES)
+
+
+def _arrangements(subject: Subject, options: Options) -> Iterable[tuple[str, str]]:
+    layouts = (options.layout,) if options.layout else ("rows", "columns", *SINGLE, *MANY_AXES)
+    containers = ("array", "list", "torch") if subject.has_torch() else ("array", "list")
+    every = list(itertools.product(layouts, containers))
+    # First batches in arrays, then batches in other containers, then single rows, then arrays with more axes.
+    return sorted(
+        (pair for pair in every if pair[0] not in MANY_AXES or pair[1] != "list"),
+        key=lambda pair: (
+            pair[0] in MANY_AXES,
+            pair[0] in SINGLE,
+            pair[1] != "array",
+        ),
+    )

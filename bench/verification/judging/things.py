@@ -1,0 +1,60 @@
+"""What a forward is, by what it computes: softmax, another function, or a loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...implementations import FloatArray
+from ...implementations.softmax import log_softmax, softmax
+from .trials import Trial
+
+CLOSE = 1e-6
+SOFTMAX, LOG_SOFTMAX, LOSS = "softmax", "log-softmax", "a loss"
+_FUNCTIONS: dict[str, Callable[[FloatArray], Any]] = {
+    SOFTMAX: softmax,
+    LOG_SOFTMAX: log_softmax,
+    "the sigmoid function": lambda logits: 1.0 / (1.0 + np.exp(-logits)),
+    "ReLU": lambda logits: np.maximum(logits, 0.0),
+    "tanh": np.tanh,
+    "exp without a sum": np.exp,
+    "the identity": lambda logits: logits,
+}
+
+
+def forward_named(forward: FloatArray | None, trial: Trial) -> str:
+    """The name of what a forward computed from a trial's logits; empty if it is none that has a name here."""
+    if forward is None or not trial.batch:
+        return ""
+    logits = trial.inputs["logits"]
+    if forward.size == 1 and trial.batch > 1:
+        return LOSS if _is_loss(float(forward.reshape(())), trial) else ""
+    for array in _oriented(forward, logits.shape):
+        for name, function in _FUNCTIONS.items():
+            if np.allclose(array, function(logits), rtol=CLOSE, atol=CLOSE):
+                return name
+    return ""
+
+
+def temperature_of(forward: FloatArray | None, trial: Trial) -> float:
+    """The temperature of a forward that is softmax(logits / temperature); 1 if it is anything else."""
+    logits = trial.inputs["logits"]
+    if forward is None or forward.shape != logits.shape or min(logits.shape) < 2 or not (forward > 0).all():
+        return 1.0
+    slope = float(np.log(forward[0, 0] / forward[0, 1]) / (logits[0, 0] - logits[0, 1]))
+    if slope <= 0 or not np.isfinite(slope) or not np.allclose(forward, softmax(logits * slope), rtol=CLOSE, atol=0):
+        return 1.0
+    return float(f"{1.0 / slope:.12g}")
+
+
+def _is_loss(value: float, trial: Trial) -> bool:
+    """Whether a number is the cross-entropy of the trial, its mean or its sum over the batch."""
+    losses = -np.log((trial.inputs["probs"] * trial.inputs["targets"]).sum(axis=1))
+    return any(abs(value - right) <= 1e-3 * abs(right) for right in (losses.mean(), losses.sum()))
+
+
+def _oriented(array: FloatArray, shape: tuple[int, ...]) -> list[FloatArray]:
+    """The array as rows, from every layout in which it may have come."""
+    if array.size != shape[0] * shape[1]:
+        return []
+    return [array.T] if array.shape == shape[::-1] != shape else [array.reshape(shape)]

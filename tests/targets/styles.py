@@ -1,0 +1,415 @@
+"""Softmax backwards in the styles in which people publish them, written for the tests; ``STYLES`` says what each is."""
+
+import itertools
+
+import numpy as np
+import torch
+
+
+def rows_softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+# A method of a class that is no layer.
+class Network:
+    def __init__(self, sizes, rate):
+        self.weights = [np.ones((rows, columns)) for rows, columns in itertools.pairwise(sizes)]
+        self.rate = rate
+
+    def dsoftmax(self, da, a):
+        return a * (da - (da * a).sum(axis=1, keepdims=True))
+
+    def dsigmoid(self, a):
+        return a * (1 - a)
+
+
+class Unbuildable:
+    """Its constructor fails whatever it gets; the method does not need it."""
+
+    def __init__(self, path):
+        self.weights = path["weights"]["of"]["nothing"]
+
+    def softmax_derivative(self, data, dL_da):
+        return data * (dL_da - np.sum(dL_da * data, axis=-1, keepdims=True))
+
+
+# Tensors of the file's own.
+class Tensor:
+    def __init__(self, data, requires_grad=False, parents=()):
+        self.data = np.asarray(data, dtype=float)
+        self.requires_grad = requires_grad
+        self.grad = None
+        self.parents = parents
+        self._backward = lambda: None
+
+    def add_gradient(self, gradient):
+        if self.requires_grad:
+            self.grad = gradient if self.grad is None else self.grad + gradient
+
+    def made(self, data, backward):
+        out = Tensor(data, self.requires_grad, (self,))
+        out._backward = lambda: self.add_gradient(backward(out.grad))
+        return out
+
+    def softmax(self, axis=-1):
+        e = self.shifted(axis).exp()
+        return e.divided(axis)
+
+    def shifted(self, axis):
+        return self.made(self.data - self.data.max(axis=axis, keepdims=True), lambda grad: grad)
+
+    def exp(self):
+        exps = np.exp(self.data)
+        return self.made(exps, lambda grad: grad * exps)
+
+    def divided(self, axis):
+        total = self.data.sum(axis=axis, keepdims=True)
+        p = self.data / total
+        return self.made(p, lambda grad: (grad - (grad * p).sum(axis=axis, keepdims=True)) / total)
+
+    def sideways(self):
+        p = rows_softmax(self.data)
+        return self.made(p, lambda grad: p * grad)
+
+
+# Functions with a context, of NumPy and of PyTorch.
+class SavedByName:
+    @staticmethod
+    def forward(ctx, x, axis):
+        ctx.probs, ctx.axis = rows_softmax(x), axis
+        return ctx.probs
+
+    @staticmethod
+    def backward(ctx, grad_in):
+        return (ctx.probs * (grad_in - (grad_in * ctx.probs).sum(axis=ctx.axis, keepdims=True)), None)
+
+
+class TorchFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, dim):
+        y = torch.softmax(x, dim=dim)
+        ctx.save_for_backward(y)
+        ctx.dim = dim
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        (y,) = ctx.saved_tensors
+        return y * (dy - (dy * y).sum(dim=ctx.dim, keepdim=True)), None
+
+
+class TorchModule(torch.nn.Module):
+    def forward(self, x):
+        return TorchFunction.apply(x, -1)
+
+
+class TorchLoss(torch.nn.Module):
+    def forward(self, logits, labels):
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+
+# Names, constructors, layouts.
+class Renamed:
+    def __init__(self, name, size):
+        self.name, self.size = name, size
+
+    def output(self, z):
+        self.activated = rows_softmax(z)
+        return self.activated
+
+    def unactivated_error(self, layer_error):
+        return self.activated * (layer_error - np.sum(layer_error * self.activated, axis=-1, keepdims=True))
+
+
+class Misspelt:
+    def foward(self, x):
+        self.s = rows_softmax(x)
+        return self.s
+
+    def bakward(self, dvalues=None):
+        return self.s * (dvalues - (dvalues * self.s).sum(axis=-1, keepdims=True))
+
+
+class WithoutSelf:
+    def activate(x):
+        return rows_softmax(x)
+
+    def derivative(x):
+        s = WithoutSelf.activate(x)
+        return s[:, :, None] * (np.eye(s.shape[1]) - s[:, None, :])
+
+
+class ReturnsItsBackward:
+    def forward(self, x):
+        p = rows_softmax(x)
+        return p, lambda upstream: p * (upstream - (upstream * p).sum(axis=-1, keepdims=True))
+
+
+class Attention:
+    """[batch, heads, queries, keys], as in a transformer."""
+
+    def forward(self, scores):
+        b, h, t, k = scores.shape
+        self.weights = rows_softmax(scores.reshape(b * h * t, k)).reshape(scores.shape)
+        return self.weights
+
+    def backward(self, dweights):
+        return self.weights * (dweights - np.einsum("bhtk,bhtk->bht", dweights, self.weights)[..., None])
+
+
+def positive_axis(probs, grad, axis):
+    if axis < 0:
+        raise ValueError("axis has to be positive")
+    return probs * (grad - (grad * probs).sum(axis=axis, keepdims=True))
+
+
+def ignored_targets(y_true, probs, dvalues):
+    return probs * (dvalues - (dvalues * probs).sum(axis=1, keepdims=True))
+
+
+# Losses.
+def predicted_minus_expected(predicted, expected):
+    return (predicted - expected) / len(expected)
+
+
+def minus_the_difference(f, y):
+    return -(y - f)
+
+
+def of_labels(pred, y):
+    gradient = pred.copy()
+    gradient[np.arange(len(y)), y] -= 1
+    return gradient / len(y)
+
+
+class FusedLayer:
+    def forward(self, x):
+        self.probs = rows_softmax(x)
+        return self.probs
+
+    def backward(self, y_true):
+        return (self.probs - y_true) / len(y_true)
+
+
+# Of one row at a time.
+def of_a_vector(probs, grad):
+    return (np.diag(probs) - np.outer(probs, probs)) @ grad
+
+
+class OfAColumn:
+    def forward(self, x):
+        e = np.exp(x - x.max())
+        self.out = e / e.sum()
+        return self.out
+
+    def backward(self, grad):
+        return ((np.identity(self.out.size) - self.out.T) * self.out) @ grad
+
+
+class OfAWholeArray:
+    def forward(self, x):
+        e = np.exp(x - np.max(x))
+        self.out = e / np.sum(e)
+        return self.out
+
+    def backward(self, dout):
+        return self.out * (dout - np.sum(dout * self.out, axis=0))
+
+
+# Code of batches that is right for one row alone.
+class SumWithoutKeepdims:
+    def forward(self, x):
+        self.y = rows_softmax(x)
+        return self.y
+
+    def backward(self, grad_y):
+        return self.y * (grad_y - (grad_y * self.y).sum(axis=-1))
+
+
+class OneRowOfABatch:
+    def forward(self, x):
+        e = np.exp(x - np.max(x, axis=1, keepdims=True))
+        self.s = e / e.sum(axis=1, keepdims=True)
+        return self.s
+
+    def backward(self, grad):
+        s = self.s.reshape(-1, 1)
+        return grad @ (np.diagflat(s) - s @ s.T)
+
+
+# Limits.
+def without_maximum(z, dz):
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    return p * (dz - (dz * p).sum(axis=1, keepdims=True))
+
+
+def maximum_of_everything(z, dz):
+    e = np.exp(z - z.max())
+    p = e / e.sum(axis=1, keepdims=True)
+    return p * (dz - (dz * p).sum(axis=1, keepdims=True))
+
+
+def through_float32(probs, grad):
+    probs, grad = probs.astype(np.float32), grad.astype(np.float32)
+    return probs * (grad - (grad * probs).sum(axis=1, keepdims=True))
+
+
+def plus_epsilon(z, dz):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    p = e / (e.sum(axis=1, keepdims=True) + 1e-9)
+    return p * (dz - (dz * p).sum(axis=1, keepdims=True))
+
+
+# What they are is not the backward of softmax.
+class LogSoftmax:
+    def forward(self, x):
+        self.log_probs = np.log(rows_softmax(x))
+        return self.log_probs
+
+    def backward(self, grad):
+        return grad - np.exp(self.log_probs) * grad.sum(axis=1, keepdims=True)
+
+
+class NamedSoftmax(LogSoftmax):
+    """A log-softmax under the wrong name."""
+
+
+class WithTemperature:
+    def __init__(self, temperature=2.5):
+        self.temperature = temperature
+
+    def forward(self, x):
+        self.p = rows_softmax(x / self.temperature)
+        return self.p
+
+    def backward(self, grad):
+        return self.p * (grad - (grad * self.p).sum(axis=1, keepdims=True)) / self.temperature
+
+
+class ForgetsItsTemperature(WithTemperature):
+    def backward(self, grad):
+        return self.p * (grad - (grad * self.p).sum(axis=1, keepdims=True))
+
+
+def jacobian_of_a_vector(x):
+    s = x.reshape(-1, 1)
+    return np.diagflat(s) - np.dot(s, s.T)
+
+
+class Sigmoid:
+    def forward(self, x):
+        self.out = 1 / (1 + np.exp(-x))
+        return self.out
+
+    def backward(self, grad):
+        return grad * self.out * (1 - self.out)
+
+
+class ForwardOnly:
+    def __init__(self, data):
+        self.data = np.array(data)
+
+    def softmax(self):
+        return ForwardOnly(rows_softmax(self.data))
+
+
+def loss_value(pred, y):
+    return -np.log(pred[np.arange(len(y)), y]).mean()
+
+
+# Mistakes behind other faults.
+class DiagonalWithoutMaximum:
+    def forward(self, x):
+        self.p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+        return self.p
+
+    def backward(self, grad):
+        return self.p * (1 - self.p) * grad
+
+
+def squares(probs, grad):
+    return grad * (probs - (probs * probs).sum(axis=1, keepdims=True))
+
+
+def elementwise(probs, grad):
+    return probs[:, :, None] * (np.eye(probs.shape[1]) - probs[:, None, :]) * grad[:, None, :]
+
+
+# Bugs that do not show in the first result.
+class SharedBuffer:
+    def __init__(self):
+        self.buffers = {}
+
+    def forward(self, x):
+        self.y = rows_softmax(x)
+        return self.y
+
+    def backward(self, grad):
+        out = self.buffers.setdefault((*grad.shape, grad.dtype), np.empty_like(grad))
+        return np.multiply(self.y, grad - (grad * self.y).sum(axis=1, keepdims=True), out=out)
+
+
+class KeepsItsFirstOutput:
+    def forward(self, x):
+        if getattr(self, "y", None) is None or self.y.shape != x.shape:
+            self.y = rows_softmax(x)
+        return self.y
+
+    def backward(self, grad):
+        return self.y * (grad - (grad * self.y).sum(axis=1, keepdims=True))
+
+
+def shifts_its_logits(logits, grad):
+    logits -= logits.max(axis=1, keepdims=True)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return p * (grad - (grad * p).sum(axis=1, keepdims=True))
+
+
+# Target, verdict, mistake (empty: none), words that the report has to have.
+STYLES = (
+    ("Network.dsoftmax", "right", "", "Network(sizes, learning_rate)"),
+    ("Unbuildable.softmax_derivative", "right", "", "made without its constructor"),
+    ("Tensor.softmax", "right", "", ""),
+    ("Tensor.sideways", "wrong", "outer_product_missing", ""),
+    ("SavedByName", "right", "", ""),
+    ("TorchFunction", "right", "", ""),
+    ("TorchModule", "right", "", ""),
+    ("TorchLoss", "right", "", "softmax and cross-entropy together"),
+    ("Renamed", "right", "", "Renamed(name, features)"),
+    ("Misspelt", "right", "", ""),
+    ("WithoutSelf", "right", "", "the Jacobian of softmax"),
+    ("ReturnsItsBackward", "right", "", ""),
+    ("Attention", "right", "", "[1, 1, batch, features]"),
+    ("positive_axis", "right", "", ""),
+    ("ignored_targets", "right", "", ""),
+    ("predicted_minus_expected", "right", "", "softmax and cross-entropy together"),
+    ("minus_the_difference", "right", "", "the sum of the loss"),
+    ("of_labels", "right", "", "softmax and cross-entropy together"),
+    ("FusedLayer", "right", "", "softmax and cross-entropy together"),
+    ("of_a_vector", "right, with a limit", "", "one vector [features] at a time; a batch"),
+    ("OfAColumn", "right, with a limit", "", "one column [features, 1] at a time"),
+    ("OfAWholeArray", "right, with a limit", "", "a batch is wrong: normalised over array"),
+    ("SumWithoutKeepdims", "wrong", "sum_without_keepdims", ""),
+    ("OneRowOfABatch", "wrong", "", "right only for one row: its code is for batches"),
+    ("without_maximum", "right, with a limit", "exponential_overflows", "moderate logits only"),
+    ("maximum_of_everything", "right, with a limit", "maximum_of_array", "moderate logits only"),
+    ("through_float32", "right, with a limit", "single_precision", "inexact"),
+    ("plus_epsilon", "right, with a limit", "", "inexact"),
+    ("LogSoftmax", "right", "", "the backward of log-softmax"),
+    ("NamedSoftmax", "right", "", "the backward of log-softmax"),
+    ("WithTemperature", "right", "", "with a temperature of 2.5"),
+    ("ForgetsItsTemperature", "wrong", "scaled", "with a temperature of 2.5"),
+    ("jacobian_of_a_vector", "right, with a limit", "", "the Jacobian of softmax"),
+    ("Sigmoid", "not a backward of softmax", "", "the sigmoid function, not softmax"),
+    ("rows_softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
+    ("ForwardOnly.softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
+    ("loss_value", "not a backward of softmax", "", "the value of a loss"),
+    ("DiagonalWithoutMaximum", "wrong", "diagonal_only", "nan"),
+    ("Network.dsigmoid", "wrong", "diagonal_only_unmultiplied", ""),
+    ("squares", "wrong", "sum_of_squares_outside", ""),
+    ("elementwise", "wrong", "jacobian_elementwise", ""),
+    ("SharedBuffer", "wrong", "shared_buffer", "share one array"),
+    ("KeepsItsFirstOutput", "wrong", "state_kept", "depends on the calls before"),
+    ("shifts_its_logits", "wrong", "overwrites_logits", "overwrites its input: logits"),
+)
