@@ -261,6 +261,12 @@ def plus_epsilon(z, dz):
     return p * (dz - (dz * p).sum(axis=1, keepdims=True))
 
 
+def wrong_where_a_probability_is_small(probs, grad):
+    result = probs * (grad - (grad * probs).sum(axis=1, keepdims=True))
+    result[probs < 1e-20] = 0.1
+    return result
+
+
 # What they are is not the backward of softmax.
 class LogSoftmax:
     def forward(self, x):
@@ -285,6 +291,16 @@ class WithTemperature:
 
     def backward(self, grad):
         return self.p * (grad - (grad * self.p).sum(axis=1, keepdims=True)) / self.temperature
+
+
+class AsksForATemperature(WithTemperature):
+    def __init__(self, T):
+        super().__init__(T)
+
+
+def of_logits_and_temperature(logits, grad, temperature=3.0):
+    p = rows_softmax(logits / temperature)
+    return p * (grad - (grad * p).sum(axis=1, keepdims=True)) / temperature
 
 
 class ForgetsItsTemperature(WithTemperature):
@@ -312,6 +328,11 @@ class ForwardOnly:
 
     def softmax(self):
         return ForwardOnly(rows_softmax(self.data))
+
+
+def sigmoid_prime(z):
+    s = 1 / (1 + np.exp(-z))
+    return s * (1 - s)
 
 
 def loss_value(pred, y):
@@ -396,14 +417,18 @@ STYLES = (
     ("maximum_of_everything", "right, with a limit", "maximum_of_array", "moderate logits only"),
     ("through_float32", "right, with a limit", "single_precision", "inexact"),
     ("plus_epsilon", "right, with a limit", "", "inexact"),
+    ("wrong_where_a_probability_is_small", "wrong", "", "is 0.1, expected"),
     ("LogSoftmax", "right", "", "the backward of log-softmax"),
     ("NamedSoftmax", "right", "", "the backward of log-softmax"),
     ("WithTemperature", "right", "", "with a temperature of 2.5"),
+    ("AsksForATemperature", "right", "", "with a temperature of 2"),
+    ("of_logits_and_temperature", "right", "", "with a temperature of 3"),
     ("ForgetsItsTemperature", "wrong", "scaled", "with a temperature of 2.5"),
     ("jacobian_of_a_vector", "right, with a limit", "", "the Jacobian of softmax"),
     ("Sigmoid", "not a backward of softmax", "", "the sigmoid function, not softmax"),
     ("rows_softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
     ("ForwardOnly.softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
+    ("sigmoid_prime", "not a backward of softmax", "", "the derivative of the sigmoid function, not softmax"),
     ("loss_value", "not a backward of softmax", "", "the value of a loss"),
     ("DiagonalWithoutMaximum", "wrong", "diagonal_only", "nan"),
     ("Network.dsigmoid", "wrong", "diagonal_only_unmultiplied", ""),

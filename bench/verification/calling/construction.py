@@ -14,6 +14,7 @@ BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its c
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
 FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
 MAX_CONSTRUCTIONS = 2
+TEMPERATURE = 2.0  # for a constructor or a function that asks for one
 _SIZE = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes|n(in|out)|fan_\w+")
 
 
@@ -46,6 +47,8 @@ def _role(name: str) -> str:
         return roles_of(name)[0]
     if "batch" in name:
         return "batch"
+    if roles_of(name)[0] == "temperature" or name == "T":
+        return "temperature"
     if name in ("name", "activation"):
         return "name"
     return "features" if _SIZE.fullmatch(name) else ""
@@ -68,6 +71,7 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "features": features,
         "sizes": [features] * 3,
         "name": "softmax",
+        "temperature": TEMPERATURE,
         "nothing": None,
         "empty": [],
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError
-from .construction import BYPASSED, constructions
+from .construction import BYPASSED, TEMPERATURE, constructions
 from .graphs import DRIVES, DRIVES_IN_WORDS, LOSS_DRIVE, makes_leaves
 from .methods import (
     BACKWARDS,
@@ -30,6 +30,7 @@ from .roles import (
     asked_names,
     backward_choices,
     backward_roles,
+    default_temperature,
     distinct,
     forward_roles,
     has_signature,
@@ -184,7 +185,11 @@ def _of_target(
     found = itertools.chain.from_iterable(
         _of_operation(target, namespace, options, operation, method) for operation in operations
     )
+    stated = 1.0 if inspect.isclass(target) or not callable(target) else default_temperature(target)
     for convention in dict.fromkeys(found):
+        temperature = TEMPERATURE if "temperature" in convention.roles else stated
+        if temperature > 0 and convention.style == "function" and convention.operation == "softmax":
+            convention = dataclasses.replace(convention, temperature=temperature)  # noqa: PLW2901 - the same one
         yield dataclasses.replace(convention, result=options.result, owner=owner)
 
 
@@ -232,7 +237,7 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
         yield from asked_names(target)
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
     if inspect.isclass(target):
-        yield from constructor_parameters(target)
+        yield from (name for name in constructor_parameters(target) if name != "T")  # of a constructor: temperature
 
 
 def _of_operation(

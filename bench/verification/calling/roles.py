@@ -9,6 +9,7 @@ from typing import Any
 # Patterns of parameters' names, and the roles that a matching name may have. The first match counts.
 _AXIS = r"axis|dim|axes"
 _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
+_TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
 _CACHE = r"cache|caches|saved|memo(ry)?|tape"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
@@ -30,6 +31,7 @@ _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_AXIS, ("axis", "positive_axis")),
     (_RATE, ("learning_rate",)),
+    (_TEMPERATURE, ("temperature",)),
     (_CONTEXT, ("context",)),
     (_CACHE, ("cache",)),
     (_LOG_PROBS, ("log_probs",)),
@@ -41,7 +43,13 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_ANYTHING, ("logits", "probs", "grad_output")),
 )
 UNKNOWN = ("probs", "logits", "grad_output")
-FIXED = ("axis", "learning_rate", "context", "cache")  # a role that starts a name's roles is what the name means
+FIXED = (
+    "axis",
+    "learning_rate",
+    "temperature",
+    "context",
+    "cache",
+)  # a role that starts a name's roles is what the name means
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
@@ -154,6 +162,14 @@ def required_names(function: Callable[..., Any]) -> list[str]:
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and not (parameter.kind is parameter.KEYWORD_ONLY and parameter.name == "out")
     ]
+
+
+def default_temperature(function: Callable[..., Any]) -> float:
+    """The default of a parameter that is a temperature by its name; 1 if there is none."""
+    for parameter in _parameters(function):
+        if re.fullmatch(_TEMPERATURE, parameter.name) and isinstance(parameter.default, int | float):
+            return float(parameter.default)
+    return 1.0
 
 
 def passed_by_name(function: Callable[..., Any]) -> set[str]:

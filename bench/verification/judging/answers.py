@@ -122,8 +122,12 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     given = [(answer.trial, answer.value) for answer in answers.answers]
     should = _formula(operation, answers.reduction)
     found = diagnose(operation, given, should)
-    if found is None and not answers.limits:
+    moderate = [answer for answer in answers.answers if answer.trial.logits in MODERATE]
+    if found is None and not answers.limits and not all(answer.right for answer in moderate):
         found = diagnose(operation, [pair for pair in given if pair[0].logits in MODERATE], should)
+    of_one_item = answers.convention.layout in ("row", "column", "images")
+    if found is not None and of_one_item and found.name == "jacobian_summed":
+        return None  # the other axis has length 1: code that works along it gives 0
     return None if found is not None and answers.limits and not found.is_limit else found
 
 

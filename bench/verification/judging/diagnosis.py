@@ -182,7 +182,7 @@ def _with_factor(mistakes: list[Mistake], results: Results, should: str) -> Diag
             factors.append((trial, factor))
         else:
             words = _factor_in_words(factors)
-            if words:
+            if words and not (words == "1" and mistake is scaled):
                 return _named(mistake, should, "" if words == "1" else words)
     return None
 

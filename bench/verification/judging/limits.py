@@ -31,7 +31,7 @@ def limits_of(judged: Judged) -> tuple[str, ...]:
 def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
     """The limit that explains a wrong result; empty if none does."""
     trial = entry[0]
-    if trial.logits not in MODERATE:
+    if trial.logits == "extreme" or (trial.logits not in MODERATE and (_overflows(entry) or _is_inexact(entry))):
         return "it is right for moderate logits only"
     if _is_inexact(entry):
         return "it is inexact, by more than rounding explains"
@@ -40,6 +40,11 @@ def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
     if trial.features == 1:
         return "it fails where there is one feature"
     return ""
+
+
+def _overflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
+    """Whether a call failed, or its result has elements that are no finite numbers."""
+    return entry[1] is None or not np.isfinite(entry[1]).all()
 
 
 def _is_inexact(entry: tuple[Trial, FloatArray | None, str]) -> bool:

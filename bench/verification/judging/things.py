@@ -18,6 +18,9 @@ _FUNCTIONS: dict[str, Callable[[FloatArray], Any]] = {
     "ReLU": lambda logits: np.maximum(logits, 0.0),
     "tanh": np.tanh,
     "exp without a sum": np.exp,
+    "the derivative of the sigmoid function": lambda logits: np.exp(-logits) / (1.0 + np.exp(-logits)) ** 2,
+    "the derivative of ReLU": lambda logits: logits > 0,
+    "the derivative of tanh": lambda logits: 1.0 - np.tanh(logits) ** 2,
     "the identity": lambda logits: logits,
 }
 
