@@ -154,7 +154,8 @@ def limits_of_the_machine(sweep: Sweep) -> Iterator[str]:
         yield f"| `{name}` | {mark(threads)} | {' | '.join(cells)} |"
     shares = sweep.frame[sweep.frame["settled"] == 1].sort_values("ceiling_share").iloc[-1]
     shape = f"{shares['batch']} × {shares['features']}"
-    yield f"The largest of all is {mark(format(shares['ceiling_share'], '.0%'))} (`{shares['implementation']}`, {shape})"
+    share = mark(format(shares["ceiling_share"], ".0%"))
+    yield f"The largest of all is {share} (`{shares['implementation']}`, {mark(shape)})"
     first_calls = [sweep.longest_first_call(name) for name in ("fused", "fused_parallel", "torch_compiled")]
     yield "{} for `fused`, {} for `fused_parallel`, {} for `torch_compiled`".format(*first_calls)
 

@@ -54,7 +54,8 @@ def test_reference_peaks_agree_with_the_stated_workspaces(reference_run: Path) -
 
 def test_every_chart_of_the_reference_run_is_kept() -> None:
     kept = {path.name for path in (ROOT / "plots" / "reference").iterdir()}
-    assert {f"{chart.__name__}.{ending}" for chart in (*BY_SHAPE, *OVERVIEWS, weather) for ending in ("png", "svg")} <= kept
+    names = [chart.__name__ for chart in (*BY_SHAPE, *OVERVIEWS, weather)]
+    assert {f"{name}.{ending}" for name in names for ending in ("png", "svg")} <= kept
     for operation in (FORWARD, BACKWARD, BOTH):
         for chart in ("time_by_features", "memory_by_features"):
             assert f"{chart}-{operation}-float64-normal-1.png" in kept

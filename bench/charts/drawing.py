@@ -48,8 +48,8 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
     """Draw every chart of a stored run into ``plots``, as PNG and SVG. Yields the files when all are written.
 
     The charts of the slice with the most measured cases have plain names, such as ``time_by_features``. Other slices
-    add their operation, dtype, logits and threads. A slice of other libraries than NumPy adds ``libraries``. Many charts
-    are shared out among as many processes as the machine has cores.
+    add their operation, dtype, logits and threads. A slice of other libraries than NumPy adds ``libraries``. If there
+    are many charts, they are shared out among as many processes as the machine has cores.
 
     Raises:
         UserError: the run cannot be read, or the folder cannot be written.

@@ -190,9 +190,8 @@ def bars(data: Overview) -> Figure:
         raise NothingToDrawError(f"needs {REFERENCE} with one thread")
     rows = pd.concat([rows for _, rows in cases])
     counts = sorted(rows["threads"].unique())
-    title = (
-        f"Time of one call of every implementation  (at each bar: time, speed-up over {REFERENCE}; line: 95 % interval, hollow: not settled)"
-    )
+    marks = f"at each bar: time, speed-up over {REFERENCE}; line: 95 % interval, hollow: not settled"
+    title = f"Time of one call of every implementation  ({marks})"
     shades = dict(zip(counts, _shades(len(counts)), strict=True))
     panels = {heading: _timed(data, mine, shades) for heading, mine in cases}
     shown = f"{' and '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
@@ -275,7 +274,8 @@ def subnormals(data: Overview) -> Figure:
     for (batch, features, _), mine in rows.groupby(["batch", "features", "implementation"]):
         by_logits = {str(row["logits"]): row for _, row in mine.iterrows()}
         if len(by_logits) == 2:
-            pairs.setdefault((int(str(batch)), int(str(features))), []).append((by_logits["normal"], by_logits["peaked"]))
+            shape = int(str(batch)), int(str(features))
+            pairs.setdefault(shape, []).append((by_logits["normal"], by_logits["peaked"]))
     if not pairs:
         raise NothingToDrawError("needs a shape with normal and with peaked logits, with one thread")
     light, full = _shades(2)
