@@ -17,26 +17,27 @@ AXES := OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS
 lower = $(shell echo $(1) | tr A-Z a-z)
 SELECTION = $(foreach axis,$(AXES),$(foreach value,$($(axis)),--$(call lower,$(axis))=$(value)))
 RESUMED = $(if $(RESUME),--resume=$(RESUME)) $(if $(RUN_ID),--run-id=$(RUN_ID))
+BOX = $(if $(MINUTES),--minutes=$(MINUTES))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots check gate-quality accuracy train baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots check gate-quality repeatability accuracy train baseline test lint clean
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS (several in'
-	@echo 'quotes), RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
+	@echo 'quotes), MINUTES=<time box>, RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
 	@echo '(reference unless given). IMPLEMENTATION takes path/to/file.py:name, too: one more competitor, of your own. EXTRAS=compiled,torch,jax installs and measures Numba, NumExpr, PyTorch and JAX, too.'
 
-bench: $(STAMP) ## measure the default grid, store the table, draw the charts (about 5 minutes)
-	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED)
+bench: $(STAMP) ## measure the default grid, store the table, draw the charts (under 5 minutes)
+	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED) $(BOX)
 
-bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone, over two minutes with every library)
-	$(BIN)/softmax-bench run --grid=quick $(SELECTION) $(RESUMED)
+bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone)
+	$(BIN)/softmax-bench run --grid=quick $(SELECTION) $(RESUMED) $(BOX)
 
-bench-full: $(STAMP) ## the same with float32, more features, more distributions of logits (an hour or more)
-	$(BIN)/softmax-bench run --grid=full $(SELECTION) $(RESUMED)
+bench-full: $(STAMP) ## the same with float32, more features, more distributions of logits (an hour)
+	$(BIN)/softmax-bench run --grid=full $(SELECTION) $(RESUMED) $(BOX)
 
 plots: $(STAMP) ## draw the charts of a stored run: make plots RUN=<run>
 	$(BIN)/softmax-bench plot $(RUN)
@@ -46,6 +47,9 @@ check: $(STAMP) ## find what got slower, larger or wrong: against HEAD, or BASE=
 
 gate-quality: $(STAMP) ## try the check on known changes for MINUTES (60 unless given), store and draw the outcomes
 	$(BIN)/softmax-bench gate-quality $(if $(MINUTES),--minutes=$(MINUTES))
+
+repeatability: $(STAMP) ## measure the same again and again for MINUTES (60), also with EXTRAS=asv,others, store and draw
+	$(BIN)/softmax-bench repeatability $(if $(MINUTES),--minutes=$(MINUTES))
 
 accuracy: $(STAMP) ## measure how exact loss and gradient are from small logits to large, store and draw (a minute)
 	$(BIN)/softmax-bench accuracy
@@ -61,7 +65,7 @@ train: ## train networks with right and wrong gradients of softmax; SEED=<n> for
 baseline: $(STAMP) ## measure results/reference and plots/reference anew; nothing else moves them
 	rm -rf results/.old plots/.old
 	mv results/reference results/.old && mv plots/reference plots/.old
-	$(BIN)/softmax-bench run --run-id=reference || \
+	$(BIN)/softmax-bench run --run-id=reference $(BOX) || \
 	{ rm -rf results/reference plots/reference; mv results/.old results/reference; mv plots/.old plots/reference; exit 1; }
 	rm -rf results/.old plots/.old
 

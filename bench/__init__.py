@@ -15,7 +15,9 @@ A module imports only from its own line and from the lines above it:
     storage                         tables and stored runs
     charts, verification            figures from a stored table; whether a user's backward is right, and its mistake
     sweep                           how a case becomes a row, in pytest and at the terminal
-    regression, accuracy, training  the check for slow-downs, and two studies
+    report                          stored runs side by side: their differences and their history
+    regression, repeatability,
+    accuracy, training              the check for slow-downs, and three studies
     cli                             the commands
 
 ``softmax_bench.verify(function)`` reports whether a gradient is right; ``softmax_bench.assert_vjp(function)`` asserts

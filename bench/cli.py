@@ -19,10 +19,13 @@ COMMANDS = {
     "run": ".sweep.command:run",
     "plot": ".sweep.command:plot",
     "list": ".sweep.command:list_",
+    "derive": ".sweep.command:derive",
     "verify": ".verification.command:verify",
+    "diff": ".report.command:diff",
     "gate": ".regression.command:gate",
     "compare": ".regression.command:compare",
     "gate-quality": ".regression.quality.command:gate_quality",
+    "repeatability": ".repeatability.command:repeatability",
     "accuracy": ".accuracy.command:accuracy",
     "train": ".training.command:train",
 }

@@ -26,6 +26,19 @@ def factor(value: float) -> str:
     return f"{text}×"
 
 
+def between(low: float, high: float) -> str:
+    """A ratio's interval, as in '(1130–1170×)'; empty if it is missing."""
+    return "" if math.isnan(low) or math.isnan(high) else f"({factor(low).removesuffix('×')}–{factor(high)})"
+
+
+def spread(value: float, low: float, high: float) -> str:
+    """How far an interval reaches from its value, the farther side of it, as in '±1.2%'; empty if it is missing."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    percent = 100.0 * max(high / value, value / low) - 100.0
+    return f"±{float(f'{percent:.2g}'):g}%"
+
+
 def significant(value: float) -> str:
     """Three significant digits without an exponent: '0.0123', '5.25', '53.1', '1150'."""
     if value == 0:

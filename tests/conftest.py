@@ -13,15 +13,13 @@ ROOT = Path(__file__).parents[1]
 COMMAND = [str(Path(sys.executable).with_name("softmax-bench"))]
 SIZES = ("--no-charts", "--batch=4", "--features=16", "--features=32", "--dtype=float64")
 SMALL = (*SIZES, "--operation=softmax", "--library=numpy", "--logits=normal")
-PLUGINS = Path(__file__).parent / "plugins"
-WITHOUT_PYTORCH = ("-p", "without_pytorch")
-TIMED_SHORTLY = ("--", "--benchmark-max-time=0.002", "--benchmark-min-rounds=2")
-FAST = (*TIMED_SHORTLY, *WITHOUT_PYTORCH)
+UNTIMED = ("--", "--benchmark-disable")
+TIMED = ("--minutes=0.1", "--", "--benchmark-max-time=0.001")  # short visits, for as long as it takes a few to agree
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _sweeps_do_not_know_of_parallel_tests() -> None:
-    """Let the sweeps that tests start measure time: pytest-benchmark does not in a worker of pytest-xdist."""
+    """Let the sweeps that tests start measure time: pytest-benchmark does not in a process of pytest-xdist."""
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         del os.environ[name]
 
@@ -36,7 +34,7 @@ def softmax_bench(tmp_path: Path) -> SoftmaxBench:
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PLUGINS}", "COLUMNS": "100"},
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"},
             timeout=120,
             check=False,
         )
@@ -46,11 +44,11 @@ def softmax_bench(tmp_path: Path) -> SoftmaxBench:
 
 @pytest.fixture
 def sweep_small(softmax_bench: SoftmaxBench, tmp_path: Path) -> SoftmaxBench:
-    """Sweeps two small shapes into the run `small` of the folder `results`; more options may be given."""
+    """Sweeps two small shapes into the run `small` of the folder `results`, without times unless options are given."""
 
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
         results = f"--results={tmp_path / 'results'}"
-        return softmax_bench("run", results, "--run-id=small", *SMALL, *options, *(() if "--" in options else FAST))
+        return softmax_bench("run", results, "--run-id=small", *SMALL, *options, *(() if "--" in options else UNTIMED))
 
     return run
 

@@ -1,13 +1,11 @@
 """How the figures on a page are held against stored tables: a run's figures by case, and what is wrong on a page."""
 
-import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from softmax_bench.instruments.bandwidth import CeilingPoint
 from softmax_bench.storage.results import load_rows, load_run, to_frame
 from softmax_bench.units import factor, quantity
 
@@ -45,7 +43,7 @@ class Sweep:
         return float(self._cells[column][implementation, *shape, operation, dtype, logits, threads])
 
     def seconds(self, implementation: str, shape: Shape, **case: Any) -> float:
-        return self.value("time_median_s", implementation, shape, **case)
+        return self.value("time_s", implementation, shape, **case)
 
     def time(self, implementation: str, shape: Shape, **case: Any) -> str:
         return mark(quantity(self.seconds(implementation, shape, **case), "s"))
@@ -62,13 +60,6 @@ class Sweep:
 
     def longest_first_call(self, implementation: str) -> str:
         return mark(quantity(self.frame.groupby("implementation")["first_call_s"].max()[implementation], "s"))
-
-    def steepest_fall(self, threads: int) -> tuple[CeilingPoint, CeilingPoint]:
-        """The neighbouring points between which the ceiling falls most, where arrays leave the last cache."""
-        points = [
-            point for point in self.run.ceiling if point.threads == threads and point.working_set_bytes >= 1 << 26
-        ]
-        return max(itertools.pairwise(points), key=lambda pair: pair[0].bytes_per_s / pair[1].bytes_per_s)
 
 
 def mark(figure: object) -> str:

@@ -7,7 +7,7 @@ from softmax_bench.sweep.selection import Selection
 from softmax_bench.verification.competitor import guessed_formulas
 from softmax_bench.verification.cost import CostRow
 
-from tests.conftest import TIMED_SHORTLY, SoftmaxBench
+from tests.conftest import TIMED, SoftmaxBench
 
 HOBBY = Path(__file__).parent / "targets" / "hobby_layers.py"
 
@@ -23,7 +23,7 @@ def test_a_users_own_backward_is_in_table_and_charts_with_the_others(
 ) -> None:
     chosen = [f"--implementation={name}" for name in ("explicit_jacobian", f"{HOBBY}:ActivationSoftmax")]
     sizes = ["--batch=4", "--features=16", "--features=32"]
-    done = softmax_bench("run", "--grid=quick", "--results=results", "--run-id=mine", *chosen, *sizes, *TIMED_SHORTLY)
+    done = softmax_bench("run", "--grid=quick", "--results=results", "--run-id=mine", *chosen, *sizes, *TIMED)
     assert done.returncode == 0, done.stdout + done.stderr
     header, *table = rows(tmp_path)
     mine = [row for row in table if row[header.index("implementation")] == "hobby_layers.py:ActivationSoftmax"]

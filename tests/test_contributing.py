@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from softmax_bench.paths import PACKAGE
 
-from tests.conftest import FAST, PLUGINS, ROOT, SMALL
+from tests.conftest import ROOT, SMALL, UNTIMED
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def changed(tmp_path: Path) -> Path:
     package = tmp_path / "softmax_bench"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     insert(package / "storage" / "results.py", "    first_call_s: float = math.nan", "    energy_j: float = math.nan\n")
-    insert(package / "sweep" / "sitting.py", '            status="measured",\n', "            energy_j=1.5,\n")
+    insert(package / "sweep" / "measuring.py", '            status="measured",\n', "            energy_j=1.5,\n")
     return tmp_path
 
 
@@ -31,12 +31,12 @@ def insert(path: Path, before: str, text: str) -> None:
 
 def run_in(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "softmax_bench.cli", *arguments]  # -m: the folder's package comes first
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{PLUGINS}"}
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_new_metric_is_measured_and_stored(changed: Path) -> None:
-    done = run_in(changed, "run", "--run-id=its", *SMALL, "--implementation=vectorized", *FAST)
+    done = run_in(changed, "run", "--run-id=its", *SMALL, "--implementation=vectorized", *UNTIMED)
     assert done.returncode == 0, done.stdout + done.stderr
     with (changed / "results" / "its" / "cases.csv").open(encoding="utf-8") as file:
         assert {row["energy_j"] for row in csv.DictReader(file)} == {"1.5"}

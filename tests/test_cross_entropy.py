@@ -11,7 +11,7 @@ from softmax_bench.operations.cases import Case
 from softmax_bench.operations.cross_entropy import LossInputs, with_labels
 from softmax_bench.storage.results import load_rows, load_run, to_frame
 
-from tests.conftest import FAST, SIZES, SoftmaxBench
+from tests.conftest import SIZES, UNTIMED, SoftmaxBench
 
 NAMES = ("one_node", "one_node_integer_targets", "two_nodes_vectorized", "two_nodes_jacobian", "log_softmax")
 ONE_HOT = [name for name in NAMES if name != "one_node_integer_targets"]
@@ -156,7 +156,7 @@ def test_the_sweep_measures_the_loss_and_leaves_out_divisions_by_zero(
     softmax_bench: SoftmaxBench, tmp_path: Path
 ) -> None:
     chosen = [f"--operation={BOTH}", f"--operation={BACKWARD}", "--logits=normal", "--logits=masked"]
-    done = softmax_bench("run", f"--results={tmp_path}", "--run-id=loss", *SIZES, *chosen, *FAST)
+    done = softmax_bench("run", f"--results={tmp_path}", "--run-id=loss", *SIZES, *chosen, *UNTIMED)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "softmax and cross-entropy, backward" in done.stdout
     assert "article" not in done.stdout

@@ -17,8 +17,22 @@ from scipy import stats
 from softmax_bench.accuracy.study import load_study as load_accuracy
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
 from softmax_bench.operations.cases import Case, make_inputs
-from softmax_bench.regression.gate import CONTROL_PADDING, Rule, Screening
+from softmax_bench.implementations import NUMPY
+from softmax_bench.instruments.agreement import AGREEMENT, REACH_OF_RUNS, REACH_OF_SPREAD
+from softmax_bench.regression.gate import (
+    CONTROL_PADDING,
+    LIBRARY_MARGIN,
+    LONG_MARGIN,
+    MARGIN,
+    THREADS_MARGIN,
+    Rule,
+    Screening,
+)
 from softmax_bench.regression.quality.study import load_trials
+from softmax_bench.repeatability.outcomes import Outcome, RuleOutcome, Scope, outcomes, percent, rule_outcomes
+from softmax_bench.repeatability.study import load_rules, load_sessions
+from softmax_bench.repeatability.tools import OURS
+from softmax_bench.sweep.open_run import PROCESSES
 from softmax_bench.sweep.summary import article_sentence
 from softmax_bench.training.outcomes import AS_WELL, AS_WELL_WITHIN, Result, judge, spread
 from softmax_bench.training.study import load_study as load_training
@@ -60,13 +74,11 @@ NOT_MEASURED = {
         "64 MiB or more",
         "above 32 MiB",
         "longer than 65536",
-        "runs at 70% of the rate",
-        "half a minute",
         "from 1 to 10 000",
         "at a standard deviation of 10 in float32",
         "Missing is empty, never 0",
     ),
-    "option's default": ("half of the free memory", "more than 1 s"),
+    "option's default": ("half of the free memory", "more than 0.5 s"),
     "exit status": (
         "is 0 when every case was measured or skipped, 1 when one was wrong or failed, 2 when",
         "and 130 when it was interrupted",
@@ -82,7 +94,7 @@ def readme(sweep: Sweep) -> Iterator[str]:
     yield mark_numbers(article_sentence(sweep.frame))
     least, most = (sweep.speedup("vectorized", shape) for shape in (SMALL, (1, 8192)))
     yield f"It is {least} at 32 × 10 and {most} at 1 × 8192"
-    yield f"on {mark(sweep.run.machine['cores'])} cores of an Intel Xeon"
+    yield f"on {mark(sweep.run.machine['cores'])} cores of an AMD EPYC"
     gain = sweep.seconds("vectorized", ARTICLE) / sweep.seconds("fused_out", ARTICLE)
     yield f"one compiled pass over the arrays is {mark(factor(gain))} as fast at 32 × 512"
 
@@ -96,7 +108,7 @@ def limits(sweep: Sweep) -> Iterator[str]:
 
 def limits_of_the_run(sweep: Sweep) -> Iterator[str]:
     machine, versions = sweep.run.machine, sweep.run.versions
-    yield f"on {mark(machine['cores'])} cores of an Intel Xeon"
+    yield f"on {mark(machine['cores'])} cores of an AMD EPYC"
     yield (
         f"with {mark(quantity(machine['memory_bytes'], 'B'))} of memory, Linux, Python {mark(versions['python'])} and "
         f"NumPy {mark(versions['numpy'])}"
@@ -121,10 +133,10 @@ def limits_of_the_run(sweep: Sweep) -> Iterator[str]:
     faults = sweep.value("minor_faults", "vectorized", ARTICLE)
     yield f"(column `minor_faults`: {mark(f'{faults:.0f}')})"
     yield f"`vectorized_vecdot` ({sweep.time('vectorized_vecdot', ARTICLE)})"
-    quartiles = [sweep.value(column, "jacobian_einsum", (128, 2048)) for column in ("time_q1_s", "time_q3_s")]
+    quartiles = [sweep.value(column, "explicit_jacobian", (1, 8192)) for column in ("time_q1_s", "time_q3_s")]
     yield (
-        f"`jacobian_einsum` at 128 × 2048 ({sweep.peak('jacobian_einsum', (128, 2048))}) has quartiles of "
-        f"{' and '.join(mark(quantity(seconds, 's')) for seconds in quartiles)}"
+        f"`explicit_jacobian` at 1 × 8192 ({sweep.peak('explicit_jacobian', (1, 8192))}) took "
+        f"{' and '.join(mark(quantity(seconds, 's')) for seconds in quartiles)} in the quartiles of its visits"
     )
 
 
@@ -140,12 +152,10 @@ def limits_of_the_machine(sweep: Sweep) -> Iterator[str]:
             figure(name, shape, threads=threads) for shape in (ARTICLE, LARGE) for figure in (sweep.time, sweep.share)
         ]
         yield f"| `{name}` | {mark(threads)} | {' | '.join(cells)} |"
-    for threads, number in ((1, "one thread it falls"), (2, "two")):
-        before, after = sweep.steepest_fall(threads)
-        rates = [mark(significant(point.bytes_per_s / 1e9)) for point in (before, after)]
-        sizes = [mark(significant(point.working_set_bytes / 2**20)) for point in (before, after)]
-        yield f"{number} from {' to '.join(rates)} GB/s between working sets of {' and '.join(sizes)} MiB"
-    yield f"512 × 8192 ({mark(quantity(3 * 512 * 8192 * 8, 'B'))} in three arrays)"
+    shares = sweep.frame[sweep.frame["settled"] == 1].sort_values("ceiling_share").iloc[-1]
+    shape = f"{shares['batch']} × {shares['features']}"
+    share = mark(format(shares["ceiling_share"], ".0%"))
+    yield f"The largest of all is {share} (`{shares['implementation']}`, {mark(shape)})"
     first_calls = [sweep.longest_first_call(name) for name in ("fused", "fused_parallel", "torch_compiled")]
     yield "{} for `fused`, {} for `fused_parallel`, {} for `torch_compiled`".format(*first_calls)
 
@@ -153,7 +163,7 @@ def limits_of_the_machine(sweep: Sweep) -> Iterator[str]:
 def limits_of_threads_and_memory(sweep: Sweep) -> Iterator[str]:
     pools = sweep.frame[(sweep.frame["implementation"] == "row_blocks_threads") & (sweep.frame["dtype"] == "float64")]
     large = pools[pools["batch"] * pools["features"] * 8 >= 8e6].set_index(["batch", "features", "threads"])
-    gains = (large["time_median_s"].xs(1, level="threads") / large["time_median_s"].xs(2, level="threads")).tolist()
+    gains = (large["time_s"].xs(1, level="threads") / large["time_s"].xs(2, level="threads")).tolist()
     yield f"two threads are {mark(factor(min(gains)))} to {mark(factor(max(gains)))} as fast as one"
     waking = sweep.seconds("row_blocks_threads", ARTICLE, threads=2) / sweep.seconds("row_blocks", ARTICLE)
     yield f"two threads take {mark(factor(waking))} as long as `row_blocks`"
@@ -193,9 +203,17 @@ def subnormals(sweep: Sweep) -> Iterator[str]:
 
 def regression(_: Sweep) -> Iterator[str]:
     rule = Rule()
+    margins = {
+        "short calls": MARGIN,
+        "the article's own baseline is one": LONG_MARGIN,
+        "our own code with two threads": THREADS_MARGIN,
+        "PyTorch, JAX and NumExpr, one thread": LIBRARY_MARGIN,
+    }
+    for kind, margin in margins.items():
+        yield f"{kind} | {mark(f'{margin:.1%}')} |"
     yield f"screened by {mark(Screening().processes)} processes"
     yield f"again by {mark(rule.confirming)} fresh processes"
-    yield f"a margin of {mark(f'{rule.margin:.1%}')}, with {mark(f'{rule.alpha:.0%}')} false alarms"
+    yield f"the margin of its kind of case, with {mark(f'{rule.alpha:.0%}')} false alarms"
     yield f"with {mark(f'{CONTROL_PADDING:.0%}')} padding must alarm"
     yield from gate_quality()
 
@@ -342,11 +360,52 @@ def training() -> Iterator[str]:
     yield f"the pair that the question ends with, it reaches {both}"
 
 
+def repeatability(_: Sweep) -> Iterator[str]:
+    folder = RESULTS / "repeatability"
+    found = list(outcomes(load_sessions(folder)))
+    for outcome in found:
+        if outcome.tool == OURS and not outcome.scope.shared:
+            which = "settled" if outcome.scope.settled else "all"
+            yield f"| {outcome.load} | {which} | {' | '.join(map(mark, sweep_cells(outcome)))} |"
+        if outcome.scope == Scope():
+            yield f"| {outcome.load} | {outcome.tool} | {' | '.join(map(mark, tool_cells(outcome)))} |"
+    rule = AGREEMENT
+    yield (
+        f"A case has settled when its {mark(rule.moments)} fastest visits, of which no two lie closer in time than "
+        f"{mark(f'{rule.apart_s:g} s')}, are within {mark(f'{rule.within:.0%}')} of the fastest."
+    )
+    for replay in rule_outcomes(load_rules(folder)):
+        if (replay.moments, replay.within, replay.apart_s) in SHOWN_RULES:
+            yield f"| {replay.load} | {' | '.join(map(mark, rule_cells(replay)))} |"
+    yield f"visited in {mark(PROCESSES[NUMPY])} processes by turns"
+    yield f"{mark(f'{REACH_OF_RUNS:.0%}')} is the difference between runs"
+    yield f"{mark(f'{REACH_OF_SPREAD:g}')} times the spread"
+
+
+SHOWN_RULES = ((2, 0.03, 0.0), (3, 0.03, 0.0), (4, 0.02, 1.0), (5, 0.03, 1.0), (6, 0.03, 1.0), (6, 0.05, 1.0))
+
+
+def sweep_cells(outcome: Outcome) -> list[str]:
+    shares = (*outcome.time, *outcome.speedup, outcome.settled_share, outcome.time_held, outcome.speedup_held)
+    return [str(outcome.sessions), *map(percent, shares)]
+
+
+def tool_cells(outcome: Outcome) -> list[str]:
+    shares = (*outcome.time, *outcome.speedup, outcome.time_held)
+    return [str(outcome.sessions), *map(percent, shares), f"{outcome.seconds_a_case:.2g} s"]
+
+
+def rule_cells(replay: RuleOutcome) -> list[str]:
+    rule = [str(replay.moments), percent(replay.within), f"{replay.apart_s:g} s"]
+    return [*rule, percent(replay.settled_share), f"{replay.mean_visits:.1f}", *map(percent, replay.time)]
+
+
 CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
     "README.md": readme,
     "docs/limits.md": limits,
     "docs/regression.md": regression,
     "docs/homework.md": homework,
+    "docs/repeatability.md": repeatability,
 }
 
 

@@ -1,11 +1,15 @@
+import importlib
 import os
+import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from softmax_bench.instruments import bandwidth, host
-from softmax_bench.instruments.clock import minor_faults
+from softmax_bench.instruments.bandwidth import Stream, Streamer, streams_of
+from softmax_bench.instruments.clock import LONG_CALL_S, VisitSettings, minor_faults, time_visit
 from softmax_bench.instruments.memory import memory_limit, read_peak
 
 MIB = 1 << 20
@@ -77,40 +81,82 @@ def test_available_memory_is_within_the_machines() -> None:
 
 
 def test_code_hashes_name_every_source_file() -> None:
-    assert {"sweep/sitting.py", "implementations/softmax.py", "cli.py"} <= set(host.code_hashes())
+    assert {"sweep/rounds.py", "implementations/softmax.py", "cli.py"} <= set(host.code_hashes())
+
+
+def test_a_visit_makes_a_warm_call_and_then_as_many_as_fit() -> None:
+    settings = VisitSettings(visit_s=0.02, group_s=0.001)
+    made = 0
+
+    def call() -> None:
+        nonlocal made
+        made += 1
+        time.sleep(0.005)
+
+    timing = time_visit(call, settings)
+    assert made == timing.calls + 1
+    assert 0.005 <= timing.fastest_s <= timing.median_s
+
+
+def test_a_call_longer_than_a_visit_is_timed_once_after_the_warm_one() -> None:
+    made = 0
+
+    def call() -> None:
+        nonlocal made
+        made += 1
+        time.sleep(0.01)
+
+    settings = VisitSettings(visit_s=0.002, group_s=0.001)
+    assert time_visit(call, settings).calls == 1
+    assert made == 2
+    time_visit(call, settings, expected_s=LONG_CALL_S)  # so long that it needs no warm one
+    assert made == 3
+
+
+def test_short_calls_are_timed_in_groups() -> None:
+    timing = time_visit(lambda: None, VisitSettings(visit_s=0.002, group_s=0.0001))
+    assert timing.calls > 1000
+    assert timing.fastest_s < 1e-5
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_ceiling_covers_working_sets_in_powers_of_two_at_plausible_rates(threads: int) -> None:
-    points = bandwidth.stream_ceiling(threads, largest_bytes=100_000)
-    sizes = [point.working_set_bytes for point in points]
-    assert sizes == sorted(set(sizes))
-    assert {16 << 10, 32 << 10, 64 << 10, 128 << 10} <= set(sizes)
-    assert sizes[-1] == 128 << 10  # what 100 kB need, as they fit the second-level cache
-    assert {point.threads for point in points} == {threads}
-    for point in points:
-        assert 1e8 < point.bytes_per_s < threads * bandwidth.FASTEST_CACHE_BYTES_PER_S
+def test_streams_move_their_working_set_at_a_plausible_rate(threads: int) -> None:
+    streamer = Streamer(threads)
+    for working_set_bytes in (1, 100_000, 3 << 20):
+        (stream,) = streams_of(threads, working_set_bytes, past_caches=True)
+        assert stream.working_set_bytes >= max(working_set_bytes, threads * bandwidth.LEAST_WORKING_SET_BYTES)
+        timing = streamer.visit(stream, VisitSettings(0.001, 0.0001), random.Random(1))
+        rate = stream.working_set_bytes / timing.fastest_s
+        assert 1e8 < rate < threads * bandwidth.FASTEST_CACHE_BYTES_PER_S
+        assert Stream.named(str(stream)) == stream
+    streamer.close()
+
+
+def test_stores_past_the_caches_write_the_product() -> None:
+    pytest.importorskip("numba")
+    stream = Stream(bandwidth.PAST_CACHES, 1, 4 << 20)
+    streamer = Streamer(1)
+    assert streamer.visit(stream, VisitSettings(0.001, 0.0001), random.Random(1)).fastest_s > 0
+    left, right, product = (np.full(1024, value) for value in (3.0, 2.0, 0.0))
+    _kernels = importlib.import_module("softmax_bench.implementations._kernels")
+    aligned = [array[-array.ctypes.data % 64 // 8 :][:512] for array in (left, right, product)]
+    _kernels.multiply_past_caches(*aligned, 1)
+    assert (aligned[2] == 6.0).all()
+
+
+def test_large_working_sets_have_a_stream_of_each_kind_and_too_large_ones_none() -> None:
+    kinds = [stream.stores for stream in streams_of(1, 64 << 20, past_caches=True)]
+    assert kinds == [bandwidth.ORDINARY, bandwidth.PAST_CACHES]
+    assert [stream.stores for stream in streams_of(1, 64 << 20, past_caches=False)] == [bandwidth.ORDINARY]
+    assert streams_of(1, 1 << 50, past_caches=True) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell processors")
-def test_measuring_the_ceiling_leaves_the_caller_its_processors() -> None:
+def test_streaming_leaves_the_caller_its_processors() -> None:
     before = os.sched_getaffinity(0)
-    bandwidth.stream_ceiling(2, largest_bytes=10_000)
+    Streamer(2).visit(Stream(bandwidth.ORDINARY, 2, 64 << 10), VisitSettings(0.001, 0.0001), random.Random(1))
     assert os.sched_getaffinity(0) == before
 
 
-def test_where_the_rate_falls_steeply_the_ceiling_is_measured_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bandwidth, "_stream", lambda blocks, size, pool: 4e9 if size <= 40 << 10 else 1e9)
-    sizes = [point.working_set_bytes for point in bandwidth.stream_ceiling(1, largest_bytes=100_000)]
-    assert sizes == [16 << 10, 32 << 10, 38968, 46341, 64 << 10, 128 << 10]
-
-
-def test_the_ceiling_of_what_fits_no_cache_goes_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        bandwidth, "cache_sizes", lambda: {"l1_bytes": 4 << 10, "l2_bytes": 16 << 10, "l3_bytes": 64 << 10}
-    )
-    points = bandwidth.stream_ceiling(1, largest_bytes=20_000)
-    assert points[-1].working_set_bytes == 8 * (64 << 10)
-    monkeypatch.setattr(bandwidth, "cache_sizes", dict)
-    monkeypatch.setattr(bandwidth, "UNKNOWN_CACHE_BYTES", 8 << 10)
-    assert bandwidth.stream_ceiling(1, largest_bytes=20_000)[-1].working_set_bytes == 64 << 10
+def test_text_that_names_no_stream() -> None:
+    assert Stream.named("softmax-vectorized-B1-N10-float64-normal") is None

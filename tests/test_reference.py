@@ -1,10 +1,13 @@
 """The run that is kept with the code is whole, plausible and drawn."""
 
+import shutil
 from pathlib import Path
 
 from softmax_bench.charts.drawing import BY_SHAPE, OVERVIEWS
+from softmax_bench.charts.weather import weather
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
-from softmax_bench.storage.results import load_rows, load_run
+from softmax_bench.storage.results import load_rows, load_run, to_frame
+from softmax_bench.sweep.table import store_times
 
 from .conftest import ROOT
 
@@ -14,6 +17,25 @@ def test_reference_run_is_a_whole_default_sweep(reference_run: Path) -> None:
     assert load_run(reference_run).selection["grid"] == "default"
     assert sum(row.status == "measured" for row in rows) >= 150
     assert not [row for row in rows if row.status in ("wrong", "failed")]
+
+
+def test_reference_times_have_intervals_and_most_have_settled(reference_run: Path) -> None:
+    rows = [row for row in load_rows(reference_run) if row.status == "measured"]
+    assert all(row.time_low_s <= row.time_s <= row.time_high_s for row in rows)
+    assert sum(row.settled or 0 for row in rows) >= 0.85 * len(rows)
+
+
+def test_nothing_in_the_reference_run_is_faster_than_the_ceiling(reference_run: Path) -> None:
+    frame = to_frame(load_rows(reference_run), load_run(reference_run).ceiling)
+    assert frame["ceiling_share"].notna().any()
+    assert frame["ceiling_share"].max() <= 1.05
+
+
+def test_reference_times_follow_from_its_visits(reference_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(reference_run, tmp_path / "reference")
+    before = load_rows(folder)
+    assert store_times(folder) > 1000
+    assert list(map(str, load_rows(folder))) == list(map(str, before))  # as text, in which NaN is like NaN
 
 
 def test_reference_peaks_agree_with_the_stated_workspaces(reference_run: Path) -> None:
@@ -32,7 +54,8 @@ def test_reference_peaks_agree_with_the_stated_workspaces(reference_run: Path) -
 
 def test_every_chart_of_the_reference_run_is_kept() -> None:
     kept = {path.name for path in (ROOT / "plots" / "reference").iterdir()}
-    assert {f"{chart.__name__}.{ending}" for chart in (*BY_SHAPE, *OVERVIEWS) for ending in ("png", "svg")} <= kept
+    names = [chart.__name__ for chart in (*BY_SHAPE, *OVERVIEWS, weather)]
+    assert {f"{name}.{ending}" for name in names for ending in ("png", "svg")} <= kept
     for operation in (FORWARD, BACKWARD, BOTH):
         for chart in ("time_by_features", "memory_by_features"):
             assert f"{chart}-{operation}-float64-normal-1.png" in kept

@@ -31,8 +31,8 @@ def row_of(implementation: str = "vectorized", **values: object) -> Row:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     with open_rows(tmp_path) as table:
-        table.append(row_of("explicit_jacobian", time_median_s=0.05, peak_bytes=1000, rounds=3, max_error_ulp=0.5))
-        table.append(row_of("vectorized", time_median_s=0.0001, peak_bytes=10))
+        table.append(row_of("explicit_jacobian", time_s=0.05, peak_bytes=1000, visits=3, max_error_ulp=0.5))
+        table.append(row_of("vectorized", time_s=0.0001, peak_bytes=10))
         table.append(row_of("row_loop", status="skipped", reason="predicted 2 s, over\nthe budget", peak_bytes=None))
     return tmp_path
 
@@ -47,15 +47,15 @@ def edit(folder: Path, old: str, new: str) -> None:
 def test_rows_come_back_as_they_were_stored(stored: Path) -> None:
     rows = load_rows(stored)
     assert [row.implementation for row in rows] == ["explicit_jacobian", "vectorized", "row_loop"]
-    assert rows[0].time_median_s == 0.05
-    assert rows[0].rounds == 3
+    assert rows[0].time_s == 0.05
+    assert rows[0].visits == 3
     assert rows[2].reason == "predicted 2 s, over the budget"
 
 
 def test_missing_is_empty_when_stored_and_nan_or_none_when_loaded(stored: Path) -> None:
     assert ",0.0," not in (stored / "cases.csv").read_text(encoding="utf-8").splitlines()[-1]
     skipped = load_rows(stored)[-1]
-    assert math.isnan(skipped.time_median_s)
+    assert math.isnan(skipped.time_s)
     assert skipped.peak_bytes is None
 
 
@@ -67,15 +67,15 @@ def test_derived_columns_refer_to_the_explicit_jacobian_of_the_same_shape(stored
 
 
 def test_a_row_of_more_threads_is_compared_with_the_baseline_on_as_many_or_else_on_one() -> None:
-    single = row_of("explicit_jacobian", time_median_s=0.05)
-    double = row_of("explicit_jacobian", time_median_s=0.03, threads=2)
-    parallel = row_of("fused_parallel", time_median_s=0.001, threads=2)
+    single = row_of("explicit_jacobian", time_s=0.05)
+    double = row_of("explicit_jacobian", time_s=0.03, threads=2)
+    parallel = row_of("fused_parallel", time_s=0.001, threads=2)
     assert to_frame([single, parallel])["speedup"].tolist() == pytest.approx([1.0, 50.0])
     assert to_frame([single, double, parallel])["speedup"].tolist() == pytest.approx([1.0, 1.0, 30.0])
 
 
 def test_share_of_the_ceiling_is_of_the_same_working_set_and_threads() -> None:
-    rows = [row_of("vectorized", time_median_s=1e-5), row_of("fused_parallel", time_median_s=1e-5, threads=2)]
+    rows = [row_of("vectorized", time_s=1e-5), row_of("fused_parallel", time_s=1e-5, threads=2)]
     working_set = 3 * 32 * 512 * 8  # two arrays read and one written
     ceiling = [
         CeilingPoint(threads=1, working_set_bytes=working_set // 4, bytes_per_s=160e9),
@@ -99,7 +99,7 @@ def test_a_run_of_before_the_ceiling_was_measured_still_loads(stored: Path) -> N
 
 
 def test_no_ratio_to_a_baseline_of_another_shape() -> None:
-    rows = [row_of("explicit_jacobian", batch=8, time_median_s=0.05), row_of("vectorized", time_median_s=0.1)]
+    rows = [row_of("explicit_jacobian", batch=8, time_s=0.05), row_of("vectorized", time_s=0.1)]
     assert to_frame(rows)["speedup"].isna().tolist() == [False, True]
 
 
@@ -110,14 +110,14 @@ def test_no_ratio_to_a_baseline_of_another_shape() -> None:
         ("run_id,", "run_id,colour,", "cases.csv:1: column 'colour' is unknown"),
         (",512,", ",many,", "cases.csv:2: column 'features': 'many' is not a whole number, 0 or more"),
         (",512,", ",-512,", "cases.csv:2: column 'features': '-512' is not a whole number, 0 or more"),
-        ("0.0001", "fast", "cases.csv:3: column 'time_median_s': 'fast' is not a number"),
+        ("0.0001", "fast", "cases.csv:3: column 'time_s': 'fast' is not a number"),
         (",skipped,", ",lost,", "cases.csv:4: column 'status': 'lost' is not one of measured, skipped, wrong, failed"),
         (
             ",row_loop,",
             ",vectorized,",
             "cases.csv:3: softmax-vectorized-B32-N512-float64-normal",
         ),
-        ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 22 values where the header has 21"),
+        ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 27 values where the header has 26"),
     ],
 )
 def test_a_damaged_table_is_told_by_file_line_and_column(stored: Path, old: str, new: str, said: str) -> None:

@@ -1,4 +1,4 @@
-import dataclasses
+import json
 import re
 import signal
 import subprocess
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from softmax_bench.implementations import registered
+from softmax_bench.instruments import bandwidth
 from softmax_bench.operations import operations
-from softmax_bench.storage.results import load_rows, load_run, write_run
-from softmax_bench.sweep.opening import begin
-from softmax_bench.sweep.options import Options
+from softmax_bench.storage.results import load_rows, load_run, load_visits
 from softmax_bench.sweep.selection import Selection
+from softmax_bench.sweep.table import store_times
 
-from tests.conftest import COMMAND, FAST, SMALL, SoftmaxBench
+from tests.conftest import COMMAND, SMALL, TIMED, UNTIMED, SoftmaxBench
 
 # An extra module for the command line's process: competitors that go wrong in different ways.
 COMPETITORS = '''
@@ -37,6 +37,29 @@ def hungry(probs, grad_output):
     return np.ones(1 << 28)
 '''
 
+# Its calls in the first visit, just after it was examined, are fine.
+DYING_LATER = '''
+import os, signal
+from softmax_bench.implementations import implementation
+
+CALLS = []
+
+@implementation("softmax", workspace="3*B*N*s", traffic="B*N*s", source="a mistake")
+def dying_later(probs, grad_output):
+    """One that ends its process in the midst of the run."""
+    CALLS.append(1)
+    if len(CALLS) > 500:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs
+'''
+
+# A clock of the day that is set back by an hour whenever somebody looks at it.
+JUMPING = '''
+import itertools, time
+
+hours, real = itertools.count(), time.time
+time.time = lambda: real() - 3600 * next(hours)
+'''
 
 SMALL_CASES = Selection(
     operation=("softmax",), library=("numpy",), batch=(4,), features=(16, 32), dtype=("float64",), logits=("normal",)
@@ -48,47 +71,57 @@ def statuses(folder: Path) -> dict[str, str]:
 
 
 def test_a_run_stores_each_case_once_and_sums_it_up(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
-    done = sweep_small()
+    done = sweep_small(*TIMED)
     assert done.returncode == 0, done.stderr
-    rows = load_rows(tmp_path / "results" / "small")
+    folder = tmp_path / "results" / "small"
+    rows, visits = load_rows(folder), load_visits(folder)
     assert len(rows) == len({row.case for row in rows}) == len(SMALL_CASES)
     for row in rows:
         assert row.status == "measured"
-        assert 0 < row.time_min_s <= row.time_q1_s <= row.time_median_s <= row.time_q3_s
-        assert row.rounds is not None
-        assert row.rounds >= 2
+        assert 0 < row.time_low_s <= row.time_s <= row.time_high_s
+        assert row.time_min_s <= row.time_s
+        assert row.time_q1_s <= row.time_median_s <= row.time_q3_s
+        assert row.settled in (0, 1)
+        assert row.visits == len([visit for visit in visits if visit.case == str(row.case)])
         assert row.peak_bytes is not None
         assert row.minor_faults is not None
         assert row.max_error_ulp < 256
-        assert re.search(rf"^  measured {row.implementation} +[\d.]+ .?s +[\d.]+ .?B", done.stdout, re.MULTILINE)
-    assert "softmax 4 × 16\n" in done.stdout
+        assert re.search(rf"^ +{row.implementation} +~?[\d.]+ .?s +±", done.stdout, re.MULTILINE)
+    assert "4 × 16" in done.stdout
     assert f"{len(SMALL_CASES)} measured" in done.stdout
-    assert "speed-up" in done.stdout
-    run = load_run(tmp_path / "results" / "small")
+    assert f"of {len(SMALL_CASES)} times have settled" in done.stdout
+    run = load_run(folder)
     assert run.seed == 42
+    assert run.ended
     assert len(run.sittings) == 1
+    working_set_bytes = bandwidth.LEAST_WORKING_SET_BYTES
+    assert [point.working_set_bytes for point in run.ceiling][:1] == [working_set_bytes]
 
 
 def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     done = softmax_bench(
         "run", "--results=results", "--run-id=its", "--batch=32", "--features=512", "--logits=uniform",
-        "--implementation=explicit_jacobian", "--implementation=vectorized", *FAST,
+        "--implementation=explicit_jacobian", "--implementation=vectorized", *TIMED,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "plots" / "its").iterdir()} == {"bars.png", "bars.svg"}
+    assert {path.name for path in (tmp_path / "plots" / "its").iterdir()} == {
+        f"{name}.{ending}" for name in ("bars", "weather") for ending in ("png", "svg")
+    }
     assert "The article's case (32 × 512, uniform, float64): explicit_jacobian" in done.stdout
     assert "65.1 ms, 31.9 µs, 2000×" in done.stdout
 
 
 def test_a_run_without_times_is_drawn_without_charts_of_time(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
-    done = sweep_small("--implementation=vectorized", "--charts", "--", "--benchmark-disable")
+    done = sweep_small("--implementation=vectorized", "--charts", *UNTIMED)
     assert done.returncode == 0, done.stdout + done.stderr
     files = {path.name for path in (tmp_path / "plots" / "small").iterdir()}
     assert files == {"memory_by_features.png", "memory_by_features.svg"}
 
 
 def test_a_run_with_nothing_to_draw_says_so(softmax_bench: SoftmaxBench) -> None:
-    done = softmax_bench("run", "--results=results", "--implementation=row_loop", "--batch=4", "--features=16", *FAST)
+    done = softmax_bench(
+        "run", "--results=results", "--implementation=row_loop", "--batch=4", "--features=16", *UNTIMED
+    )
     assert done.returncode == 0, done.stderr
     assert "no charts: " in done.stdout
 
@@ -97,12 +130,12 @@ def test_wrong_raising_and_hungry_competitors_get_rows_and_the_rest_goes_on(
     sweep_small: SoftmaxBench, tmp_path: Path
 ) -> None:
     (tmp_path / "competitors.py").write_text(COMPETITORS, encoding="utf-8")
-    done = sweep_small("--max-bytes=100000000", *FAST, "-p", "competitors")
+    done = sweep_small("--max-bytes=100000000", *UNTIMED, "-p", "competitors")
     assert done.returncode == 1
     rows = {row.implementation: row for row in load_rows(tmp_path / "results" / "small") if row.features == 16}
     assert rows["diagonal_only"].status == "wrong"
     assert rows["diagonal_only"].max_error_ulp > 1e6
-    assert str(rows["diagonal_only"].time_median_s) == "nan"
+    assert str(rows["diagonal_only"].time_s) == "nan"
     assert rows["raising"].status == "failed"
     assert rows["raising"].reason == "ArithmeticError: no gradient today, sorry"
     assert rows["hungry"].status == "failed"
@@ -121,66 +154,111 @@ def test_cases_over_the_budget_are_skipped_with_the_predicted_figure(sweep_small
     assert all(row.predicted_peak_bytes for row in skipped)
 
 
-def test_a_killed_run_is_resumed_without_loss_or_repetition(tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    chosen = ["--implementation=vectorized", "--implementation=explicit_jacobian", "--batch=8"]
-    options = [f"--results={results}", "--run-id=killed", *SMALL, *chosen, *FAST[:1], "--benchmark-max-time=0.05"]
-    table = results / "killed" / "cases.csv"
-    running = subprocess.Popen([*COMMAND, "run", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not table.exists() or table.read_bytes().count(b"\n") < 3:
+def started(results: Path, run_id: str, *options: str) -> "subprocess.Popen[str]":
+    """A sweep in the background that has time for many visits."""
+    chosen = ["--implementation=vectorized", "--implementation=explicit_jacobian", "--every-round"]
+    command = [*COMMAND, "run", f"--results={results}", f"--run-id={run_id}", *SMALL, *chosen, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def await_lines(running: "subprocess.Popen[str]", table: Path, lines: int) -> None:
+    while not table.exists() or table.read_bytes().count(b"\n") < lines:
         assert running.poll() is None
         time.sleep(0.01)
+
+
+def test_a_killed_run_is_resumed_to_the_visit(tmp_path: Path) -> None:
+    running = started(tmp_path, "killed", "--minutes=10", *TIMED[1:])
+    tables = [tmp_path / "killed" / name for name in ("cases.csv", "visits.csv")]
+    await_lines(running, tables[1], 20)
     running.send_signal(signal.SIGKILL)
-    running.wait()
-    kept = table.read_bytes()
-    assert kept.endswith(b"\n")
-    table.write_bytes(kept + b"killed,softmax,vect")  # as a crash of the machine may leave it
-    resume = [*COMMAND, "run", f"--results={results}", "--resume=killed", "--no-charts"]
+    running.communicate()
+    kept = [table.read_bytes() for table in tables]
+    assert all(content.endswith(b"\n") for content in kept)
+    tables[1].write_bytes(kept[1] + b"softmax-vect")  # as a crash of the machine may leave it
+    resume = [*COMMAND, "run", f"--results={tmp_path}", "--resume=killed", "--minutes=0.1", "--no-charts"]
     done = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert table.read_bytes().startswith(kept)
-    assert len(statuses(results / "killed")) == 8
-    assert load_run(results / "killed").options.benchmark["max_time"] == 0.05
-    again = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
+    assert "4 cases to measure, 4 examined already" in done.stdout
+    assert tables[1].read_bytes().startswith(kept[1])
+    visits = load_visits(tmp_path / "killed")
+    assert len(visits) > kept[1].count(b"\n")
+    assert [visit.when_s for visit in visits] == sorted(visit.when_s for visit in visits)
+    rows = load_rows(tmp_path / "killed")
+    assert len(rows) == 4
+    assert sum(row.visits or 0 for row in rows) == len([v for v in visits if not v.case.startswith("ceiling")])
+    assert load_run(tmp_path / "killed").options.benchmark["max_time"] == 0.001
+    again = subprocess.run([*resume[:-2], "--no-charts"], capture_output=True, text=True, check=False, timeout=120)
     assert again.returncode == 0
-    assert "0 cases to measure, 8 there already" in again.stdout
+    assert "0 cases to measure" in again.stdout
 
 
-def test_a_case_of_two_threads_waits_for_two_processors_and_says_where_it_waited_in_vain(
-    softmax_bench: SoftmaxBench, tmp_path: Path
-) -> None:
-    (tmp_path / "impatient.py").write_text(
-        "from softmax_bench.sweep import sitting as sweep\nsweep.PATIENCE_S = 0.3\n", encoding="utf-8"
-    )
-    chosen = Options(
-        operation=("softmax",), implementation=("row_blocks_threads",), batch=(8,), features=(8192,), threads=(2,),
-        results=tmp_path, run_id="its",
-    )  # fmt: skip
-    begun = begin(chosen, {"max_time": 0.002, "min_time": 0.00002, "min_rounds": 2})
-    begun.close()
-    for factor, waited in ((100, True), (0.01, False)):
-        ceiling = [dataclasses.replace(point, bytes_per_s=factor * point.bytes_per_s) for point in begun.run.ceiling]
-        write_run(dataclasses.replace(begun.run, ceiling=ceiling), begun.folder)
-        (begun.folder / "cases.csv").unlink()
-        done = softmax_bench("run", f"--results={tmp_path}", "--resume=its", "--no-charts", "--", "-p", "impatient")
-        assert done.returncode == 0, done.stderr
-        reason = load_rows(begun.folder)[0].reason
-        assert bool(re.match(r"2 threads just before streamed at \d% of the ceiling", reason)) == waited, reason
-
-
-def test_an_interrupted_run_keeps_its_rows_and_says_how_to_go_on(tmp_path: Path) -> None:
-    options = [f"--results={tmp_path}", "--run-id=stopped", *SMALL, *FAST[:1], "--benchmark-max-time=0.2"]
-    running = subprocess.Popen([*COMMAND, "run", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    table = tmp_path / "stopped" / "cases.csv"
-    while not table.exists() or table.read_bytes().count(b"\n") < 4:
-        assert running.poll() is None
-        time.sleep(0.01)
+def test_an_interrupted_run_keeps_its_visits_and_says_how_to_go_on(tmp_path: Path) -> None:
+    running = started(tmp_path, "stopped", "--minutes=10")
+    await_lines(running, tmp_path / "stopped" / "visits.csv", 12)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert 3 <= len(statuses(tmp_path / "stopped")) < 14
     assert "cases are missing: make bench RESUME=stopped" in out
+    assert all(row.visits and row.time_s > 0 for row in load_rows(tmp_path / "stopped"))
     assert "Traceback" not in out + err
+
+
+def test_a_run_ends_on_time_and_what_is_not_settled_is_said(tmp_path: Path, softmax_bench: SoftmaxBench) -> None:
+    chosen = ["--implementation=vectorized", "--batch=4", "--features=16", "--logits=normal", "--no-charts"]
+    done = softmax_bench("run", "--run-id=short", *chosen, "--minutes=0.02")  # too short for visits that lie apart
+    assert done.returncode == 0, done.stderr
+    (row,) = load_rows(tmp_path / "results" / "short")
+    assert (row.status, row.settled) == ("measured", 0)
+    assert "0 of 1 times have settled; not settled, marked ~: vectorized 4 × 16" in done.stdout
+    assert re.search(r"vectorized +~", done.stdout)
+
+
+def test_a_clock_that_jumps_changes_no_time(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
+    (tmp_path / "jumping.py").write_text(JUMPING, encoding="utf-8")
+    done = sweep_small("--implementation=vectorized", *TIMED, "-p", "jumping")
+    assert done.returncode == 0, done.stderr
+    visits = load_visits(tmp_path / "results" / "small")
+    assert [visit.when_s for visit in visits] == sorted(visit.when_s for visit in visits)
+    assert 0 < visits[-1].when_s < 60
+    assert all(row.visits and row.time_s < 1 for row in load_rows(tmp_path / "results" / "small"))
+
+
+def test_times_can_be_derived_again_from_the_visits(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
+    assert sweep_small("--implementation=vectorized", *TIMED).returncode == 0
+    folder = tmp_path / "results" / "small"
+    before = (folder / "cases.csv").read_bytes()
+    store_times(folder)
+    assert (folder / "cases.csv").read_bytes() == before
+
+
+def test_a_competitor_that_dies_in_a_visit_fails_alone(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
+    (tmp_path / "competitors.py").write_text(DYING_LATER, encoding="utf-8")
+    chosen = ["--features=16", "--implementation=dying_later", "--implementation=vectorized"]
+    done = sweep_small(*chosen, *TIMED, "-p", "competitors")
+    assert done.returncode == 1
+    rows = {row.implementation: row for row in load_rows(tmp_path / "results" / "small") if row.features == 16}
+    assert rows["dying_later"].status == "failed"
+    assert "the process was ended by SIGSEGV" in rows["dying_later"].reason
+    assert rows["vectorized"].status == "measured"
+    assert rows["vectorized"].time_s > 0
+
+
+def test_pytest_benchmark_compares_two_runs_by_their_visits(tmp_path: Path, softmax_bench: SoftmaxBench) -> None:
+    chosen = ["--implementation=vectorized", "--batch=4", "--features=16", "--logits=normal", "--no-charts"]
+    for name in ("one", "two"):
+        timing = ["--minutes=0.05", "--", f"--benchmark-json={tmp_path / name}.json"]
+        done = softmax_bench("run", f"--run-id={name}", *chosen, *timing)
+        assert done.returncode == 0, done.stderr
+    (benchmark,) = json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))["benchmarks"]
+    (row,) = load_rows(tmp_path / "results" / "one")
+    assert benchmark["stats"]["rounds"] == row.visits
+    assert benchmark["stats"]["min"] == pytest.approx(row.time_min_s, rel=1e-5)
+    assert benchmark["extra_info"]["time_s"] == pytest.approx(row.time_s, rel=1e-5)
+    compare = [str(Path(COMMAND[0]).with_name("pytest-benchmark")), "compare", "one.json", "two.json"]
+    done = subprocess.run(compare, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("vectorized-B4-N16-float64-normal") >= 2
 
 
 def test_a_run_of_other_code_is_not_resumed(
@@ -189,12 +267,12 @@ def test_a_run_of_other_code_is_not_resumed(
     sweep_small("--implementation=vectorized")
     path = tmp_path / "results" / "small" / "run.json"
     path.write_text(
-        path.read_text(encoding="utf-8").replace('"sweep/sitting.py": "', '"sweep/sitting.py": "0'),
+        path.read_text(encoding="utf-8").replace('"sweep/rounds.py": "', '"sweep/rounds.py": "0'),
         encoding="utf-8",
     )
     done = softmax_bench("run", f"--results={tmp_path / 'results'}", "--resume=small")
     assert done.returncode == 2
-    assert "cannot be resumed: code: sweep/sitting.py changed; start a new run" in done.stderr
+    assert "cannot be resumed: code: sweep/rounds.py changed; start a new run" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -205,7 +283,7 @@ def test_a_run_of_other_code_is_not_resumed(
         (("run", "--batch=many"), "'many' is not a valid integer"),
         (("run", "--threads=999"), "--threads 999: this machine has"),
         (("run", "--resume=nosuch"), "no run 'nosuch'"),
-        (("run", "--sitting=nosuch:1"), "--sitting nosuch:1: no such sitting of these cases"),
+        (("run", "--minutes=0"), "--minutes 0: must be more than 0"),
         (("run", "--run-id=../up", "--no-charts"), "--run-id '../up': letters, digits"),
         (("plot", "nosuch"), "no run 'nosuch'"),
         (("list", "--cases", "--grid=huge"), "--grid huge: unknown"),

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from softmax_bench.units import factor, quantity, significant
+from softmax_bench.units import between, factor, quantity, significant, spread
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_factor(value: float, text: str) -> None:
 
 def test_significant_of_zero() -> None:
     assert significant(0.0) == "0"
+
+
+def test_intervals_are_short_and_empty_where_they_are_missing() -> None:
+    assert between(1130.0, 1170.0) == "(1130–1170×)"
+    assert between(float("nan"), 1.0) == ""
+    assert spread(100.0, 98.0, 101.0) == "±2%"
+    assert spread(1.0, 0.1, 1.1) == "±900%"
+    assert spread(1.0, float("nan"), float("nan")) == ""

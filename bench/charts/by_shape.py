@@ -5,6 +5,7 @@ are in `overviews`.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,12 +22,13 @@ from ..errors import NothingToDrawError
 from ..implementations import NUMPY
 from ..operations import operations
 from ..storage.results import Run
-from ..units import factor, quantity
+from ..units import factor, quantity, spread
 from .style import (
     MISSING_COLOUR,
     REFERENCE,
     Style,
     caption_of,
+    draw_unsettled,
     in_registry_order,
     libraries_in,
     name_lines,
@@ -42,7 +44,7 @@ PANEL_COLUMNS = 3
 PANEL_HEIGHT = 3.9  # inches
 NAME_HEIGHT = 0.3  # inches of a panel's height for each line's name
 LABEL_ROOM = 0.62  # share of the data's width (in logarithms) that is added at the right for the lines' names
-TIMES = "(line: median, band: quartiles)"
+TIMES = "(bar: 95 % interval, hollow: not settled)"
 PEAKS = "(solid: measured, dotted: predicted, hollow: skipped)"
 
 
@@ -88,15 +90,13 @@ class Slice:
 
 
 def time_by_features(data: Slice) -> Figure:
-    """Median time of a call against features, with a band between the quartiles; a panel for each batch."""
-    return _growth(
-        data, "features", "batch", "time_median_s", _draw_times, f"Time of one call against features  {TIMES}"
-    )
+    """Time of a call against features, with its interval; a panel for each batch."""
+    return _growth(data, "features", "batch", "time_s", _draw_times, f"Time of one call against features  {TIMES}")
 
 
 def time_by_batch(data: Slice) -> Figure:
-    """Median time of a call against batch, with a band between the quartiles; a panel for each number of features."""
-    return _growth(data, "batch", "features", "time_median_s", _draw_times, f"Time of one call against batch  {TIMES}")
+    """Time of a call against batch, with its interval; a panel for each number of features."""
+    return _growth(data, "batch", "features", "time_s", _draw_times, f"Time of one call against batch  {TIMES}")
 
 
 def memory_by_features(data: Slice) -> Figure:
@@ -115,14 +115,26 @@ def memory_by_batch(data: Slice) -> Figure:
 
 def speedup_heatmap(data: Slice) -> Figure:
     """Speed-up over the operation's baseline at each batch and features; a panel for each implementation."""
-    title = f"How many times faster than {data.baseline}  (grey: one of the two was skipped)"
-    return _heatmap(data, title, "speedup")
+    title = f"How many times faster than {data.baseline}  (±: 95 % interval, in brackets: not settled, grey: skipped)"
+    return _heatmap(data, title, data.rows["speedup"], _speedup_label)
 
 
 def memory_ratio_heatmap(data: Slice) -> Figure:
     """The baseline's peak memory over each implementation's, at each batch and features."""
     title = f"How many times less peak memory than {data.baseline}  (~: from its predicted peak, as it was skipped)"
-    return _heatmap(data, title, "memory_ratio", "predicted_memory_ratio")
+    ratios = data.rows["memory_ratio"].fillna(data.rows["predicted_memory_ratio"])
+    return _heatmap(data, title, ratios, _memory_label)
+
+
+def _speedup_label(row: pd.Series) -> str:
+    """The ratio, in brackets if one of its times has not settled, and below it how far its interval reaches."""
+    ratio = factor(row["speedup"]) if row["speedup_settled"] != 0 else f"({factor(row['speedup'])})"
+    return "\n".join(filter(None, [ratio, spread(row["speedup"], row["speedup_low"], row["speedup_high"])]))
+
+
+def _memory_label(row: pd.Series) -> str:
+    """The ratio, with ~ if it comes from a predicted peak."""
+    return ("~" if math.isnan(row["memory_ratio"]) and not math.isnan(row["ratio"]) else "") + factor(row["ratio"])
 
 
 def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:
@@ -195,10 +207,11 @@ def _growth(
 def _draw_times(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None:
     for implementation, style, mine in _lines(data, rows, axis):
         drawn = mine[mine["status"] == "measured"]
-        panel.fill_between(
-            drawn[axis], drawn["time_q1_s"], drawn["time_q3_s"], color=style.colour, alpha=0.25, linewidth=0
+        panel.plot(drawn[axis], drawn["time_s"], **style.line, label=data.label(implementation))
+        panel.vlines(
+            drawn[axis], drawn["time_low_s"], drawn["time_high_s"], color=style.colour, linewidth=3.0, alpha=0.4
         )
-        panel.plot(drawn[axis], drawn["time_median_s"], **style.line, label=data.label(implementation))
+        draw_unsettled(panel, drawn, axis, "time_s", style)
     unit_axis(panel.yaxis, "s")
 
 
@@ -242,15 +255,16 @@ def _lines(data: Slice, rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, St
             yield implementation, data.style(implementation), mine
 
 
-def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None) -> Figure:
-    """A panel for each implementation except the baseline: the ratios in ``column`` as numbers and as colours.
+def _heatmap(data: Slice, title: str, ratios: pd.Series, label: Callable[[pd.Series], str]) -> Figure:
+    """A panel for each implementation except the baseline: the ratios, one for each of the slice's rows, as colours.
 
-    Where ``column`` is missing, the ratio comes from the column ``substitute`` and is marked with ~.
+    ``label`` makes the text of a field from its row.
     """
     others = [name for name in data.implementations if name != data.baseline]
-    if min(data.rows["batch"].nunique(), data.rows["features"].nunique()) < 2 or not data.rows[column].notna().any():
+    shown = data.rows.assign(ratio=ratios)
+    known = shown.loc[shown["implementation"].isin(others), "ratio"].notna().any()
+    if min(shown["batch"].nunique(), shown["features"].nunique()) < 2 or not known:
         raise NothingToDrawError(f"needs {data.baseline} and another implementation at two batches and features")
-    shown = data.rows.assign(ratio=data.rows[column].fillna(data.rows[substitute or column]))
     columns = min(PANEL_COLUMNS, len(others))
     lines = -(-len(others) // columns)
     figure = new_figure(title, data.caption, (4.8 * columns + 1.0, 3.1 * lines + 0.9))
@@ -260,7 +274,7 @@ def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None
         if name is None:
             panel.set_visible(False)
         else:
-            image = _draw_ratios(panel, shown[shown["implementation"] == name], column, norm)
+            image = _draw_ratios(panel, shown[shown["implementation"] == name], label, norm)
             panel.set(title=data.label(name), xlabel="features", ylabel="batch")
     bar = figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01, aspect=max(20, 10 * lines))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: factor(value)))
@@ -269,16 +283,16 @@ def _heatmap(data: Slice, title: str, column: str, substitute: str | None = None
     return figure
 
 
-def _draw_ratios(panel: Axes, rows: pd.DataFrame, column: str, norm: LogNorm) -> AxesImage:
+def _draw_ratios(panel: Axes, rows: pd.DataFrame, label: Callable[[pd.Series], str], norm: LogNorm) -> AxesImage:
     ratios = rows.pivot(index="batch", columns="features", values="ratio")
-    exact = rows.pivot(index="batch", columns="features", values=column).notna().to_numpy()
+    labels = rows.assign(text=rows.apply(label, axis=1)).pivot(index="batch", columns="features", values="text")
     colours = mpl.colormaps["cividis"].with_extremes(bad=MISSING_COLOUR)
     values = ratios.to_numpy(dtype=float)
     image = panel.imshow(np.ma.masked_invalid(values), norm=norm, cmap=colours, aspect="auto", origin="lower")
     for (line, place), ratio in np.ndenumerate(values):
         shade = "black" if np.isnan(ratio) or norm(ratio) > 0.55 else "white"
-        mark = "" if exact[line, place] or np.isnan(ratio) else "~"
-        panel.text(place, line, mark + factor(ratio), ha="center", va="center", color=shade, fontsize=8)
+        text = str(labels.iloc[line, place])
+        panel.text(place, line, text, ha="center", va="center", color=shade, fontsize=7.5)
     panel.set_xticks(range(ratios.shape[1]), [str(value) for value in ratios.columns])
     panel.set_yticks(range(ratios.shape[0]), [str(value) for value in ratios.index])
     panel.grid(visible=False)

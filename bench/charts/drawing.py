@@ -1,15 +1,18 @@
 """All charts of a stored run: their list, and how they are drawn into files."""
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ..errors import NothingToDrawError
-from ..storage.results import Run, load_rows, load_run, to_frame
+from ..instruments.host import cores
+from ..storage.results import Run, Visit, load_rows, load_run, load_visits, to_frame
 from .by_shape import (
     Slice,
     memory_by_batch,
@@ -22,6 +25,7 @@ from .by_shape import (
 )
 from .overviews import Overview, bars, overviews_of, roofline, subnormals
 from .style import STYLE, write_charts
+from .weather import weather
 
 # A file is named after its chart's function.
 BY_SHAPE: tuple[Callable[[Slice], Figure], ...] = (
@@ -34,50 +38,80 @@ BY_SHAPE: tuple[Callable[[Slice], Figure], ...] = (
 )
 OVERVIEWS: tuple[Callable[[Overview], Figure], ...] = (roofline, bars, subnormals)
 
-Data = TypeVar("Data", Slice, Overview)
+
+LEAST_TASKS = 20  # for fewer charts, starting processes takes longer than drawing
+
+Charts = Iterator[tuple[str, Figure]]  # each with the name of its files
 
 
 def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
-    """Draw every chart of a stored run into ``plots``, as PNG and SVG. Yields each file when it is written.
+    """Draw every chart of a stored run into ``plots``, as PNG and SVG. Yields the files when all are written.
 
     The charts of the slice with the most measured cases have plain names, such as ``time_by_features``. Other slices
-    add their operation, dtype, logits and threads. A slice of other libraries than NumPy adds ``libraries``.
+    add their operation, dtype, logits and threads. A slice of other libraries than NumPy adds ``libraries``. If there
+    are many charts, they are shared out among as many processes as the machine has cores.
 
     Raises:
         UserError: the run cannot be read, or the folder cannot be written.
         NothingToDrawError: no chart can be drawn from the run.
     """
+    tasks = len(_tasks_of(folder))
+    shares = cores() if tasks >= LEAST_TASKS else 1
+    if shares == 1:
+        drawn = _draw_share(folder, plots, 0, 1)
+    else:
+        with ProcessPoolExecutor(shares, mp_context=multiprocessing.get_context("spawn")) as pool:
+            started = [pool.submit(_draw_share, folder, plots, share, shares) for share in range(shares)]
+            drawn = {place: files for share in started for place, files in share.result().items()}
+    if not any(drawn.values()):
+        raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
+    for place in range(tasks):
+        yield from drawn[place]
+
+
+def _draw_share(folder: Path, plots: Path, share: int, shares: int) -> dict[int, list[Path]]:
+    """The files of every so many-th task, by the task's place."""
+    return {
+        place: [path for name, figure in task() for path in write_charts(figure, plots, name)]
+        for place, task in enumerate(_tasks_of(folder))
+        if place % shares == share
+    }
+
+
+def _tasks_of(folder: Path) -> list[Callable[[], Charts]]:
+    """What there is to draw of a run; a task whose chart lacks its data draws none."""
     run = load_run(folder)
     frame = to_frame(load_rows(folder), run.ceiling)
-    drawn = False
-    for name, figure in _figures(frame, run):
-        yield from write_charts(figure, plots, name)
-        drawn = True
-    if not drawn:
-        raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
-
-
-def _figures(frame: pd.DataFrame, run: Run) -> Iterator[tuple[str, Figure]]:
-    """Every chart for which the table has the rows, with the name of its files."""
     slices = slices_of(frame, run)
-    for data in slices:
-        suffix = [] if data.key == slices[0].key else [str(part) for part in data.key]
-        if data.kind:
-            suffix.append(data.kind)
-        for chart in BY_SHAPE:
-            if figure := _drawn(chart, data):
-                yield "-".join([chart.__name__, *suffix]), figure
+    by_shape = [partial(_slice_charts, chart, data, slices[0].key) for data in slices for chart in BY_SHAPE]
     overviews = overviews_of(frame, run)
-    for overview_chart in OVERVIEWS:
-        figures = [(data.dtype, figure) for data in overviews if (figure := _drawn(overview_chart, data))]
-        for place, (dtype, figure) in enumerate(figures):
-            yield overview_chart.__name__ + (f"-{dtype}" if place else ""), figure
+    across = [partial(_overview_charts, chart, overviews) for chart in OVERVIEWS]
+    return [*by_shape, *across, partial(_weather_charts, load_visits(folder), frame, run)]
 
 
-def _drawn(chart: Callable[[Data], Figure], data: Data) -> Figure | None:
+def _slice_charts(chart: Callable[[Slice], Figure], data: Slice, first: tuple[str, str, str, int]) -> Charts:
+    suffix = [] if data.key == first else [str(part) for part in data.key]
+    if data.kind:
+        suffix.append(data.kind)
+    if figure := _drawn(chart, data):
+        yield "-".join([chart.__name__, *suffix]), figure
+
+
+def _overview_charts(chart: Callable[[Overview], Figure], overviews: Sequence[Overview]) -> Charts:
+    figures = [(data.dtype, figure) for data in overviews if (figure := _drawn(chart, data))]
+    for place, (dtype, figure) in enumerate(figures):
+        yield chart.__name__ + (f"-{dtype}" if place else ""), figure
+
+
+def _weather_charts(visits: Sequence[Visit], frame: pd.DataFrame, run: Run) -> Charts:
+    if figure := _drawn(weather, visits, frame, run):
+        yield weather.__name__, figure
+
+
+def _drawn(chart: Callable[..., Figure], *data: object) -> Figure | None:
     """The chart of the data, or None if the data lack what the chart shows."""
     try:
         with mpl.rc_context(STYLE):
-            return chart(data)
+            return chart(*data)
     except NothingToDrawError:
         return None

@@ -62,7 +62,7 @@ class Overview:
     @property
     def measured(self) -> pd.DataFrame:
         """The rows with a time."""
-        return self.rows[(self.rows["status"] == "measured") & self.rows["time_median_s"].notna()]
+        return self.rows[(self.rows["status"] == "measured") & self.rows["time_s"].notna()]
 
     @property
     def threads(self) -> list[int]:
@@ -109,7 +109,9 @@ def roofline(data: Overview) -> Figure:
         raise NothingToDrawError(f"needs an implementation that reaches {100 * LEAST_SHARE:g} % of the ceiling")
     note = f"\nNot shown, as always below {100 * LEAST_SHARE:g} % of the ceiling: {', '.join(slow)}" if slow else ""
     counts = sorted(shown["threads"].unique())
-    title = "How close each implementation comes to the rate of memory  (point: a shape, line: median)"
+    title = (
+        "How close each implementation comes to the rate of memory  (point: a shape, hollow: not settled, line: median)"
+    )
     caption = data.caption("normal logits", shown) + note
     figure = new_figure(title, caption, (8.6 * len(counts), 7.6))
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)
@@ -132,6 +134,10 @@ def _draw_rates(panel: Axes, data: Overview, rows: pd.DataFrame) -> None:
     for name in data.in_order(rows["implementation"]):
         mine, style = rows[rows["implementation"] == name], style_in(data.run, ARTICLE_OPERATION, name)
         panel.scatter(mine["working_set_bytes"], mine["bytes_per_s"], s=9, color=style.colour, alpha=0.25, linewidth=0)
+        hollow = mine[mine["settled"] == 0]
+        panel.scatter(
+            hollow["working_set_bytes"], hollow["bytes_per_s"], s=9, facecolor="white", edgecolor=style.colour
+        )
         medians = mine.groupby(bins.loc[mine.index])[["working_set_bytes", "bytes_per_s"]].median()
         panel.plot(medians["working_set_bytes"], medians["bytes_per_s"], **style.line, label=name)
 
@@ -184,7 +190,8 @@ def bars(data: Overview) -> Figure:
         raise NothingToDrawError(f"needs {REFERENCE} with one thread")
     rows = pd.concat([rows for _, rows in cases])
     counts = sorted(rows["threads"].unique())
-    title = f"Time of one call of every implementation  (at each bar: time, speed-up over {REFERENCE})"
+    marks = f"at each bar: time, speed-up over {REFERENCE}; line: 95 % interval, hollow: not settled"
+    title = f"Time of one call of every implementation  ({marks})"
     shades = dict(zip(counts, _shades(len(counts)), strict=True))
     panels = {heading: _timed(data, mine, shades) for heading, mine in cases}
     shown = f"{' and '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
@@ -223,28 +230,38 @@ def _at(rows: pd.DataFrame, shape: tuple[int, int], logits: str) -> pd.DataFrame
 
 
 class Bar(NamedTuple):
-    """A bar: its length, its colour, and the label at its end."""
+    """A bar: its length and interval, its colour, whether it is hollow, and the label at its end."""
 
     time_s: float
+    low_s: float
+    high_s: float
     colour: str
     label: str
+    hollow: bool
 
 
 def _timed(data: Overview, rows: pd.DataFrame, shades: Mapping[int, float]) -> dict[str, list[Bar]]:
     """Each implementation's bars, one for each number of threads; the fastest implementation first."""
-    reference = rows[(rows["implementation"] == REFERENCE) & (rows["threads"] == 1)]["time_median_s"].iloc[0]
+    reference = rows[(rows["implementation"] == REFERENCE) & (rows["threads"] == 1)]["time_s"].iloc[0]
     groups = {}
-    for name in rows.groupby("implementation")["time_median_s"].min().sort_values().index:
+    for name in rows.groupby("implementation")["time_s"].min().sort_values().index:
         mine = rows[rows["implementation"] == name].sort_values("threads")
         groups[str(name)] = [
-            Bar(
-                time_s,
-                _paled(data.colour(name), shades[threads]),
-                f"{quantity(time_s, 's')}  {factor(reference / time_s)}",
-            )
-            for threads, time_s in zip(mine["threads"], mine["time_median_s"], strict=True)
+            _bar(data, row, shades[row["threads"]], factor(reference / row["time_s"])) for _, row in mine.iterrows()
         ]
     return groups
+
+
+def _bar(data: Overview, row: pd.Series, shade: float, ratio: str = "") -> Bar:
+    """The bar of a row, its time at its end, and a ratio if there is one to be shown."""
+    return Bar(
+        time_s=row["time_s"],
+        low_s=row["time_low_s"],
+        high_s=row["time_high_s"],
+        colour=_paled(data.colour(row["implementation"]), shade),
+        label="  ".join(filter(None, [quantity(row["time_s"], "s"), ratio])),
+        hollow=row["settled"] == 0,
+    )
 
 
 def subnormals(data: Overview) -> Figure:
@@ -253,29 +270,29 @@ def subnormals(data: Overview) -> Figure:
     Peaked logits give many subnormal probabilities.
     """
     rows = data.measured[(data.measured["threads"] == 1) & data.measured["logits"].isin(["normal", "peaked"])]
-    axes = ["batch", "features", "implementation"]
-    pairs = rows.pivot(index=axes, columns="logits", values="time_median_s").dropna().reset_index()
-    if pairs.empty or not {"normal", "peaked"} <= set(pairs.columns):
+    pairs: dict[tuple[int, int], list[tuple[pd.Series, pd.Series]]] = {}
+    for (batch, features, _), mine in rows.groupby(["batch", "features", "implementation"]):
+        by_logits = {str(row["logits"]): row for _, row in mine.iterrows()}
+        if len(by_logits) == 2:
+            shape = int(str(batch)), int(str(features))
+            pairs.setdefault(shape, []).append((by_logits["normal"], by_logits["peaked"]))
+    if not pairs:
         raise NothingToDrawError("needs a shape with normal and with peaked logits, with one thread")
-    shapes = sorted(_shapes_of(pairs), key=lambda shape: (shape != ARTICLE_SHAPE, -math.prod(shape)))
     light, full = _shades(2)
-    pairs["factor"] = pairs["peaked"] / pairs["normal"]
     panels: dict[str, dict[str, list[Bar]]] = {}
-    for batch, features in shapes[:SUBNORMAL_PANELS]:
-        mine = pairs[(pairs["batch"] == batch) & (pairs["features"] == features)].sort_values("factor", ascending=False)
-        panels[f"{batch} × {features}"] = {
-            name: [
-                Bar(normal, _paled(data.colour(name), light), quantity(normal, "s")),
-                Bar(peaked, _paled(data.colour(name), full), f"{quantity(peaked, 's')}  {factor(ratio)}"),
+    for shape in sorted(pairs, key=lambda shape: (shape != ARTICLE_SHAPE, -math.prod(shape)))[:SUBNORMAL_PANELS]:
+        found = sorted(pairs[shape], key=lambda pair: -pair[1]["time_s"] / pair[0]["time_s"])
+        panels[f"{shape[0]} × {shape[1]}"] = {
+            normal["implementation"]: [
+                _bar(data, normal, light),
+                _bar(data, peaked, full, factor(peaked["time_s"] / normal["time_s"])),
             ]
-            for name, normal, peaked, ratio in zip(
-                mine["implementation"], mine["normal"], mine["peaked"], mine["factor"], strict=True
-            )
+            for normal, peaked in found
         }
     title = "What subnormal probabilities cost  (×: time with peaked logits / time with normal logits)"
     shades = {"normal logits: hardly any subnormals": light, "peaked logits: many subnormals": full}
-    caption = data.caption("normal and peaked logits, 1 thread", pairs)
-    figure = _bar_figure(title, caption, panels, _legend(data, pairs, shades))
+    caption = data.caption("normal and peaked logits, 1 thread", rows)
+    figure = _bar_figure(title, caption, panels, _legend(data, rows, shades))
     settle(figure)
     return figure
 
@@ -302,10 +319,12 @@ def _draw_bars(panel: Axes, groups: Mapping[str, Sequence[Bar]]) -> None:
     for group in groups.values():
         middles.append(top + (len(group) - 1) / 2)
         for place, bar in enumerate(group):
-            panel.barh(top + place, bar.time_s, height=0.9, color=bar.colour)
+            face = "white" if bar.hollow else bar.colour
+            panel.barh(top + place, bar.time_s, height=0.9, color=face, edgecolor=bar.colour)
+            panel.hlines(top + place, bar.low_s, bar.high_s, color="#333333", linewidth=1.0)
             panel.annotate(
                 bar.label,
-                (bar.time_s, top + place),
+                (np.nanmax([bar.time_s, bar.high_s]), top + place),
                 xytext=(3, 0),
                 textcoords="offset points",
                 va="center",

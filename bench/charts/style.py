@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -65,6 +66,13 @@ class Style(NamedTuple):
     def line(self) -> dict[str, Any]:
         """The style as arguments of ``Axes.plot``."""
         return {"color": self.colour, "marker": self.mark, "linestyle": self.dash, "markersize": 3.5, "linewidth": 1.4}
+
+
+def draw_unsettled(panel: Axes, rows: pd.DataFrame, x: str, y: str, style: Style) -> None:
+    """Draw the marks of rows whose times have not settled hollow, over those of their line."""
+    mine = rows[rows["settled"] == 0]
+    hollow = {"linestyle": "none", "markerfacecolor": "white", "label": "_unsettled"}
+    panel.plot(mine[x], mine[y], **(style.line | hollow))
 
 
 def libraries_in(run: Run, operation: str) -> dict[str, str]:

@@ -157,6 +157,17 @@ def _streamed(probs: Any, grad_output: Any, out: Any, past_caches: Any) -> None:
     _fence()
 
 
+@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def multiply_past_caches(left: Any, right: Any, out: Any, passes: int) -> None:
+    """The product of two arrays into a third, so many times over, past the caches; each consists of whole cache lines.
+
+    No softmax: the fastest way to move these bytes where they do not fit the caches, for comparison.
+    """
+    for _ in range(passes):
+        _scale_lines(left, right, left.dtype.type(0), out)  # (right - 0) * left
+    _fence()
+
+
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
 def _is_streamed(probs: Any, out: Any) -> Any:
     """Whether memory limits the speed, rows are too long for the processor to read ahead, and items are aligned."""

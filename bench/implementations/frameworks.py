@@ -4,6 +4,7 @@ Arrays are shared with NumPy if the library allows it; if not, they are converte
 for the work that its library does in the background. Results come back as NumPy arrays, without a copy.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -77,14 +78,23 @@ def torch_autograd(logits: FloatArray, grad_output: FloatArray, *, threads: int)
 )
 def torch_compiled(probs: FloatArray, grad_output: FloatArray, *, threads: int) -> Call:
     """The article's one-liner through torch.compile, compiled for each shape before its first call is timed."""
-    torch, probs_, grad_output_ = _tensors(threads, probs, grad_output)
-    torch.compiler.reset()  # without this, it falls back to eager code after its eighth shape
+    _, probs_, grad_output_ = _tensors(threads, probs, grad_output)
+    compiled = _one_liner_of((threads, probs.dtype.str, *probs.shape))
+    return lambda: compiled(probs_, grad_output_).numpy()
+
+
+@functools.cache
+def _one_liner_of(kind: tuple[object, ...]) -> Callable[[Any, Any], Any]:
+    """The one-liner for one kind of arrays (threads, dtype, shape), compiled at its first call."""
+    import torch  # noqa: PLC0415
 
     def one_liner(probs: Any, grad_output: Any) -> Any:
         return (grad_output - (grad_output * probs).sum(dim=1, keepdim=True)) * probs
 
-    compiled = torch.compile(one_liner, dynamic=False)
-    return lambda: compiled(probs_, grad_output_).numpy()
+    # PyTorch keeps what it has compiled with the code object, and falls back to eager code after eight shapes of one.
+    one_liner.__code__ = one_liner.__code__.replace(co_name="_".join(map(str, ("one_liner", *kind))))
+    compiled: Callable[[Any, Any], Any] = torch.compile(one_liner, dynamic=False)
+    return compiled
 
 
 @implementation(
@@ -100,8 +110,8 @@ def jax_vjp(logits: FloatArray, grad_output: FloatArray, *, threads: int) -> Cal
 
     XLA sets the processor to take subnormal numbers as 0.
     """
-    pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
-    return lambda: np.asarray(pullback(logits_, grad_output_).block_until_ready())
+    logits_, grad_output_ = _jax_arrays(threads, logits, grad_output)
+    return lambda: np.asarray(_jax_pullback(logits_, grad_output_).block_until_ready())
 
 
 @implementation(
@@ -117,10 +127,8 @@ def jax_vjp_jit(logits: FloatArray, grad_output: FloatArray, *, threads: int) ->
 
     XLA sets the processor to take subnormal numbers as 0.
     """
-    import jax  # noqa: PLC0415 - an extra, and slow to import
-
-    pullback, logits_, grad_output_ = _jax_pullback(threads, logits, grad_output)
-    compiled = jax.jit(pullback)
+    logits_, grad_output_ = _jax_arrays(threads, logits, grad_output)
+    compiled = _jax_compiled()
     return lambda: np.asarray(compiled(logits_, grad_output_).block_until_ready())
 
 
@@ -155,23 +163,35 @@ def _tensors(threads: int, *arrays: FloatArray) -> tuple[Any, ...]:
     return torch, *map(torch.from_numpy, arrays)
 
 
-def _jax_pullback(threads: int, logits: FloatArray, grad_output: FloatArray) -> tuple[Any, Any, Any]:
-    """(logits, grad_output) -> grad_logits by jax.vjp, and the two arrays as arrays of JAX in their own dtype.
+def _jax_pullback(logits: Any, grad_output: Any) -> Any:
+    """(logits, grad_output) -> grad_logits by jax.vjp, on arrays of JAX."""
+    import jax  # noqa: PLC0415 - an extra, and slow to import
+
+    _, pull = jax.vjp(jax.nn.softmax, logits)
+    return pull(grad_output)[0]
+
+
+@functools.cache
+def _jax_compiled() -> Callable[[Any, Any], Any]:
+    """The pullback compiled by XLA, once for each shape and dtype."""
+    import jax  # noqa: PLC0415
+
+    compiled: Callable[[Any, Any], Any] = jax.jit(_jax_pullback)
+    return compiled
+
+
+def _jax_arrays(threads: int, *arrays: FloatArray) -> tuple[Any, ...]:
+    """The arrays as arrays of JAX in their own dtype.
 
     When JAX starts, it makes a thread for each processor that its process may use. The caller must have limited those.
 
     Raises:
         RuntimeError: the process may use more processors than ``threads``.
     """
-    import jax  # noqa: PLC0415 - an extra, and slow to import
+    import jax  # noqa: PLC0415
 
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
     if processors > threads:
         raise RuntimeError(f"JAX would run a thread on each of {processors} processors, not {threads}")
     jax.config.update("jax_enable_x64", val=True)  # without this, float64 arrays become float32
-
-    def pullback(logits: Any, grad_output: Any) -> Any:
-        _, pull = jax.vjp(jax.nn.softmax, logits)
-        return pull(grad_output)[0]
-
-    return pullback, jax.numpy.asarray(logits), jax.numpy.asarray(grad_output)
+    return tuple(map(jax.numpy.asarray, arrays))

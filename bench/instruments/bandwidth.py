@@ -1,36 +1,33 @@
 """How fast memory streams: into new memory, from which times are predicted, and at best, the ceiling."""
 
-import itertools
 import math
 import os
+import random
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .host import available_bytes, cache_sizes, processors
+from .clock import Timing, VisitSettings, time_visit
+from .host import available_bytes, processors
 
 # No core moves more than two loads and one store of 64 bytes a cycle, and none runs above 6 GHz: the floor under
 # every time, whatever the machine.
 FASTEST_CACHE_BYTES_PER_S = 3 * 64 * 6e9
-LEAST_WORKING_SET_BYTES = 16 << 10
+LEAST_WORKING_SET_BYTES = 16 << 10  # in smaller ones, NumPy's own steps would take longer than the stream
 CEILING_SHARE_OF_MEMORY = 0.25  # of what is available: beyond that the ceiling is not measured
-STREAM_SLOT_S = 0.01
-STREAM_ROUNDS = 4  # over all working sets, so that a slow second meets each of them at most once
-# Where the rates at neighbouring working sets differ by more than this factor, one between them is measured, and then
-# again between those.
-STEEP_RATIO = 1.25
-STEEP_HALVINGS = 2
-UNKNOWN_CACHE_BYTES = 32 << 20
+LEAST_PAST_CACHES_BYTES = 4 << 20  # stores past the caches are slower where the working set fits into them
+CALL_S = 0.001  # of a stream's call, which makes as many passes as that takes
 SHORTEST_BUFFER_ITEMS = 256
-# Arrays must not start at the same place in their pages: loads would wait for stores to the other arrays. They must
-# start at the same place in a cache line: else each load needs two lines.
-PAGE_BYTES, STREAM_SKEW_BYTES = 4096, 1344
+PAGE_BYTES, LINE_BYTES = 4096, 64
+ORDINARY, PAST_CACHES = "ordinary", "past_caches"
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,29 @@ class CeilingPoint:
     threads: int
     working_set_bytes: int
     bytes_per_s: float
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Two arrays multiplied into a third, all in use before: what the ceiling is made of, visited as a case is.
+
+    The working set is that of all threads together. ``stores`` is ``ORDINARY`` or ``PAST_CACHES``: an ordinary store
+    first reads the line that it overwrites, one past the caches does not, but then whoever reads it next finds nothing
+    in the caches.
+    """
+
+    stores: str
+    threads: int
+    working_set_bytes: int
+
+    def __str__(self) -> str:
+        return f"ceiling-{self.stores}-S{self.working_set_bytes}-T{self.threads}"
+
+    @classmethod
+    def named(cls, text: str) -> "Stream | None":
+        """The stream that is called so; None where no stream is."""
+        found = re.fullmatch(rf"ceiling-({ORDINARY}|{PAST_CACHES})-S(\d+)-T(\d+)", text)
+        return cls(found[1], int(found[3]), int(found[2])) if found else None
 
 
 def fresh_stream_bytes_per_s(array_bytes: int = 64 << 20, repeats: int = 6) -> float:
@@ -58,100 +78,97 @@ def fresh_stream_bytes_per_s(array_bytes: int = 64 << 20, repeats: int = 6) -> f
     return 3 * left.nbytes / min(seconds)
 
 
-def stream_ceiling(threads: int, largest_bytes: int) -> list[CeilingPoint]:
-    """How fast memory streams with so many threads: two arrays multiplied into a third, all three in use before.
-
-    There is a point for each working set (the three arrays of all threads together) in powers of two from 16 KiB. The
-    largest is eight times the last-level cache or a quarter of the free memory. If arrays of ``largest_bytes`` fit the
-    second-level cache, it is the power of two above them. Where the rate changes steeply, there are points between.
-    Each point is the fastest of four rounds. Each thread goes over its share again and again inside one call of NumPy,
-    so neither calls nor waiting for other threads are in the figure.
-    """
-    caches = cache_sizes()
-    largest = 2 * largest_bytes
-    if largest_bytes > caches.get("l2_bytes", 0):
-        largest = 8 * max(caches.values(), default=UNKNOWN_CACHE_BYTES)
-    largest = min(largest, int(available_bytes() * CEILING_SHARE_OF_MEMORY))
-    sizes = [LEAST_WORKING_SET_BYTES]
-    while sizes[-1] * 2 <= largest:
-        sizes.append(sizes[-1] * 2)
-    blocks = _blocks(threads, sizes[-1])
-    with _streaming_pool(threads) as pool:
-        rates = _fastest_streams(blocks, sizes, pool)
-        for _ in range(STEEP_HALVINGS):
-            between = [
-                round(math.sqrt(small * large))
-                for small, large in itertools.pairwise(sorted(rates))
-                if max(rates[small], rates[large]) > STEEP_RATIO * min(rates[small], rates[large])
-            ]
-            rates |= _fastest_streams(blocks, between, pool)
-    return [CeilingPoint(threads, size, round(rates[size])) for size in sorted(rates)]
+def streams_of(threads: int, working_set_bytes: int, *, past_caches: bool) -> list[Stream]:
+    """The streams whose faster one is the ceiling at a working set; none where it needs too much memory."""
+    size = max(working_set_bytes, LEAST_WORKING_SET_BYTES * threads)
+    if size > available_bytes() * CEILING_SHARE_OF_MEMORY:
+        return []
+    kinds = [ORDINARY, *([PAST_CACHES] if past_caches and size >= LEAST_PAST_CACHES_BYTES else [])]
+    return [Stream(kind, threads, size) for kind in kinds]
 
 
-def stream_share(point: CeilingPoint) -> float:
-    """How fast memory streams at a point of the ceiling just now, as a share of the rate measured there before.
+class Streamer:
+    """Visits the streams of one number of threads: the threads, and memory in use for all working sets."""
 
-    It is about 1, and less while other work takes the processors: the two processors of a virtual machine may for
-    seconds be two threads of one core.
-    """
-    threads, size = point.threads, point.working_set_bytes
-    with _streaming_pool(threads) as pool:
-        return _stream(_blocks(threads, size), size, pool) / point.bytes_per_s
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._blocks: list[np.ndarray[Any, Any]] = []
+        pinned = processors() if threads > 1 else []  # a single thread goes where the system has room, as cases do
+        places = cycle(pinned) if pinned else None
+        self._pool = ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(places,))
+
+    def visit(self, stream: Stream, settings: VisitSettings, rng: random.Random) -> Timing:
+        """One visit; its times are those of one pass over the working set.
+
+        Each thread goes over its share again and again inside one call, so neither calls nor waiting for other threads
+        are in the figure.
+        """
+        share_bytes = stream.working_set_bytes // self._threads
+        if not self._blocks or self._blocks[0].nbytes < share_bytes + 8 * PAGE_BYTES:
+            self._blocks = [np.ones(share_bytes + 8 * PAGE_BYTES, dtype=np.uint8) for _ in range(self._threads)]
+        multiply = _multiply if stream.stores == ORDINARY else _multiply_past_caches()
+        shares = [_arrays_in(block, share_bytes, rng) for block in self._blocks]
+        self._stream(multiply, shares, passes=1)
+        passes = 1
+        while (seconds := self._seconds(multiply, shares, passes)) < CALL_S:
+            passes = max(2 * passes, math.ceil(passes * CALL_S / seconds))
+        timing = time_visit(lambda: self._stream(multiply, shares, passes), settings)
+        return Timing(timing.calls * passes, timing.fastest_s / passes, timing.median_s / passes)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _seconds(self, multiply: "Multiply", shares: "list[Arrays]", passes: int) -> float:
+        started = time.perf_counter()
+        self._stream(multiply, shares, passes)
+        return time.perf_counter() - started
+
+    def _stream(self, multiply: "Multiply", shares: "list[Arrays]", passes: int) -> None:
+        together = threading.Barrier(self._threads)
+
+        def work(arrays: "Arrays") -> None:
+            together.wait()  # else one thread of the pool could take two shares, one after the other
+            multiply(arrays, passes)
+
+        list(self._pool.map(work, shares))
 
 
-def _blocks(threads: int, largest_bytes: int) -> "list[np.ndarray[Any, Any]]":
-    """Memory in use, a block for each thread's share of working sets up to that size."""
-    return [np.ones(largest_bytes // threads + 5 * PAGE_BYTES, dtype=np.uint8) for _ in range(threads)]
+Arrays = tuple["np.ndarray[Any, Any]", ...]  # left, right and their product, one-dimensional
+Multiply = Callable[[Arrays, int], object]  # (arrays, passes)
 
 
-def _streaming_pool(threads: int) -> ThreadPoolExecutor:
-    places = itertools.cycle(processors())
-    return ThreadPoolExecutor(threads, initializer=_prepare_to_stream, initargs=(places,))
+def _multiply(arrays: Arrays, passes: int) -> None:
+    """The product with ordinary stores; a row of the broadcast arrays is one pass."""
+    left, right, product = (as_strided(array, (passes, len(array)), (0, array.itemsize)) for array in arrays)
+    np.multiply(left, right, out=product)
 
 
-def _prepare_to_stream(places: Iterator[int]) -> None:
-    """Give the calling thread the next processor for itself, and NumPy's shortest buffer.
+def _multiply_past_caches() -> Multiply:
+    """The product with stores past the caches, compiled."""
+    from ..implementations import _kernels  # noqa: PLC0415 - an extra, and slow to import
+
+    return lambda arrays, passes: _kernels.multiply_past_caches(*arrays, passes)
+
+
+def _prepare_to_stream(places: Iterator[int] | None) -> None:
+    """Give the calling thread the next processor for itself, if there are any to give, and NumPy's shortest buffer.
 
     Threads that wake each other are often put on one processor and left there for longer than a measurement takes.
     With its usual buffer NumPy copies rows of less than a quarter of that to and fro.
     """
-    processor = next(places, None)
-    if processor is not None:
-        os.sched_setaffinity(0, {processor})  # 0 is the calling thread
+    if places is not None:
+        os.sched_setaffinity(0, {next(places)})  # 0 is the calling thread
     np.setbufsize(SHORTEST_BUFFER_ITEMS)
 
 
-def _fastest_streams(
-    blocks: "list[np.ndarray[Any, Any]]", sizes: list[int], pool: ThreadPoolExecutor
-) -> dict[int, float]:
-    """The fastest rate at each working set."""
-    rounds = [[_stream(blocks, size, pool) for size in sizes] for _ in range(STREAM_ROUNDS)]
-    return {size: max(rates) for size, *rates in zip(sizes, *rounds, strict=True)}
+def _arrays_in(block: "np.ndarray[Any, Any]", share_bytes: int, rng: random.Random) -> Arrays:
+    """Two factors and a product in a block, of whole cache lines each, at places of their pages drawn from ``rng``.
 
-
-def _stream(blocks: "list[np.ndarray[Any, Any]]", working_set_bytes: int, pool: ThreadPoolExecutor) -> float:
-    """The rate of streaming a working set that is spread over the blocks, one a thread."""
-    items = working_set_bytes // len(blocks) // (3 * 8)
-    together = threading.Barrier(len(blocks))
-
-    def work(arrays: "list[np.ndarray[Any, Any]]") -> None:
-        together.wait()  # else one thread of the pool could take two shares, one after the other
-        np.multiply(arrays[0], arrays[1], out=arrays[2])
-
-    repeats = 1
-    while True:
-        passes = [_stream_pass(block, items, repeats) for block in blocks]
-        start = time.perf_counter()
-        list(pool.map(work, passes))
-        seconds = time.perf_counter() - start
-        if seconds >= STREAM_SLOT_S:
-            return 3 * 8 * items * repeats * len(blocks) / seconds
-        repeats = max(2 * repeats, round(repeats * STREAM_SLOT_S / seconds))
-
-
-def _stream_pass(block: "np.ndarray[Any, Any]", items: int, repeats: int) -> "list[np.ndarray[Any, Any]]":
-    """Two factors and a product in a block, each [repeats, items] over the same items: a row is one pass."""
+    Where they start decides whether loads must wait for stores to the other arrays.
+    """
+    array_bytes = share_bytes // 3 // LINE_BYTES * LINE_BYTES
+    room = -(-array_bytes // PAGE_BYTES) * PAGE_BYTES + PAGE_BYTES
     first = -block.ctypes.data % PAGE_BYTES
-    starts = [first + place * (-(-items * 8 // PAGE_BYTES) * PAGE_BYTES + STREAM_SKEW_BYTES) for place in range(3)]
-    arrays = [block[start : start + items * 8].view(np.float64) for start in starts]
-    return [as_strided(array, (repeats, items), (0, 8)) for array in arrays]
+    starts = [first + place * room + rng.randrange(0, PAGE_BYTES, LINE_BYTES) for place in range(3)]
+    return tuple(block[start : start + array_bytes].view(np.float64) for start in starts)

@@ -29,6 +29,7 @@ class Operation:
     ]  # what the summary refers to, in this order, at shapes at which the baseline does not fit
     arrays_moved: int  # [B, N] arrays that every implementation must read or write at least
     checked_shapes: tuple[tuple[int, int], ...]  # (batch, features) of the regression check
+    checked_alone: tuple[tuple[int, int], ...]  # of what needs processes of its own there: few
     make_inputs: Callable[[Case, int], Any]  # (case, seed) -> an object with the arrays as attributes, by their names
     make_reference: Callable[..., Any]  # (inputs, seed, ask_pytorch=True) -> what a right result is
     judge: Callable[..., Verdict]  # (result, reference) -> the verdict

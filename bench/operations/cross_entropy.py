@@ -175,6 +175,7 @@ OPERATIONS = tuple(
         references=("two_nodes_vectorized", "one_node"),
         arrays_moved=2,
         checked_shapes=shapes,
+        checked_alone=shapes,
         make_inputs=make_inputs,
         make_reference=make_reference,
         judge=judge,

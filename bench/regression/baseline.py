@@ -1,26 +1,28 @@
-"""The check against a stored run, for when there is no base revision. It is exact for memory and coarse for time.
+"""The check against a stored run, for when there is no base revision. It is exact for memory and judges time coarsely.
 
-Even on one machine, a time that was stored yesterday says little about a time that is measured today. So times are
-reported and not judged. What is judged: peak bytes, results, which implementations there are, and, as a coarse
-tripwire, the speed-up of the vectorized form over the explicit Jacobian at the article's case.
+A new quick sweep is compared with the stored one. A case is slower if it is settled in both and its new interval lies
+above the old one by more than ``STORED_MARGIN``. The two sweeps were made at different times, and intervals and margin
+have to allow for that: the check of two revisions, which times both side by side, finds much smaller slow-downs.
 """
 
-import math
+import dataclasses
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..implementations import registered
 from ..instruments import host
-from ..operations import operations
-from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
-from ..storage.results import Row, Run, load_rows, load_run, to_frame
-from .gate import Check, Finding, case_label, memory_growth, presence_findings
+from ..report.differences import Unlike, both_settled, have_intervals, largest_peak, lie_apart, time_ratio
+from ..report.output import label_of
+from ..storage.results import Row, Run, load_rows, load_run
+from .gate import Check, Finding, memory_growth, presence_findings
 
 GRID = "quick"
-TRIPWIRE = 0.5  # the check fails below this share of the stored speed-up
+STORED_MARGIN = 0.10  # a share: by how much the intervals of two sweeps must lie apart
+NOT_JUDGED = "not judged"  # the verdict on a case whose time says nothing
+TIMED = ("slower", "faster", "unchanged")
 
 
 def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
@@ -32,9 +34,9 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
         UserError: the stored run cannot be read.
     """
     stored, old = load_run(folder), load_rows(folder)
-    difference = _difference(stored)
-    if difference:
-        return Check(str(folder), [], f"incomparable: {difference}")
+    unlike = _unlike_here(stored)
+    if unlike:
+        return Check(str(folder), [], f"incomparable: {unlike[0]}")
     of_base = [
         (spec["operation"], spec["name"])
         for spec in stored.implementations
@@ -48,61 +50,68 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
     return compare_rows(str(folder), old, new, presence)
 
 
-def _difference(stored: Run) -> str:
-    """Why times and peaks of a stored run cannot be compared with those measured here; empty if they can."""
-    for part, here in (("machine", host.machine()), ("versions", host.versions())):
-        there: dict[str, Any] = getattr(stored, part)
-        # A library that is installed only here or only there is no difference: its cases are not compared.
-        changed = [
-            key
-            for key in {*there, *here}
-            if there.get(key) != here.get(key) and "absent" not in (there.get(key), here.get(key))
-        ]
-        if changed:
-            key = min(changed)
-            return f"{part}: {key} was {there.get(key)}, is {here.get(key)}"
-    return ""
+def _unlike_here(stored: Run) -> list[str]:
+    """Phrases that say why times and peaks of a stored run cannot be compared with those measured here."""
+    here = dataclasses.replace(stored, machine=host.machine(), versions=host.versions())
+    return Unlike.between(stored, here).surroundings
 
 
 def compare_rows(name: str, old: list[Row], new: list[Row], presence: list[Finding]) -> Check:
     """The check of new rows against stored ones, measured on one machine; ``presence`` are findings to begin with."""
     before = {row.case: row for row in old}
-    common = [row for row in new if row.case in before and before[row.case].status == "measured"]
-    findings = presence + [_finding(before[row.case], row) for row in common]
-    if not common:
+    pairs = [(before[row.case], row) for row in new if row.case in before and before[row.case].status == "measured"]
+    findings = presence + [finding for pair in pairs for finding in _findings(*pair)]
+    if not pairs:
         return Check(name, findings, "nothing to compare: the stored run has no case of the quick grid")
-    tripped = _tripwire(old, new)
-    return Check(name, [*findings, tripped] if tripped else findings)
+    if not any(have_intervals(before) for before, _ in pairs):
+        return Check(name, findings, "the stored run has no intervals of time, as runs of earlier versions")
+    if not any(finding.verdict in TIMED for finding in findings):
+        return Check(name, findings, "no case is settled in both sweeps")
+    return Check(name, findings)
 
 
-def _finding(old: Row, new: Row) -> Finding:
-    label = case_label(new.case) + ("" if new.logits == "normal" else f" {new.logits}")
-    ratio = new.time_median_s / old.time_median_s
-    growth = memory_growth(old.peak_bytes, new.peak_bytes)
-    verdict, note = "unchanged", "" if math.isnan(ratio) else f"time {ratio - 1:+.0%}, not judged"
+def _findings(old: Row, new: Row) -> Iterator[Finding]:
+    """What is found of a case: that it is wrong, or that it is larger, if it is, and what its time says."""
+    found = Finding(
+        label_of(new.case),
+        NOT_JUDGED,
+        base_s=old.time_s,
+        base_peak_bytes=old.peak_bytes,
+        work_peak_bytes=new.peak_bytes,
+    )
     if new.status in ("wrong", "failed"):
-        verdict, note = "wrong", new.reason
-    elif growth:
-        verdict, note = "larger", growth
-    return Finding(label, verdict, base_peak_bytes=old.peak_bytes, work_peak_bytes=new.peak_bytes, note=note)
+        yield dataclasses.replace(found, verdict="wrong", note=new.reason)
+        return
+    if growth := memory_growth(largest_peak(old), new.peak_bytes):
+        yield dataclasses.replace(found, verdict="larger", note=growth)
+    if new.status != "measured":
+        yield dataclasses.replace(found, note=f"{new.status} now: {new.reason}")
+    elif not have_intervals(old, new):
+        yield dataclasses.replace(found, note="its time has no interval")
+    else:
+        yield _timed(old, new, found)
 
 
-def _tripwire(old: list[Row], new: list[Row]) -> Finding | None:
-    """A finding if the speed-up at the article's case fell below half of the stored speed-up; otherwise None."""
-    batch, features = ARTICLE_SHAPE
-    speedups = []
-    for rows in (old, new):
-        frame = to_frame(row for row in rows if row.operation == ARTICLE_OPERATION).set_index("implementation")
-        at_article = frame[(frame["batch"] == batch) & (frame["features"] == features) & (frame["logits"] == "uniform")]
-        if "vectorized" not in at_article.index:
-            return None
-        speedups.append(float(at_article["speedup"]["vectorized"]))
-    before, now = speedups
-    if now >= TRIPWIRE * before or math.isnan(now):
-        return None
-    case = Case(ARTICLE_OPERATION, "vectorized", batch, features, "float64", "uniform")
-    note = f"{now:.0f}x faster than {operations()[case.operation].baseline}, was {before:.0f}x"
-    return Finding(case_label(case), "slower", note=note)
+def _timed(old: Row, new: Row, found: Finding) -> Finding:
+    ratio = time_ratio(new, old)
+    timed = dataclasses.replace(found, ratio=ratio.value, low=ratio.low, high=ratio.high)
+    if not both_settled(old, new):
+        when = "in the stored run" if old.settled != 1 else "now"
+        return dataclasses.replace(timed, note=f"not settled {when}")
+    verdict = "unchanged"
+    if lie_apart(old, new, STORED_MARGIN):
+        verdict = "slower" if ratio.value > 1.0 else "faster"
+    return dataclasses.replace(timed, verdict=verdict, detectable=_detectable(old, new))
+
+
+def _detectable(old: Row, new: Row) -> float:
+    """The slow-down, as a share, that is found although the new estimate falls on the low bound of its ratio.
+
+    The new low bound must lie above the old high bound by the margin, as `lie_apart` says.
+    """
+    ratio = time_ratio(new, old)
+    reach = (1.0 + STORED_MARGIN) * (old.time_high_s / old.time_s) * (new.time_s / new.time_low_s)
+    return reach * (ratio.value / ratio.low) - 1.0
 
 
 def _sweep() -> list[Row]:

@@ -6,6 +6,8 @@ fastest slot stays. What differs between processes (the layout of code and data 
 a process. So the process is the unit of replication: each gives one value a case, the median over its blocks of
 ln(fastest slot of work / fastest slot of base).
 
+Libraries and several threads get processes of their own, as in a sweep: their pools of threads would compete.
+
 The parent sends a `Task` as JSON to a fresh interpreter and gets a list of `Value`s back. This module is both ends.
 """
 
@@ -29,17 +31,16 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
-from ..implementations import bind
+from ..implementations import NUMPY, bind
 from ..instruments.clock import settle_heap
-from ..instruments.memory import read_peak
+from ..instruments.memory import Peak, read_peak
 from ..loading import load
 from ..operations import Operation, operations
 from ..operations.cases import ARTICLE_OPERATION, Case
+from ..operations.placement import relocated
 
 # A slot is a quarter of a millisecond of calls, or a single longer call. In the same total time, many short blocks
 # spread less than few long blocks: the standard deviation over processes was 0.2 to 0.5 % with 40 blocks of 4 slots,
@@ -47,11 +48,15 @@ from ..operations.cases import ARTICLE_OPERATION, Case
 SLOT_S = 0.00025
 SLOTS_A_BLOCK = 4
 LEAST_BLOCKS = 8
+# For longer calls a block is one call of each version, and nothing is warmed: in the same time, pairs of calls spread
+# half as much as blocks of several. The standard deviation over processes was 0.4 to 0.8 % with 12 pairs.
+LONG_CALL_S = 0.003
+LEAST_PAIRS = 12
+OWN_LIBRARIES = (NUMPY, "numba")  # what our own code is written in
 # The standard error of a normal sample's median is MEDIAN_ERROR * (median absolute deviation) / sqrt(sample size), with
 # MEDIAN_ERROR = sqrt(pi / 2) / 0.6745.
 MEDIAN_ERROR = 1.858
 SEED = 42
-PAGE_BYTES, ALIGNMENT_BYTES = 4096, 16
 WORKER_LIMIT_S = 300.0
 ERROR_MARK = "duet-error: "
 
@@ -74,12 +79,23 @@ class Side:
 
 @dataclass(frozen=True)
 class Duel:
-    """The two sides that are timed against each other at a case; ``label`` is unique in its task."""
+    """The two sides that are timed against each other at a case; ``label`` is unique in its task.
+
+    ``library`` is the package that the sides need. ``margin`` is the largest slow-down, as a share, that is no concern.
+    """
 
     label: str
     case: Case
     base: Side
     work: Side
+    library: str = NUMPY
+    margin: float = 0.0
+
+    @property
+    def sitting(self) -> str:
+        """The kind of process that times it: 'numpy', which our own code of one thread shares, or as in 'torch:1'."""
+        own = self.library in OWN_LIBRARIES and self.case.threads == 1
+        return NUMPY if own else f"{self.library}:{self.case.threads}"
 
 
 @dataclass(frozen=True)
@@ -98,12 +114,14 @@ class Effort:
 class Task:
     """The work of one process: time the duels in an order drawn from ``seed``, or examine them if ``effort`` is None.
 
-    To examine a duel is to judge the result of both sides and to read their peak memory.
+    To examine a duel is to judge the result of both sides and to read their peak memory. All duels have one number of
+    threads. ``processors`` are the numbers of those that the process may use; empty: all.
     """
 
     duels: list[Duel]
     seed: int
     effort: Effort | None
+    processors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,8 @@ class Value:
     """What one process found of a duel.
 
     Timed: ``log_ratio`` is ln(work / base); ``base_s`` is the shortest call of the base; ``failed`` is the error of a
-    side that raised. Examined: the peaks in bytes, and what is wrong with the result of each side (empty: nothing).
+    side that raised. Examined: the peaks in bytes, the base's largest and the work's smallest, and what is wrong with
+    the result of each side (empty: nothing).
     """
 
     label: str
@@ -183,13 +202,18 @@ def _answer(worker: "subprocess.Popen[str]", output: IO[str], errors: IO[str]) -
 
 def perform(task: Task) -> list[Value]:
     """Do the task in this process."""
+    if task.processors:  # before anything is imported: some libraries start a thread for each processor
+        os.sched_setaffinity(0, task.processors)
     loader = SideLoader()
-    loaded = [(duel, loader.load(duel.base, "base"), loader.load(duel.work, "work")) for duel in task.duels]
+    threads = task.duels[0].case.threads
+    loaded = [
+        (duel, loader.load(duel.base, "base", threads), loader.load(duel.work, "work", threads)) for duel in task.duels
+    ]
     rng = random.Random(task.seed)  # noqa: S311 - an order, not a secret
     rng.shuffle(loaded)
     settle_heap()
     gc.disable()
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=threads):
         if task.effort is None:
             return [_examine(duel, bind_base, bind_work) for duel, bind_base, bind_work in loaded]
         return [_time(duel, bind_base, bind_work, rng, task.effort) for duel, bind_base, bind_work in loaded]
@@ -205,8 +229,8 @@ class SideLoader:
     def __init__(self) -> None:
         self._packages: dict[tuple[str, str], Any] = {}
 
-    def load(self, side: Side, role: str) -> Bind:
-        """What binds the side's function to the inputs of a case.
+    def load(self, side: Side, role: str, threads: int = 1) -> Bind:
+        """What binds the side's function to the inputs of a case, and to the number of threads if it runs several.
 
         Raises:
             UserError: the package or the function could not be loaded.
@@ -214,10 +238,11 @@ class SideLoader:
         if side.is_package:
             spec = self._implementations(side.place, role)[side.operation, side.name]
             arguments = getattr(spec, "arguments", SOFTMAX_ARGUMENTS)
-            # Old revisions have no `bind`. All their functions take NumPy arrays.
-            bind_side: Bind = getattr(
-                spec, "bind", partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out)
-            )
+            options = {"threads": threads} if threads > 1 and getattr(spec, "runs_threads", False) else {}
+            if hasattr(spec, "bind"):
+                bind_side: Bind = partial(spec.bind, **options)
+            else:  # an old revision; all its functions take NumPy arrays
+                bind_side = partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out, **options)
         else:
             function = load_function(f"{side.place}:{side.name}")
             arguments = SOFTMAX_ARGUMENTS
@@ -293,25 +318,27 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
 
 
 def _time(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effort: Effort) -> Value:
-    inputs = operations()[duel.case.operation].make_inputs(duel.case, SEED)
+    inputs = _inputs_at_new_places(operations()[duel.case.operation].make_inputs(duel.case, SEED), rng)
     try:
         base, work = bind_base(inputs), bind_work(inputs)
-        base(), work()  # the first calls allocate what stays
+        base(), work()  # the first calls allocate what stays, and compile
     except Exception as error:
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
-    repeats = max(1, round(SLOT_S / min(_slot(base, 1) for _ in range(3))))
+    repeats, slots, least = _shape_of_blocks(base)
     work_first = rng.random() < 0.5
     end = time.perf_counter() + effort.limit_s
     ratios: list[float] = []
     shortest_s = math.inf
-    while len(ratios) < LEAST_BLOCKS or (_error_of_median(ratios) > effort.precision and time.perf_counter() < end):
-        inputs = _relocated(inputs, rng)
-        base, work = bind_base(inputs), bind_work(inputs)
-        base(), work()  # so that neither side meets a cache that the last case or the other side left cold
+    while len(ratios) < least or (_error_of_median(ratios) > effort.precision and time.perf_counter() < end):
+        if duel.library in OWN_LIBRARIES:  # others prepare before a call what may take seconds: they compile
+            inputs = _inputs_at_new_places(inputs, rng)
+            base, work = bind_base(inputs), bind_work(inputs)
+        if slots > 1:
+            base(), work()  # so that neither side meets a cache that the last case or the other side left cold
         base_slots_s: list[float] = []
         work_slots_s: list[float] = []
         sides = ((base, base_slots_s), (work, work_slots_s))
-        for _ in range(SLOTS_A_BLOCK):
+        for _ in range(slots):
             for call, slots_s in reversed(sides) if work_first else sides:
                 slots_s.append(_slot(call, repeats))
             work_first = not work_first
@@ -320,28 +347,24 @@ def _time(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effo
     return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest_s)
 
 
+def _shape_of_blocks(call: Callable[[], Any]) -> tuple[int, int, int]:
+    """How often a slot repeats the call, the slots of each version in a block, and the least number of blocks."""
+    call_s = _slot(call, 1)
+    if call_s > LONG_CALL_S:
+        return 1, 1, LEAST_PAIRS
+    call_s = min(call_s, _slot(call, 1), _slot(call, 1))
+    return max(1, round(SLOT_S / call_s)), SLOTS_A_BLOCK, LEAST_BLOCKS
+
+
+def _inputs_at_new_places(inputs: Any, rng: random.Random) -> Any:
+    return relocated(inputs, tuple(vars(inputs)), rng)
+
+
 def _error_of_median(values: list[float]) -> float:
     """The standard error of the median. It comes from the median absolute deviation, which an outlier does not move."""
     middle = statistics.median(values)
     deviation = statistics.median(abs(value - middle) for value in values)
     return MEDIAN_ERROR * deviation / math.sqrt(len(values))
-
-
-def _relocated(inputs: Any, rng: random.Random) -> Any:
-    """The inputs copied to new places in memory, each array at a random offset within a page.
-
-    The low bits of the arrays' addresses can change a function's time by half: a load waits for an earlier store if
-    their addresses are 4096 bytes apart. Both sides meet each layout, and the median over blocks covers many layouts.
-    """
-
-    def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        room = np.empty(array.nbytes + PAGE_BYTES, dtype=np.uint8)
-        offset = rng.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
-        place: npt.NDArray[Any] = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
-        place[...] = array
-        return place
-
-    return type(inputs)(*(moved(getattr(inputs, part.name)) for part in dataclasses.fields(inputs)))
 
 
 def _slot(call: Callable[[], Any], repeats: int) -> float:
@@ -356,23 +379,23 @@ def _examine(duel: Duel, bind_base: Bind, bind_work: Bind) -> Value:
     inputs = operation.make_inputs(duel.case, SEED)
     # Without PyTorch: if it is in the process, each reading of memray takes twice as long.
     reference = operation.make_reference(inputs, SEED, ask_pytorch=False)
-    base_wrong, base_peak_bytes = _examine_side(bind_base, inputs, operation, reference)
-    work_wrong, work_peak_bytes = _examine_side(bind_work, inputs, operation, reference)
+    base_wrong, base_peak = _examine_side(bind_base, inputs, operation, reference)
+    work_wrong, work_peak = _examine_side(bind_work, inputs, operation, reference)
     return Value(
         duel.label,
         base_wrong=base_wrong,
-        base_peak_bytes=base_peak_bytes,
+        base_peak_bytes=None if base_peak is None else base_peak.high_bytes,
         work_wrong=work_wrong,
-        work_peak_bytes=work_peak_bytes,
+        work_peak_bytes=None if work_peak is None else work_peak.peak_bytes,
     )
 
 
-def _examine_side(bind_side: Bind, inputs: Any, operation: Operation, reference: Any) -> tuple[str, int | None]:
-    """What is wrong with the result of a side (empty: nothing), and its peak bytes (None if it raises)."""
+def _examine_side(bind_side: Bind, inputs: Any, operation: Operation, reference: Any) -> tuple[str, Peak | None]:
+    """What is wrong with the result of a side (empty: nothing), and its peak (None if it raises)."""
     try:
         call = bind_side(inputs)
         reason = operation.judge(call(), reference).reason
-        return reason, read_peak(call).peak_bytes
+        return reason, read_peak(call)
     except Exception as error:
         return f"raises {type(error).__name__}: {error}", None
 
@@ -381,12 +404,12 @@ def main() -> None:
     """Read a task from standard input, do it, and print its values."""
     content = json.load(sys.stdin)
     duels = [
-        Duel(duel["label"], Case(**duel["case"]), Side(**duel["base"]), Side(**duel["work"]))
+        Duel(**{**duel, "case": Case(**duel["case"]), "base": Side(**duel["base"]), "work": Side(**duel["work"])})
         for duel in content["duels"]
     ]
     try:
         effort = Effort(**content["effort"]) if content["effort"] else None
-        values = perform(Task(duels, content["seed"], effort))
+        values = perform(Task(duels, content["seed"], effort, tuple(content["processors"])))
     except UserError as error:
         sys.exit(f"{ERROR_MARK}{' '.join(str(error).split())}")
     print(json.dumps([dataclasses.asdict(value) for value in values]))

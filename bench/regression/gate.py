@@ -10,10 +10,9 @@ padding must give one.
 import dataclasses
 import itertools
 import math
-import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -21,28 +20,36 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ..implementations import NUMPY, Implementation
-from ..operations import operations
+from ..implementations import NUMPY, UFUNC_BUFFER_ITEMS, Implementation
+from ..instruments import host
+from ..instruments.memory import TOLERANCE_BYTES
+from ..operations import Operation, operations
 from ..operations.cases import ARTICLE_OPERATION, Case
-from .duet import Duel, Effort, Side, Task, Value, run_workers
+from .duet import OWN_LIBRARIES, Duel, Effort, Side, Task, Value, run_workers
 
-LONGEST_CALL_S = 0.003  # cases with a longer predicted call are left out
+LONGEST_CALL_S = 0.05  # cases with a longer predicted call are left out
+SHORT_CALL_S = 0.002  # predicted as well: longer ones, and those on arrays of 8 MB, have a wider margin
 PREDICTION_BYTES_PER_S = 1e10
+SEVERAL_THREADS = 2  # of the cases of several threads, whatever the machine has, so that a check is the same everywhere
 CONTROL_CASE = Case(ARTICLE_OPERATION, "vectorized", 32, 512, "float64", "normal")
 SAME, PADDED = "control: base against itself", "control: base against itself, padded"
 CONTROL_PADDING = 0.03
+# The largest slow-down, as a share, that is no concern, for each kind of case. On identical code, over processes that
+# screened it, short calls had a standard deviation of 0.15 to 0.5 %, long ones of 0.4 to 1.2 %, two threads of 0.2 to
+# 1.6 %, other libraries of 0.1 to 1.7 % (2.6 % where JAX runs each operation by itself).
 MARGIN = 0.005
+LONG_MARGIN = 0.01
+THREADS_MARGIN = 0.02
+LIBRARY_MARGIN = 0.03
 SCREENING_EFFORT = Effort(precision=0.004, limit_s=0.4)
 CONFIRMING_EFFORT = Effort(precision=0.002, limit_s=1.0)
-MEMORY_TOLERANCE_BYTES = 2048  # for the interpreter's bookkeeping; the peaks of arrays are exact to the byte
 
 
 @dataclass(frozen=True)
 class Screening:
-    """The first stage: ``processes`` time every case; a median beyond ``suspicion``, a share, makes it a suspect."""
+    """The first stage: ``processes`` time every case; a median beyond the case's margin makes it a suspect."""
 
     processes: int = 4
-    suspicion: float = 0.005
     effort: Effort = SCREENING_EFFORT
 
 
@@ -52,15 +59,19 @@ class Rule:
 
     ``screening`` is the first stage; if it is None, every case is a suspect. ``confirming`` is the number of processes
     of the second stage, and ``effort`` how long each of them times a case. ``margin`` is the largest slow-down, as a
-    share, that is no concern: over ten processes two copies of identical code differed by at most 0.3 % on an idle
-    machine, and mostly by less than 0.1 %. ``alpha`` is the probability of a false alarm in a whole check.
+    share, that is no concern; None: each case has its own. ``alpha`` is the probability of a false alarm in a whole
+    check.
     """
 
     screening: Screening | None = Screening()
     confirming: int = 14
-    margin: float = MARGIN
+    margin: float | None = None
     alpha: float = 0.01
     effort: Effort = CONFIRMING_EFFORT
+
+    def margin_of(self, duel: Duel) -> float:
+        """The margin that a duel is judged by."""
+        return duel.margin if self.margin is None else self.margin
 
     def refusal(self, tests: int) -> str:
         """Why the rule could never alarm with this number of tests; empty if it can."""
@@ -144,6 +155,19 @@ class Check:
         timed = len(by_verdict["unchanged"]) + len(by_verdict["faster"])
         return (
             f"No regression against {self.base_name}: {timed} cases timed, {len(by_verdict['faster'])} of them faster."
+            f"{self._reach}"
+        )
+
+    @property
+    def _reach(self) -> str:
+        """Which slow-downs would have been found, in a sentence after a space; empty if no finding says that."""
+        known = sorted((finding.detectable, finding.label) for finding in self.findings if finding.detectable > 0)
+        if not known:
+            return ""
+        (middle, _), (largest, label) = known[len(known) // 2], known[-1]
+        return (
+            f" A slow-down of {middle:.1%} would have been found in half of the cases, of {largest:.1%} in all of them "
+            f"({label} is the last)."
         )
 
 
@@ -154,24 +178,52 @@ Progress = Callable[[str], None]
 
 
 def cases_of(implementations: Registry) -> list[Case]:
-    """The cases of a check: each implementation that is checked, at the shapes with a short predicted call."""
+    """The cases of a check: each installed implementation, at the shapes whose predicted call is not too long.
+
+    Our own code is checked at all shapes, with several threads if it runs them. What needs a process of its own, for
+    several threads or another library, is checked at few.
+    """
     return [
         case
         for (operation, name), spec in implementations.items()
-        if operation in operations() and _is_checked(spec)
-        for batch, features in operations()[operation].checked_shapes
-        for case in [Case(operation, name, batch, features, "float64", "normal")]
-        if spec.traffic(batch, features, case.itemsize) / PREDICTION_BYTES_PER_S <= LONGEST_CALL_S
+        if operation in operations() and _can_run(spec)
+        for threads in [SEVERAL_THREADS if _runs_several(spec) else 1]
+        for batch, features in _shapes_of(spec, operations()[operation])
+        for case in [Case(operation, name, batch, features, "float64", "normal", threads)]
+        if _predicted_s(spec, case) <= LONGEST_CALL_S
     ]
 
 
-def _is_checked(spec: Implementation) -> bool:
-    """Whether an implementation is our own code, installed, and runs on one core, as a duel does.
+def _library_of(spec: Implementation) -> str:
+    return getattr(spec, "library", NUMPY)  # implementations of old revisions do not name it
 
-    Our own code needs NumPy or Numba. Implementations of old revisions do not name their library: it is NumPy.
-    """
-    library = getattr(spec, "library", NUMPY)
-    return not getattr(spec, "runs_threads", False) and (library == NUMPY or (library == "numba" and spec.installed))
+
+def _can_run(spec: Implementation) -> bool:
+    """Whether its library is installed and this machine has the processors."""
+    installed = _library_of(spec) == NUMPY or spec.installed
+    return installed and (not _runs_several(spec) or _processor_count() >= SEVERAL_THREADS)
+
+
+def _runs_several(spec: Implementation) -> bool:
+    """Whether it is checked with several threads: our own code is, another library's threads are not our concern."""
+    return getattr(spec, "runs_threads", False) and _library_of(spec) in OWN_LIBRARIES
+
+
+def _shapes_of(spec: Implementation, operation: Operation) -> Sequence[tuple[int, int]]:
+    shares_process = _library_of(spec) in OWN_LIBRARIES and not _runs_several(spec)
+    return operation.checked_shapes if shares_process else operation.checked_alone
+
+
+def _predicted_s(spec: Implementation, case: Case) -> float:
+    return spec.traffic(case.batch, case.features, case.itemsize) / PREDICTION_BYTES_PER_S
+
+
+def _margin_of(spec: Implementation, case: Case) -> float:
+    if _library_of(spec) not in OWN_LIBRARIES:
+        return LIBRARY_MARGIN
+    if case.threads > 1:
+        return THREADS_MARGIN
+    return LONG_MARGIN if _predicted_s(spec, case) > SHORT_CALL_S else MARGIN
 
 
 def judge_duels(
@@ -205,10 +257,9 @@ def _judged(
     workers: Workers,
 ) -> Check:
     progress("checking results and memory of both versions")
-    shares = [list(duels[first :: _at_once()]) for first in range(_at_once())]
-    answers = workers([Task(share, seed=0, effort=None) for share in shares if share])
-    examined = {value.label: value for value in itertools.chain.from_iterable(answers)}
-    findings = [finding for finding in map(_examined_finding, examined.values()) if finding is not None]
+    examined = _examine(duels, workers)
+    found = (_examined_finding(duel, examined[duel.label]) for duel in duels)
+    findings = [finding for finding in found if finding is not None]
     wrong = {finding.label for finding in findings if finding.verdict == "wrong"}
     suspects = timed = [duel for duel in duels if duel.label not in wrong]
     if not timed:
@@ -218,15 +269,18 @@ def _judged(
     if screening is not None:
         seeds = range(1, 1 + screening.processes)
         screened = _measure(timed, seeds, screening.effort, "screening", progress, workers)
-        suspects = [duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > screening.suspicion]
+        suspects = [
+            duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > rule.margin_of(duel)
+        ]
     first_seed = 1 + (0 if screening is None else screening.processes)  # fresh processes have seeds of their own
     seeds = range(first_seed, first_seed + rule.confirming)
     stage = f"confirming {len(suspects)} suspects and the controls"
     confirmed = _measure([*suspects, *controls], seeds, rule.effort, stage, progress, workers)
-    p_values = _holm({duel.label: _p_value(confirmed[duel.label].ratios, rule.margin) for duel in suspects})
+    p_values = _holm({duel.label: _p_value(confirmed[duel.label].ratios, rule.margin_of(duel)) for duel in suspects})
     samples = {**screened, **confirmed}
     findings += [
-        _timed_finding(samples[duel.label], p_values.get(duel.label), rule, examined[duel.label]) for duel in timed
+        _timed_finding(duel, samples[duel.label], p_values.get(duel.label), rule, examined[duel.label])
+        for duel in timed
     ]
     return Check(base_name, findings, _control_complaint(confirmed, rule))
 
@@ -235,29 +289,71 @@ def _judged(
 class _Sample:
     """The values of a case, one a process; ``base_s`` is the shortest call of the base in any of them."""
 
-    label: str
     ratios: list[float] = dataclasses.field(default_factory=list)
     base_s: float = math.inf
 
 
+def _examine(duels: Sequence[Duel], workers: Workers) -> dict[str, Value]:
+    """What is found of each duel without timing it, by label."""
+    tasks = []
+    for sitting, its in _by_sitting(duels).items():
+        shares = _at_once() if sitting == NUMPY else 1  # another library takes seconds to start
+        tasks += [Task(its[first::shares], seed=0, effort=None) for first in range(min(shares, len(its)))]
+    answers: list[list[Value]] = []
+    while together := tasks[len(answers) : len(answers) + _at_once()]:
+        answers += workers([_confined(task, place) for place, task in enumerate(together)])
+    return {value.label: value for value in itertools.chain.from_iterable(answers)}
+
+
 def _measure(
-    duels: Sequence[Duel], seeds: Iterable[int], effort: Effort, stage: str, progress: Progress, workers: Workers
+    duels: Sequence[Duel], seeds: Sequence[int], effort: Effort, stage: str, progress: Progress, workers: Workers
 ) -> dict[str, _Sample]:
-    samples = {duel.label: _Sample(duel.label) for duel in duels}
-    left = iter(seeds if duels else ())
-    while together := list(itertools.islice(left, _at_once())):
-        progress(f"{stage}: process {' and '.join(map(str, together))}")
-        for value in itertools.chain.from_iterable(workers([Task(list(duels), seed, effort) for seed in together])):
-            if value.failed:
-                raise RuntimeError(f"{value.label}: {value.failed}")
-            samples[value.label].ratios.append(value.log_ratio)
-            samples[value.label].base_s = min(samples[value.label].base_s, value.base_s)
+    """The values of each duel, by label: one for each seed, from a process of its own."""
+    samples = {duel.label: _Sample() for duel in duels}
+    for sitting, its in _by_sitting(duels).items():
+        at_once = _at_once(its[0].case.threads)
+        for together in (seeds[first : first + at_once] for first in range(0, len(seeds), at_once)):
+            progress(f"{stage}: {sitting}, process {' and '.join(map(str, together))}")
+            tasks = [_confined(Task(its, seed, effort), place) for place, seed in enumerate(together)]
+            for value in itertools.chain.from_iterable(workers(tasks)):
+                if value.failed:
+                    raise RuntimeError(f"{value.label}: {value.failed}")
+                samples[value.label].ratios.append(value.log_ratio)
+                samples[value.label].base_s = min(samples[value.label].base_s, value.base_s)
     return samples
 
 
-def _at_once() -> int:
-    """The number of processes at a time: each duel uses one core, and at most two run at once."""
-    return min(2, os.cpu_count() or 1)
+def _by_sitting(duels: Sequence[Duel]) -> dict[str, list[Duel]]:
+    """The duels that share processes."""
+    groups: dict[str, list[Duel]] = defaultdict(list)
+    for duel in duels:
+        groups[duel.sitting].append(duel)
+    return groups
+
+
+def _at_once(threads: int = 1) -> int:
+    """The number of processes at a time: at most two processors are kept busy."""
+    return max(1, min(2, _processor_count()) // threads)
+
+
+def _processor_count() -> int:
+    """How many processors this process may use, or how many there are if the system does not say."""
+    return len(host.processors()) or host.cores()
+
+
+def _confined(task: Task, place: int) -> Task:
+    """The task with as many processors as it has threads, others for each place among those that run at once.
+
+    Our own code of one thread may run on any: it starts no threads, and can move away from a processor that is busy.
+    """
+    duel = task.duels[0]
+    if duel.sitting == NUMPY:
+        return task
+    processors = host.processors()
+    first = place * duel.case.threads
+    if first + duel.case.threads > len(processors):
+        first = 0
+    return dataclasses.replace(task, processors=tuple(processors[first : first + duel.case.threads]))
 
 
 def _p_value(ratios: Sequence[float], margin: float) -> float:
@@ -276,7 +372,7 @@ def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _timed_finding(sample: _Sample, p_value: float | None, rule: Rule, examined: Value) -> Finding:
+def _timed_finding(duel: Duel, sample: _Sample, p_value: float | None, rule: Rule, examined: Value) -> Finding:
     ratios = np.asarray(sample.ratios)
     middle, count = float(np.median(ratios)), len(ratios)
     error = float(stats.sem(ratios))
@@ -285,12 +381,12 @@ def _timed_finding(sample: _Sample, p_value: float | None, rule: Rule, examined:
     confirming_error = error * math.sqrt(count / rule.confirming)
     degrees = rule.confirming - 1
     quantiles = float(stats.t.ppf(1 - rule.alpha, degrees) + stats.t.ppf(0.95, degrees))
-    detectable = math.log1p(rule.margin) + quantiles * confirming_error
+    detectable = math.log1p(rule.margin_of(duel)) + quantiles * confirming_error
     verdict = "unchanged"
     if p_value is not None and p_value <= rule.alpha:
         verdict = "slower" if middle > 0 else "faster"
     return Finding(
-        label=sample.label,
+        label=duel.label,
         verdict=verdict,
         ratio=math.exp(middle),
         low=math.exp(middle - reach),
@@ -303,7 +399,7 @@ def _timed_finding(sample: _Sample, p_value: float | None, rule: Rule, examined:
     )
 
 
-def _examined_finding(value: Value) -> Finding | None:
+def _examined_finding(duel: Duel, value: Value) -> Finding | None:
     """A finding if the peak grew or a result is, or was, wrong; otherwise None."""
     finding = Finding(
         value.label, "larger", base_peak_bytes=value.base_peak_bytes, work_peak_bytes=value.work_peak_bytes
@@ -312,14 +408,16 @@ def _examined_finding(value: Value) -> Finding | None:
         return dataclasses.replace(finding, verdict="wrong", note=value.failed or value.work_wrong)
     if value.base_wrong:
         return dataclasses.replace(finding, verdict="mended", note=f"the base: {value.base_wrong}")
-    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes)
+    # Each thread has a buffer of NumPy's for a part of its time; for whole processes they overlap, or they do not.
+    slack_bytes = (duel.case.threads - 1) * UFUNC_BUFFER_ITEMS * duel.case.itemsize
+    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes, slack_bytes)
     return dataclasses.replace(finding, note=growth) if growth else None
 
 
-def memory_growth(base_bytes: int | None, work_bytes: int | None) -> str:
-    """By how much a peak grew, in words; empty if by no more than the tolerance."""
+def memory_growth(base_bytes: int | None, work_bytes: int | None, slack_bytes: int = 0) -> str:
+    """By how much a peak grew, in words; empty if by no more than the tolerance and the slack."""
     growth = (work_bytes or 0) - (base_bytes or 0)
-    return f"peak grew by {growth} bytes" if growth > MEMORY_TOLERANCE_BYTES else ""
+    return f"peak grew by {growth} bytes" if growth > TOLERANCE_BYTES + slack_bytes else ""
 
 
 def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
@@ -338,7 +436,9 @@ def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
 
 def case_label(case: Case) -> str:
     """A case of the check in a few words, without what all cases of the check share."""
-    return f"{case.implementation} {case.batch} × {case.features} {operations()[case.operation].label}".rstrip()
+    threads = "" if case.threads == 1 else f"{case.threads} threads"
+    shape = f"{case.batch} × {case.features}"
+    return " ".join(filter(None, (case.implementation, shape, operations()[case.operation].label, threads)))
 
 
 def pairs_of(of_base: Collection[Key], of_work: Registry) -> dict[Key, Key]:
@@ -357,7 +457,7 @@ def pairs_of(of_base: Collection[Key], of_work: Registry) -> dict[Key, Key]:
 
 
 def duels_of(base: Path, work: Path, of_base: Registry, of_work: Registry) -> list[Duel]:
-    """The duels of all cases that both versions have and that are short in either, by the names in the work."""
+    """The duels of all cases that both versions have and that are checked in either, by the names in the work."""
     pairs = pairs_of(of_base, of_work)
     cases = cases_of({key: of_base[base_key] for key, base_key in pairs.items()})
     cases += cases_of({key: of_work[key] for key in pairs})
@@ -367,6 +467,8 @@ def duels_of(base: Path, work: Path, of_base: Registry, of_work: Registry) -> li
             case,
             Side(str(base), pairs[case.operation, case.implementation][1], case.operation),
             Side(str(work), case.implementation, case.operation),
+            library=_library_of(of_work[case.operation, case.implementation]),
+            margin=_margin_of(of_work[case.operation, case.implementation], case),
         )
         for case in dict.fromkeys(cases)
     ]

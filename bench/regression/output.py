@@ -12,7 +12,7 @@ from rich.table import Table
 from ..units import quantity
 from .gate import REGRESSIONS, Check, Exit, Finding
 
-HEADINGS = ("case", "work / base", "99 % interval", "finds", "verdict")
+HEADINGS = ("case", "work / base", "interval", "finds", "verdict")
 STYLES = {"slower": "red", "larger": "red", "wrong": "bold red", "removed": "red", "faster": "green"}
 
 
@@ -91,6 +91,8 @@ def to_junit(check: Check) -> str:
     )
     for finding in findings:
         case = ET.SubElement(suite, "testcase", classname="gate", name=f"{finding.label} ({finding.verdict})")
+        if not math.isnan(finding.detectable):
+            ET.SubElement(ET.SubElement(case, "properties"), "property", name="finds", value=_finds(finding))
         if finding.is_regression:
             ET.SubElement(case, "failure", message=" · ".join(filter(None, _cells(finding))))
     whole = ET.SubElement(suite, "testcase", classname="gate", name="check")
@@ -106,9 +108,14 @@ def _cells(finding: Finding) -> list[str]:
         finding.label,
         f"{finding.ratio - 1:+.2%}" if timed else "",
         f"{finding.low - 1:+.2%} to {finding.high - 1:+.2%}" if timed else "",
-        f"{finding.detectable:.2%}" if timed else "",
+        _finds(finding),
         verdict,
     ]
+
+
+def _finds(finding: Finding) -> str:
+    """The smallest slow-down that would have been found; empty if that is not known."""
+    return "" if math.isnan(finding.detectable) else f"{finding.detectable:.2%}"
 
 
 def _plain(value: object) -> object:

@@ -1,4 +1,8 @@
-"""The stored run: run.json (the machine, versions, options) and cases.csv (one row a case), written and read back."""
+"""The stored run, written and read back.
+
+run.json describes the machine, the versions and the options; cases.csv has one row a case; visits.csv has one row a
+visit, from which the times in cases.csv follow.
+"""
 
 import dataclasses
 import math
@@ -13,6 +17,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..implementations import former_names
+from ..instruments.agreement import Moment
 from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
 from ..operations.cases import Case
@@ -21,8 +26,13 @@ from .tables import Table, columns_of, load_table
 
 # Tables of earlier versions have a skipped row for each case whose library was not there; its reason began so.
 FORMERLY_NOT_INSTALLED = "not installed: "
+MEASURES = ["time_s", "time_low_s", "time_high_s", "settled", "peak_bytes", "peak_high_bytes"]
 STATUSES = ("measured", "skipped", "wrong", "failed")
 IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
+# Columns of earlier tables that say nothing any longer: how often a case was called in the one window in which it was
+# timed. Its median is taken for its time when such a table is loaded.
+FORMER_COLUMNS = ("rounds", "iterations")
+CASES, VISITS = "cases.csv", "visits.csv"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -40,13 +50,18 @@ class Row:
     threads: int
     status: str
     reason: str = ""
-    time_min_s: float = math.nan
-    time_q1_s: float = math.nan
+    time_s: float = math.nan  # of an undisturbed call: see `instruments.agreement`
+    time_low_s: float = math.nan
+    time_high_s: float = math.nan
+    visits: int | None = None
+    settled: int | None = None  # 1 if the visits agree, otherwise 0
+    disturbed: float = math.nan  # time of a call in the typical visit over that of an undisturbed call
+    time_min_s: float = math.nan  # fastest call of any visit
+    time_q1_s: float = math.nan  # quartiles over visits of each visit's median call
     time_median_s: float = math.nan
     time_q3_s: float = math.nan
-    rounds: int | None = None
-    iterations: int | None = None
     peak_bytes: int | None = None
+    peak_high_bytes: int | None = None  # the largest of the readings, where peak_bytes is the smallest
     predicted_peak_bytes: int | None = None
     minor_faults: int | None = None
     max_error_ulp: float = math.nan
@@ -62,8 +77,25 @@ COLUMNS = columns_of(Row)
 
 
 @dataclass(frozen=True)
+class Visit:
+    """One row of visits.csv: a short timing of a case, or of a stream of the ceiling."""
+
+    case: str  # the case's id, or the stream's
+    round: int  # 0: just after the case was examined
+    when_s: float  # since the run began, time in which nothing was measured left out
+    calls: int
+    fastest_s: float  # of one call
+    median_s: float
+
+    @property
+    def moment(self) -> Moment:
+        """What agreement looks at."""
+        return Moment(self.when_s, self.fastest_s, self.median_s)
+
+
+@dataclass(frozen=True)
 class SittingTimes:
-    """How long one process measured a part of a run, and how much of that time it called what is measured."""
+    """How long a run, or what was resumed of it, took, and how much of that time its processes were measuring."""
 
     wall_s: float
     measuring_s: float
@@ -75,8 +107,10 @@ class RunOptions:
 
     max_call_s: float
     max_bytes: int | None
-    benchmark: dict[str, float]  # pytest-benchmark's options that shape a timing
+    benchmark: dict[str, float]  # pytest-benchmark's options that shape a visit
     stream_bytes_per_s: float  # of new memory, from which times were predicted
+    minutes: float | None = None  # of the time box
+    every_round: bool = False  # whether cases that had settled were visited still
 
 
 @dataclass(frozen=True)
@@ -95,6 +129,7 @@ class Run:
     sittings: list[SittingTimes] = field(default_factory=list)
     ceiling: list[CeilingPoint] = field(default_factory=list)
     not_installed: dict[str, int] = field(default_factory=dict)  # cases left out, by the library that they need
+    ended: bool = True  # whether its visits came to their end; False while it is measured, and where that was stopped
 
     def differences(self, other: "Run") -> list[str]:
         """What keeps measurements of two runs from standing in one table, each in a phrase."""
@@ -114,7 +149,16 @@ def open_rows(folder: Path) -> Table[Row]:
     Raises:
         UserError: the file cannot be opened, or another process holds it.
     """
-    return Table(folder / "cases.csv", Row)
+    return Table(folder / CASES, Row)
+
+
+def open_visits(folder: Path) -> Table[Visit]:
+    """A run's visits.csv open for appending.
+
+    Raises:
+        UserError: the file cannot be opened, or another process holds it.
+    """
+    return Table(folder / VISITS, Visit)
 
 
 def write_run(run: Run, folder: Path) -> None:
@@ -164,9 +208,11 @@ def load_rows(folder: Path) -> list[Row]:
     seen: dict[Case, str] = {}
     hint = f"resume the run to repair it: RESUME={folder.name}"
     today = former_names()
-    for where, stored in load_table(folder / "cases.csv", Row, hint):
+    for where, stored in load_table(folder / CASES, Row, hint, FORMER_COLUMNS):
         name = today.get((stored.operation, stored.implementation), stored.implementation)
         row = dataclasses.replace(stored, implementation=name)
+        if math.isnan(row.time_s) and row.visits is None:
+            row = dataclasses.replace(row, time_s=row.time_median_s)
         if row.status == "skipped" and row.reason.startswith(FORMERLY_NOT_INSTALLED):
             continue
         if row.status not in STATUSES:
@@ -181,33 +227,64 @@ def load_rows(folder: Path) -> list[Row]:
     return rows
 
 
+def load_visits(folder: Path) -> list[Visit]:
+    """The rows of visits.csv in order; none where a run has no such table, as runs of earlier versions.
+
+    Raises:
+        UserError: the file is damaged; the message names file, line and column.
+    """
+    if not (folder / VISITS).exists():
+        return []
+    return [visit for _, visit in load_table(folder / VISITS, Visit, f"resume the run: RESUME={folder.name}")]
+
+
 def to_frame(rows: Iterable[Row], ceiling: Sequence[CeilingPoint] = ()) -> pd.DataFrame:
     """The rows as a data frame, missing as NaN, with derived columns, NaN where a part of them is missing.
 
-    ``speedup``: the median time of the operation's baseline at the same shape, dtype, logits and threads, over this
-    row's; where the baseline was not measured with that number of threads, its time with one;
+    ``case``: the case's id;
+    ``speedup``: the time of the operation's baseline at the same shape, dtype, logits and threads, over this row's;
+    where the baseline was not measured with that number of threads, its time with one;
     ``memory_ratio``: likewise of peak bytes; ``predicted_memory_ratio``: likewise of its predicted peak over this
     row's measured one, for shapes at which it does not fit;
+    ``speedup_low`` and ``speedup_high``, ``memory_ratio_low`` and ``memory_ratio_high``: their intervals;
+    ``speedup_settled``: 1 where both of its times have settled, otherwise 0;
     ``working_set_bytes``: the arrays that the operation must move, counted once;
-    ``bytes_per_s``: those over the median time, which is less than what really moves where a form reads them twice;
+    ``bytes_per_s``: those over the time, which is less than what really moves where a form reads them twice;
     ``ceiling_share``: that over the rate at which memory streams, by ``ceiling`` of the run, at the same working set
     and number of threads.
     """
-    frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
+    table = list(rows)
+    frame = pd.DataFrame([dataclasses.asdict(row) for row in table], columns=list(COLUMNS))
+    frame["case"] = [str(row.case) for row in table]
     numeric = [column for column, kind in COLUMNS.items() if kind is not str]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
-    measured = frame.where(frame["status"] == "measured")[["time_median_s", "peak_bytes"]]
+    frame["peak_high_bytes"] = frame["peak_high_bytes"].fillna(frame["peak_bytes"])  # earlier tables do not have it
+    measured = frame.where(frame["status"] == "measured")[MEASURES]
     against = _baselines(frame, measured)
-    frame["speedup"] = against["time_median_s"] / measured["time_median_s"]
-    peaks = measured["peak_bytes"].where(measured["peak_bytes"] > 0)  # 0: served from NumPy's cache of small buffers
-    frame["memory_ratio"] = against["peak_bytes"] / peaks
-    frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / peaks
+    frame["speedup"], frame["speedup_low"], frame["speedup_high"] = ratio_with_interval(against, measured)
+    frame["speedup_settled"] = against["settled"] * measured["settled"]
+    peaks = measured[["peak_bytes", "peak_high_bytes"]].where(measured["peak_bytes"] > 0)
+    frame["memory_ratio"] = against["peak_bytes"] / peaks["peak_bytes"]
+    frame["memory_ratio_low"] = against["peak_bytes"] / peaks["peak_high_bytes"]
+    frame["memory_ratio_high"] = against["peak_high_bytes"] / peaks["peak_bytes"]
+    frame["predicted_memory_ratio"] = against["predicted_peak_bytes"] / peaks["peak_bytes"]
     arrays = frame["operation"].map({operation.name: operation.arrays_moved for operation in operations().values()})
     itemsize = frame["dtype"].map({"float32": 4, "float64": 8})
     frame["working_set_bytes"] = arrays * frame["batch"] * frame["features"] * itemsize  # 3*B*N*s of softmax's backward
-    frame["bytes_per_s"] = frame["working_set_bytes"] / measured["time_median_s"]
+    frame["bytes_per_s"] = frame["working_set_bytes"] / measured["time_s"]
     frame["ceiling_share"] = frame["bytes_per_s"] / _ceiling_of(frame, ceiling)
     return frame
+
+
+def ratio_with_interval(above: pd.DataFrame, below: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """The ratio of two independent times, and its interval from theirs, NaN where an interval is missing.
+
+    Of logarithms the distances to a bound add as independent errors do: as the root of the sum of their squares.
+    """
+    ratio = above["time_s"] / below["time_s"]
+    up = np.hypot(np.log(above["time_high_s"] / above["time_s"]), np.log(below["time_s"] / below["time_low_s"]))
+    down = np.hypot(np.log(above["time_s"] / above["time_low_s"]), np.log(below["time_high_s"] / below["time_s"]))
+    return ratio, ratio * np.exp(-down), ratio * np.exp(up)
 
 
 def _baselines(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:

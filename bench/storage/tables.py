@@ -6,7 +6,7 @@ import fcntl
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -98,10 +98,13 @@ def _optional_columns(row_type: Any) -> set[str]:
     return {column.name for column in dataclasses.fields(row_type) if column.default is not dataclasses.MISSING}
 
 
-def load_table(path: Path, row_type: type[RowType], hint: str) -> Iterator[tuple[str, RowType]]:
+def load_table(
+    path: Path, row_type: type[RowType], hint: str, former: Collection[str] = ()
+) -> Iterator[tuple[str, RowType]]:
     """The rows of a table, each with its place as 'file:line'; missing is NaN (numbers) or None (whole numbers).
 
-    A column whose field has a default may be missing: tables that were stored before it existed do not have it.
+    A column whose field has a default may be missing: tables that were stored before it existed do not have it. The
+    ``former`` columns, which such tables may have, are passed over.
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
@@ -121,13 +124,13 @@ def load_table(path: Path, row_type: type[RowType], hint: str) -> Iterator[tuple
         if column not in header and column not in optional:
             raise UserError(f"{path}:1: column {column!r} is missing")
     for column in header:
-        if column not in columns:
+        if column not in columns and column not in former:
             raise UserError(f"{path}:1: column {column!r} is unknown")
     for values in lines:
         where = f"{path}:{lines.line_num}"
         if len(values) != len(header):
             raise UserError(f"{where}: {len(values)} values where the header has {len(header)} columns")
-        named = zip(header, values, strict=True)
+        named = [(column, value) for column, value in zip(header, values, strict=True) if column in columns]
         yield where, row_type(**{column: _parse(where, column, columns[column], value) for column, value in named})
 
 

@@ -14,11 +14,9 @@ from ..units import quantity
 # oracle's reference (expected, remainder, unit, and the result that is judged with two temporaries).
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
-DEFAULT_CALL_BUDGET_S = 1.0
-# Calls of a case outside its timing: check, calibration, page faults, three peak readings, and the last call that
-# pytest-benchmark makes for its result.
-CALLS_OUTSIDE_TIMING = 7
-OVERHEAD_S = 0.2  # of a case whose calls take no time: its reference, its check, the profiler
+DEFAULT_CALL_BUDGET_S = 0.5  # a longer call would not settle beside hundreds of others
+CALLS_TO_EXAMINE = 3  # of a case whose calls are long: check, page faults, peak
+OVERHEAD_S = 0.1  # of examining a case whose calls take no time: its reference, its check, the profiler
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,12 @@ def memory_budget_bytes(max_bytes: int | None) -> int:
     return max_bytes or int(available_bytes() * MEMORY_SHARE)
 
 
-def expected_s(case: Case, options: RunOptions) -> float:
-    """About how long a case will take in a run with these options, for the estimate of the time left."""
+def examination_s(case: Case, options: RunOptions) -> float:
+    """About how long it takes to examine a case in a run with these options."""
     prediction = predict(case, options.stream_bytes_per_s)
     if reason_to_skip(case, prediction, memory_budget_bytes(options.max_bytes), options.max_call_s):
         return 0.0
-    timing_s = max(options.benchmark["max_time"], options.benchmark["min_rounds"] * prediction.call_s)
-    return timing_s + CALLS_OUTSIDE_TIMING * prediction.call_s + OVERHEAD_S
+    return CALLS_TO_EXAMINE * prediction.call_s + OVERHEAD_S
 
 
 def reason_to_skip(case: Case, prediction: Prediction, memory_budget_bytes: int, call_budget_s: float) -> str:
@@ -62,12 +59,12 @@ def reason_to_skip(case: Case, prediction: Prediction, memory_budget_bytes: int,
     return ""
 
 
-def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -> str:
+def implausible(row: Row, case: Case, memory_bytes: int) -> str:
     """What is arithmetically impossible about a measured row; empty if nothing is.
 
     The peak must be at least the result that the call allocates, unless that is small enough for NumPy's buffer cache,
     and at most the machine's memory. The time must be at least what moving the operation's arrays takes at the fastest
-    cache's rate. Half of the rounds cannot have taken longer than the whole timing.
+    cache's rate.
     """
     must_allocate = 0 if case.spec.writes_out or case.spec.reuses_memory else case.array_bytes
     if row.peak_bytes is not None:
@@ -76,13 +73,8 @@ def implausible(row: Row, case: Case, timing_wall_s: float, memory_bytes: int) -
         if row.peak_bytes > memory_bytes:
             peak, memory = quantity(row.peak_bytes, "B"), quantity(memory_bytes, "B")
             return f"implausible: peak of {peak}, and the machine has {memory}"
-    floor_s = operations()[case.operation].arrays_moved * case.array_bytes / FASTEST_CACHE_BYTES_PER_S
-    if row.time_median_s < floor_s:
-        median, floor = quantity(row.time_median_s, "s"), quantity(floor_s, "s")
-        return f"implausible: a median of {median}, and moving the arrays takes {floor} at the least"
-    # Half of the rounds took the median or longer.
-    if row.rounds and row.iterations and row.time_median_s * row.iterations * (row.rounds // 2) > timing_wall_s:
-        return (
-            f"implausible: a median of {quantity(row.time_median_s, 's')} in {quantity(timing_wall_s, 's')} of timing"
-        )
+    floor_s = operations()[case.operation].arrays_moved * case.array_bytes / FASTEST_CACHE_BYTES_PER_S / case.threads
+    if row.time_min_s < floor_s:
+        fastest, floor = quantity(row.time_min_s, "s"), quantity(floor_s, "s")
+        return f"implausible: a call of {fastest}, and moving the arrays takes {floor} at the least"
     return ""

@@ -1,4 +1,4 @@
-"""The commands run, plot and list."""
+"""The commands run, plot, list and derive."""
 
 import sys
 from pathlib import Path
@@ -13,18 +13,17 @@ from ..errors import NothingToDrawError
 from ..implementations import FORMULA_NAMES, Implementation, registered
 from ..operations import operations
 from ..paths import charts_folder
-from ..storage.results import find_run
+from ..storage.results import CASES, VISITS, find_run
 from ..terminal import print_line, print_sentence
 from ..units import quantity
 from .display import Display
-from .opening import missing_cases
 from .options import Options, add_click_options
-from .process import sit, sit_apart
+from .process import run_pytest
 from .selection import Selection
-from .sitting import sittings_of
 from .summary import sum_up
+from .table import store_times
 
-MEASURED = (0, 1)  # exit statuses of a sitting that came to its end, all cases fine or not
+MEASURED = (0, 1)  # exit statuses of a run that came to its end, all cases fine or not
 
 
 @click.command()
@@ -40,16 +39,10 @@ def run(pytest_arguments: tuple[str, ...], plots: Path | None, *, charts: bool, 
     sys.stdout.flush()
     options = Options(**given)
     with Display() as display:
-        status, folder = sit(options, pytest_arguments, display)
-        if folder is not None and options.sitting is None and status in MEASURED:
-            for sitting in sittings_of(missing_cases(folder)):
-                display.starting(sitting)
-                status = max(status, sit_apart(folder, sitting, pytest_arguments, display))
-                if status not in MEASURED:
-                    break
+        status, folder = run_pytest(options, pytest_arguments, display)
     if folder is not None:
         sum_up(folder, display.console)
-        if charts and options.sitting is None and status in MEASURED:
+        if charts and status in MEASURED:
             try:
                 _draw(folder, plots)
             except NothingToDrawError as error:
@@ -96,6 +89,15 @@ def _summary(spec: Implementation) -> str:
 def plot(run_id: str, results: Path, plots: Path | None) -> None:
     """Draw every chart of a stored run, as PNG and SVG."""
     _draw(find_run(run_id, results), plots)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@results_option
+def derive(run_id: str, results: Path) -> None:
+    """Compute the times in a run's table again from its visits."""
+    folder = find_run(run_id, results)
+    print_sentence(f"{store_times(folder)} times in {folder / CASES} follow from {folder / VISITS}")
 
 
 def _draw(folder: Path, plots: Path | None) -> None:

@@ -1,36 +1,49 @@
-"""A run opened for measuring: begun in a folder of its own, or a stored one resumed; and what it still misses."""
+"""How a run is opened for measuring: begun in a folder of its own, or a stored one resumed; what it still misses."""
 
 import dataclasses
 import datetime
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
 from ..implementations import registered
 from ..instruments import bandwidth, host
-from ..operations import operations
 from ..operations.cases import Case
 from ..storage.results import RUN_ID, Run, RunOptions, find_run, load_rows, load_run
+from ..verification.competitor import Competitor
+from .open_run import OpenRun
 from .options import Options
-from .selection import Selection, unique
-from .sitting import Sitting
+from .selection import Selection
 
 
-def begin(options: Options, timing: dict[str, float]) -> Sitting:
-    """The first sitting of a new run in its own folder; ``timing`` is how pytest-benchmark times a case.
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run's processes need besides its options: how a visit is timed, a user's own code, modules to import.
+
+    ``timing`` are pytest-benchmark's options that shape a visit; it is empty if nothing is to be timed.
+    """
+
+    timing: dict[str, float]
+    competitors: tuple[Competitor, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+def begin(options: Options, surroundings: Surroundings) -> OpenRun:
+    """A new run in its own folder.
 
     Raises:
         UserError: the run exists already, its name cannot be a folder's, or the folder cannot be written.
     """
-    run = describe(options, timing, round(bandwidth.fresh_stream_bytes_per_s()))
+    run = describe(options, surroundings.timing, round(bandwidth.fresh_stream_bytes_per_s()))
     folder = options.results / run.run_id
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
-    return Sitting(dataclasses.replace(run, ceiling=_ceiling(options.cases())), folder)
+    return OpenRun(run, folder, surroundings.competitors, surroundings.modules)
 
 
-def resume(name: str, options: Options) -> Sitting:
-    """Another sitting of a stored run.
+def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:
+    """A stored run opened again; ``options.minutes`` replaces its time box if it is given.
 
     Raises:
         UserError: there is no such run, or it was made on another machine, with other versions or other code.
@@ -41,17 +54,21 @@ def resume(name: str, options: Options) -> Sitting:
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise UserError(f"{folder} cannot be resumed: {differences[0]}{more}; start a new run")
-    return Sitting(stored, folder)
+    if options.minutes is not None:
+        box = dataclasses.replace(stored.options, minutes=options.minutes)
+        stored = dataclasses.replace(stored, options=box, ended=False)
+    return OpenRun(stored, folder, surroundings.competitors, surroundings.modules)
 
 
 def missing_cases(folder: Path) -> list[Case]:
-    """The selected cases that a stored run has no row of yet."""
-    recorded = {row.case for row in load_rows(folder)}
-    return [case for case in Selection.restored(load_run(folder).selection).cases() if case not in recorded]
+    """The selected cases that a stored run has no row of yet, or no settled time if its visits were broken off."""
+    run = load_run(folder)
+    done = {row.case for row in load_rows(folder) if run.ended or row.status != "measured" or row.settled == 1}
+    return [case for case in Selection.restored(run.selection).cases() if case not in done]
 
 
 def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: float) -> Run:
-    """The description of a run that starts now, here, its ceiling still to be measured.
+    """The description of a run that starts now, here.
 
     Raises:
         UserError: the run's name cannot be a folder's.
@@ -64,7 +81,14 @@ def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: flo
         started=host.now_utc(),
         seed=options.seed,
         selection=dataclasses.asdict(options.selection),
-        options=RunOptions(options.max_call_s, options.max_bytes, timing, stream_bytes_per_s),
+        options=RunOptions(
+            options.max_call_s,
+            options.max_bytes,
+            timing,
+            stream_bytes_per_s,
+            minutes=options.box_minutes,
+            every_round=options.every_round,
+        ),
         machine=host.machine(),
         versions=host.versions(),
         code=host.code_hashes(),
@@ -81,10 +105,3 @@ def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: flo
             for spec in registered().values()
         ],
     )
-
-
-def _ceiling(cases: list[Case]) -> list[bandwidth.CeilingPoint]:
-    """The ceiling for the cases, at each of their numbers of threads."""
-    largest = max(operations()[case.operation].arrays_moved * case.array_bytes for case in cases)
-    threads = unique(case.threads for case in cases)
-    return [point for count in threads for point in bandwidth.stream_ceiling(count, largest)]

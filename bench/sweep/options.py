@@ -11,9 +11,10 @@ import click
 import pytest
 
 from ..cli import FOLDER
+from ..errors import UserError
 from ..paths import RESULTS
 from .budget import DEFAULT_CALL_BUDGET_S
-from .selection import Selection, stated
+from .selection import GRIDS, Selection, stated
 
 PREFIX = "sweep_"  # of the names under which pytest keeps the values
 
@@ -30,12 +31,22 @@ class Options(Selection):
     )
     run_id: str | None = stated("name of the new run [default: the time]", None)
     resume: str | None = stated("measure what this stored run misses", None, "RUN")
-    sitting: str | None = stated("of a resumed run, only this library with so many threads", None, "NAME:T")
+    minutes: float | None = stated("time box of the run [default: the grid's]", None, "MINUTES")
+    every_round: bool = stated("visit every case until the time is up, settled or not", default=False)
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not self.minutes > 0.0:
+            raise UserError(f"--minutes {self.minutes:g}: must be more than 0")
 
     @property
     def selection(self) -> Selection:
         """The part that selects cases."""
         return Selection(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Selection)})
+
+    @property
+    def box_minutes(self) -> float:
+        """The time box: the given one, or the grid's."""
+        return self.minutes or GRIDS[self.grid].minutes
 
     @classmethod
     def of_pytest(cls, config: pytest.Config) -> Self:
@@ -50,6 +61,9 @@ class Options(Selection):
         """The options as arguments of pytest, what is not given left out."""
         for name in _types(Options):
             value = getattr(self, name)
+            if isinstance(value, bool):
+                yield from [_flag(name)] if value else []
+                continue
             for item in value if isinstance(value, tuple) else () if value is None else (value,):
                 yield f"{_flag(name)}={item}"
 
@@ -60,10 +74,11 @@ def add_click_options(command: Callable[..., None]) -> Callable[..., None]:
         kind, repeats = _types(Options)[field.name]
         command = click.option(
             _flag(field.name),
+            is_flag=kind is bool,
             type=FOLDER if kind is Path else kind,
             multiple=repeats,
             default=None if repeats else field.default,
-            show_default=not repeats and field.default is not None,
+            show_default=not repeats and kind is not bool and field.default is not None,
             metavar=field.metadata["metavar"],
             help=field.metadata["help"],
         )(command)
@@ -74,15 +89,12 @@ def add_pytest_options(group: pytest.OptionGroup) -> None:
     """Add the options to pytest's command line."""
     for field in dataclasses.fields(Options):
         kind, repeats = _types(Options)[field.name]
-        action: dict[str, Any] = {"action": "append", "default": []} if repeats else {"default": field.default}
-        group.addoption(
-            _flag(field.name),
-            dest=PREFIX + field.name,
-            type=kind,
-            metavar=field.metadata["metavar"],
-            help=field.metadata["help"],
-            **action,
-        )
+        action: dict[str, Any] = {"default": field.default, "type": kind, "metavar": field.metadata["metavar"]}
+        if repeats:
+            action |= {"action": "append", "default": []}
+        if kind is bool:
+            action = {"action": "store_true"}
+        group.addoption(_flag(field.name), dest=PREFIX + field.name, help=field.metadata["help"], **action)
 
 
 def _flag(name: str) -> str:

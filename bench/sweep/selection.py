@@ -35,10 +35,13 @@ class Grid:
     dtype: tuple[str, ...] = ("float64",)
     logits: tuple[str, ...] = ("normal",)
     extra_inputs: tuple[tuple[int, int, str, str], ...] = ()
+    minutes: float = 4.0  # of the time box, unless another is given
 
 
 GRIDS = {
-    "quick": Grid(batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512), library_shape=ARTICLE_SHAPE),
+    "quick": Grid(
+        batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512), library_shape=ARTICLE_SHAPE, minutes=0.5
+    ),
     "default": Grid(
         batch=(1, 8, 32, 128, 512),
         features=(10, 32, 128, 512, 2048, 8192),
@@ -50,6 +53,7 @@ GRIDS = {
         features=(10, 32, 128, 512, 2048, 8192, 32768, 131072),
         dtype=("float32", "float64"),
         logits=("normal", "uniform", "peaked", "masked"),
+        minutes=60.0,
     ),
 }
 

@@ -1,165 +1,146 @@
-"""A sitting: one process that measures a part of a run, case by case, each of which becomes one row."""
+"""A sitting: a process that measures a part of a run, asked by the process that keeps the tables.
+
+Each library has a process of its own for each number of threads: pools of threads would compete, and some libraries
+size theirs once, when they start. NumPy's cases share one. A user's own implementation has one, too, so that nothing
+that it does can touch the others.
+"""
 
 import contextlib
-import dataclasses
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+import importlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
-import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
-from threadpoolctl import ThreadpoolController
-
 from ..implementations import NUMPY
-from ..instruments import bandwidth
-from ..instruments.clock import minor_faults, time_call
-from ..instruments.memory import memory_limit, read_peak
-from ..operations import operations
+from ..instruments import host
+from ..instruments.bandwidth import PAST_CACHES, Stream
 from ..operations.cases import Case
-from ..storage.results import Row, Run, SittingTimes, load_rows, open_rows, write_run
-from .budget import implausible, memory_budget_bytes, predict, reason_to_skip
+from ..verification.competitor import Competitor, enlist_competitor
+from .measuring import Measurer, Settings
 from .selection import unique
 
-# Before a case of several threads is timed, a working set of this size must stream at this share of the ceiling. A
-# sitting waits PATIENCE_S for that in all. After that it times the cases nevertheless and adds a note to their rows.
-STEADY_BYTES = 1 << 20
-STEADY_SHARE = 0.7
-PATIENCE_S = 30.0
-PAUSE_S = 0.1
+COMPILER = "numba"  # the library whose process makes stores past the caches
+ENDING_S = 5.0
+
+
+class SittingLostError(Exception):
+    """The process ended, or did not answer in time; the message says how."""
+
+
+class MeasuringError(Exception):
+    """What a case raised while it was visited, as text: its own class may exist in the sitting's process only."""
 
 
 class Sitting:
-    """The part of a run that this process measures: the table open for appending, and what its cases share."""
+    """The process of one sitting, started when it is first asked and again after it was lost."""
 
-    def __init__(self, run: Run, folder: Path) -> None:
-        self.run = run
-        self.folder = folder
-        write_run(run, folder)
-        self.table = open_rows(folder)  # cuts a torn row off, so that the rest can be read
-        self.rows = {row.case: row for row in load_rows(folder)}
-        self.measuring_s = 0.0
-        self._patience_s = PATIENCE_S
-        self._open = True
-        self._started = time.perf_counter()
-        self._threads = ThreadpoolController()
-        self._shared: tuple[object, Any, Any] | None = None
+    def __init__(
+        self, name: str, settings: Settings, competitors: Sequence[Competitor], modules: Sequence[str]
+    ) -> None:
+        self.name = name
+        self._arguments = (name, settings, tuple(competitors), tuple(modules))
+        self._process: Any = None
+        self._connection: Connection | None = None
 
-    def record(self, case: Case, benchmark: BenchmarkFixture) -> Row:
-        """Measure a case and store its row; whatever the case raises becomes a row ``failed``.
+    def ask(self, method: str, *arguments: Any, limit_s: float) -> Any:
+        """What a method of `Measurer` returns in the sitting's process.
 
         Raises:
-            UserError: the row cannot be stored.
+            SittingLostError: the process ended, or did not answer within the limit and was ended.
+            MeasuringError: the method raised something.
         """
-        row = self._row(case, benchmark)
-        self.table.append(row)
-        self.rows[case] = row
-        return row
-
-    def _row(self, case: Case, benchmark: BenchmarkFixture) -> Row:
-        prediction = predict(case, self.run.options.stream_bytes_per_s)
-        budget_bytes = memory_budget_bytes(self.run.options.max_bytes)
-        predicted_peak_bytes = None if case.spec.guessed else prediction.peak_bytes
-        row = partial(Row, self.run.run_id, **dataclasses.asdict(case), predicted_peak_bytes=predicted_peak_bytes)
-        reason = reason_to_skip(case, prediction, budget_bytes, self.run.options.max_call_s)
-        if reason:
-            return row(status="skipped", reason=reason)
+        connection = self._connection or self._start()
         try:
-            with self._threads.limit(limits=case.threads):
-                return self._measure(case, benchmark, row, budget_bytes)
-        except Exception as error:
-            return row(status="failed", reason=f"{type(error).__name__}: {error}")
-
-    def _measure(self, case: Case, benchmark: BenchmarkFixture, row: Callable[..., Row], budget_bytes: int) -> Row:
-        inputs, reference = self._inputs(case)
-        zeros = int((inputs.probs == 0).sum()) if case.spec.divides_by_probs else 0
-        if zeros:
-            return row(status="skipped", reason=f"divides by probabilities, and {zeros} of {inputs.probs.size} are 0")
-        started = time.perf_counter()
-        call = case.spec.bind(inputs, case.threads)
-        with self._measuring(budget_bytes):
-            result = call()  # warms up, too: buffers that stay are allocated, new memory is touched
-        first_call_s = time.perf_counter() - started
-        lenience = {"flushes_subnormals": True} if case.spec.flushes_subnormals else {}
-        verdict = operations()[case.operation].judge(result, reference, **lenience)
-        del result
-        row = partial(row, max_error_ulp=verdict.max_error_ulp, first_call_s=first_call_s)
-        if not verdict.right:
-            return row(status="wrong", reason=verdict.reason)
-        slowed = self._await_processors(case.threads)
-        with self._measuring(budget_bytes):
-            started = time.perf_counter()
-            timing = time_call(benchmark, call)
-            timing_wall_s = time.perf_counter() - started
-            faults = minor_faults(call)
-            peak = read_peak(call)
-        measured = row(
-            status="measured",
-            reason="; ".join(filter(None, [slowed, peak.note, "" if timing else "not timed: --benchmark-disable"])),
-            peak_bytes=peak.peak_bytes,
-            minor_faults=faults,
-            **(dataclasses.asdict(timing) if timing else {}),
-        )
-        impossible = implausible(measured, case, timing_wall_s, self.run.machine["memory_bytes"])
-        return dataclasses.replace(measured, status="failed", reason=impossible) if impossible else measured
-
-    def _await_processors(self, threads: int) -> str:
-        """Wait until so many threads stream as they did for the ceiling; a note if that is more than one can wait."""
-        steady = (threads, STEADY_BYTES)
-        point = next((p for p in self.run.ceiling if (p.threads, p.working_set_bytes) == steady), None)
-        if threads == 1 or point is None:
-            return ""
-        while (share := bandwidth.stream_share(point)) < STEADY_SHARE:
-            if self._patience_s <= 0.0:
-                return f"{threads} threads just before streamed at {share:.0%} of the ceiling"
-            time.sleep(PAUSE_S)
-            self._patience_s -= PAUSE_S
-        return ""
-
-    @contextlib.contextmanager
-    def _measuring(self, budget_bytes: int) -> Iterator[None]:
-        """A block that calls what is measured: its time is counted, its memory limited."""
-        started = time.perf_counter()
-        try:
-            with memory_limit(budget_bytes):
-                yield
-        finally:
-            self.measuring_s += time.perf_counter() - started
-
-    def _inputs(self, case: Case) -> tuple[Any, Any]:
-        """The inputs and their reference, kept while consecutive cases share them."""
-        key = (case.operation, case.batch, case.features, case.dtype, case.logits)
-        if self._shared is None or self._shared[0] != key:
-            self._shared = None  # the old arrays go before the new ones come
-            operation = operations()[case.operation]
-            inputs = operation.make_inputs(case, self.run.seed)
-            self._shared = (key, inputs, operation.make_reference(inputs, self.run.seed))
-        return self._shared[1:]
+            connection.send((method, arguments))
+            answered = connection.poll(limit_s)
+            kind, value = connection.recv() if answered else ("lost", f"did not answer within {limit_s:.0f} s")
+        except (EOFError, OSError):
+            self._process.join(ENDING_S)
+            kind, value = "lost", _ending(self._process.exitcode)
+        if kind == "lost":
+            self.close()
+            raise SittingLostError(f"the process {value}")
+        if kind == "raised":
+            raise MeasuringError(value)
+        return value
 
     def close(self) -> None:
-        """Store how long this sitting took, of which measuring, and let go of the table; once is enough."""
-        if not self._open:
+        """End the process, if there is one."""
+        if self._connection is None:
             return
-        self._open = False
-        times = SittingTimes(round(time.perf_counter() - self._started, 3), round(self.measuring_s, 3))
-        self.run = dataclasses.replace(self.run, sittings=[*self.run.sittings, times])
-        write_run(self.run, self.folder)
-        self.table.close()
+        self._connection.close()
+        self._connection = None
+        self._process.join(ENDING_S / 10)
+        self._process.kill()  # no effect if it has ended
+        self._process.join()
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")  # a fresh interpreter: nothing of this one's libraries
+        mine, its = context.Pipe()
+        self._process = context.Process(target=_serve, args=(its, *self._arguments), daemon=True)
+        self._process.start()
+        its.close()
+        self._connection = mine
+        return mine
 
 
-def sitting_of(case: Case) -> str:
-    """The sitting that measures a case, as in 'torch:2'; empty for NumPy's cases, which share one.
-
-    Other libraries start pools of threads that would compete, and some size theirs once, when they start. Each
-    library has a process of its own for each number of threads.
-    """
-    return f"{case.spec.library}:{case.threads}" if case.spec.library != NUMPY else ""
-
-
-def sittings_of(cases: list[Case]) -> list[str]:
-    """The sittings of these cases beside NumPy's, in order."""
-    return unique(filter(None, map(sitting_of, cases)))
+def sitting_of(subject: Case | Stream) -> str:
+    """The name of the sitting that measures a case or a stream: 'numpy', 'torch:2', or a user's own 'file.py:name'."""
+    if isinstance(subject, Stream):
+        return NUMPY if subject.stores != PAST_CACHES else f"{COMPILER}:{subject.threads}"
+    if subject.spec.guessed:
+        return subject.implementation
+    return NUMPY if subject.spec.library == NUMPY else f"{subject.spec.library}:{subject.threads}"
 
 
-CURRENT = pytest.StashKey[Sitting]()  # where pytest's configuration keeps the sitting of its process
+def sittings_of(subjects: Iterable[Case | Stream]) -> list[str]:
+    """The sittings of these cases and streams, in order."""
+    return unique(map(sitting_of, subjects))
+
+
+def _serve(
+    connection: Connection,
+    name: str,
+    settings: Settings,
+    competitors: Sequence[Competitor],
+    modules: Sequence[str],
+) -> None:
+    """Answer until nobody asks any more."""
+    os.setpgid(0, 0)  # an interrupt from the terminal goes to the parent alone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _confine(name)
+    for module in modules:
+        importlib.import_module(module)
+    for competitor in competitors:
+        enlist_competitor(competitor)
+    measurer = Measurer(settings, ask_pytorch=name.startswith("torch:"))
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            method, arguments = connection.recv()
+            connection.send(_answer(measurer, method, arguments))
+    os._exit(0)  # some libraries hang or crash while they are torn down
+
+
+def _answer(measurer: Measurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "answer", getattr(measurer, method)(*arguments)
+    except Exception as error:
+        return "raised", f"{type(error).__name__}: {error}"
+
+
+def _confine(name: str) -> None:
+    """Leave a library's process as many processors as it has threads: some libraries start a thread for each."""
+    library, _, threads = name.rpartition(":")
+    if library and threads.isdigit() and (processors := host.processors()):
+        os.sched_setaffinity(0, processors[: int(threads)])
+
+
+def _ending(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "closed its connection"
+    if exitcode < 0:
+        return f"was ended by {signal.Signals(-exitcode).name}"
+    return f"ended with {exitcode}"

@@ -14,9 +14,11 @@ from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
 from ..terminal import print_sentence
-from ..units import factor, quantity
+from ..units import between, factor, quantity, spread
 from .opening import missing_cases
 
+UNSETTLED = "~"  # before a time whose visits do not agree
+NAMED = 5  # of the cases that have not settled
 SHAPE = ["operation", "batch", "features", "dtype", "logits", "threads"]
 
 
@@ -33,7 +35,7 @@ def sum_up(folder: Path, console: Console) -> None:
 
 
 def summary_tables(frame: pd.DataFrame) -> Iterator[Table]:
-    """For each operation the median, peak, speed-up and memory ratio of its measured implementations, by shape."""
+    """For each operation the time, peak, speed-up and memory ratio of its measured implementations, by shape."""
     for operation, measured in frame[frame["status"] == "measured"].groupby("operation", sort=False):
         yield _summary_table(measured, str(operation))
 
@@ -48,7 +50,7 @@ def _summary_table(measured: pd.DataFrame, operation: str) -> Table:
         title_style="bold",
     )
     table.add_column("batch × features\nimplementation", no_wrap=True)
-    for heading in ("\nmedian", "\npeak", "\nspeed-up", "memory\nratio", "of the\nceiling"):
+    for heading in ("\ntime", "\n", "\npeak", "\nspeed-up", "memory\nratio", "of the\nceiling"):
         table.add_column(heading, justify="right", no_wrap=True)
     for _, group in measured.groupby(SHAPE, sort=False):
         rows, against = _with_ratios(group, operation)
@@ -58,7 +60,8 @@ def _summary_table(measured: pd.DataFrame, operation: str) -> Table:
         for _, row in rows.iterrows():
             table.add_row(
                 f"  {row['implementation']}",
-                quantity(row["time_median_s"], "s"),
+                ("" if row["settled"] != 0 else UNSETTLED) + quantity(row["time_s"], "s"),
+                spread(row["time_s"], row["time_low_s"], row["time_high_s"]),
                 quantity(row["peak_bytes"], "B"),
                 factor(row["speedup"]),
                 factor(row["memory_ratio"]),
@@ -79,9 +82,9 @@ def _with_ratios(rows: pd.DataFrame, operation: str) -> tuple[pd.DataFrame, str]
     for name in operations()[operation].references:
         reference = rows[rows["implementation"] == name]
         if len(reference):
-            time_s, peak_bytes = reference[["time_median_s", "peak_bytes"]].iloc[0]
+            time_s, peak_bytes = reference[["time_s", "peak_bytes"]].iloc[0]
             peaks = rows["peak_bytes"].where(rows["peak_bytes"] > 0)
-            ratios = {"speedup": time_s / rows["time_median_s"], "memory_ratio": peak_bytes / peaks}
+            ratios = {"speedup": time_s / rows["time_s"], "memory_ratio": peak_bytes / peaks}
             return rows.assign(**ratios), name
     return rows, ""
 
@@ -106,9 +109,10 @@ def article_sentence(frame: pd.DataFrame) -> str:
     if missing:
         return f"{case} is not complete in this run: no {' and no '.join(missing)}."
     jacobian, vectorized = (article.loc[name].to_dict() for name in (baseline, "vectorized"))
+    interval = between(vectorized["speedup_low"], vectorized["speedup_high"])
     return (
-        f"{case}: {baseline} {quantity(jacobian['time_median_s'], 's')}, vectorized "
-        f"{quantity(vectorized['time_median_s'], 's')}, {factor(vectorized['speedup'])} faster with "
+        f"{case}: {baseline} {quantity(jacobian['time_s'], 's')}, vectorized {quantity(vectorized['time_s'], 's')}, "
+        f"{' '.join(filter(None, [factor(vectorized['speedup']), interval]))} faster with "
         f"{factor(vectorized['memory_ratio'])} less memory at the peak "
         "(the article: 65.1 ms, 31.9 µs, 2000×, memory not measured)."
     )
@@ -124,8 +128,28 @@ def run_sentences(run: Run, frame: pd.DataFrame, folder: Path) -> Iterator[str]:
         f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {1 - measuring_s / wall_s:.0%} of it outside measuring. "
         f"Stored in {folder}."
     )
+    yield from settling_sentences(frame)
     if run.not_installed:
         count, libraries = sum(run.not_installed.values()), ", ".join(run.not_installed)
         yield f"{count} cases left out, not installed: {libraries} (make's EXTRAS=compiled,torch,jax has them)."
     if missing := len(missing_cases(folder)):
         yield f"{missing} cases are missing: make bench RESUME={run.run_id}"
+
+
+def settling_sentences(frame: pd.DataFrame) -> Iterator[str]:
+    """How many times have settled, which have not, and how much slower than undisturbed the typical visit was."""
+    timed = frame[(frame["status"] == "measured") & frame["settled"].notna()]
+    if timed.empty:
+        return
+    widths = timed["time_low_s"] / timed["time_high_s"]
+    open_ones = timed.assign(width=widths)[timed["settled"] == 0].sort_values("width")
+    sentence = f"{len(timed) - len(open_ones)} of {len(timed)} times have settled"
+    if len(open_ones):
+        names = [
+            f"{row['implementation']} {shape_label(row)} {spread(row['time_s'], row['time_low_s'], row['time_high_s'])}"
+            for _, row in open_ones.head(NAMED).iterrows()
+        ]
+        more = f" and {len(open_ones) - NAMED} more" if len(open_ones) > NAMED else ""
+        sentence += f"; not settled, marked {UNSETTLED}: {', '.join(names)}{more}"
+    disturbed = timed["disturbed"].median()
+    yield f"{sentence}. The typical visit was {100 * (disturbed - 1):.2g}% slower than undisturbed."

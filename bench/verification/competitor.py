@@ -6,6 +6,7 @@ of its own. The guess only decides which cases are skipped; it is never stored a
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,14 +31,22 @@ def is_target(name: str) -> bool:
     return ":" in name
 
 
-def add_competitor(target: str) -> None:
-    """Register the target as an implementation of softmax, if it is not registered yet; its name leaves folders out.
+@dataclass(frozen=True)
+class Competitor:
+    """A user's own implementation, with all that another process needs to register it without asking again."""
+
+    target: str
+    convention: Convention
+    workspace: str  # formulas
+    traffic: str
+
+
+def found_competitor(target: str) -> Competitor:
+    """The target as a competitor, examined in a process of its own.
 
     Raises:
         UserError: the target does not exist, cannot be called, or is wrong.
     """
-    if ("softmax", known_as(target)) in registered():
-        return
     options = Options(operation="softmax")
     with Isolated(target) as subject:
         report = examine(subject, target, options)
@@ -54,15 +63,26 @@ def add_competitor(target: str) -> None:
     if not rows:
         raise UserError(f"--implementation {target}: too slow or too large to be measured at {BATCH} × {FEATURES}")
     workspace, traffic = guessed_formulas(rows, fresh_stream_bytes_per_s())
+    return Competitor(target, convention, str(workspace), str(traffic))
+
+
+def enlist_competitor(competitor: Competitor) -> None:
+    """Register a competitor as an implementation of softmax, if it is not registered yet; its name leaves folders out.
+
+    Raises:
+        UserError: the target does not exist any longer.
+    """
+    if ("softmax", known_as(competitor.target)) in registered():
+        return
     enlist(
         Implementation(
-            name=known_as(target),
+            name=known_as(competitor.target),
             operation="softmax",
-            function=as_vjp(target, convention),
-            summary=f"A user's own backward, called as {convention}",
-            workspace=workspace,
-            traffic=traffic,
-            source=target,
+            function=as_vjp(competitor.target, competitor.convention),
+            summary=f"A user's own backward, called as {competitor.convention}",
+            workspace=Formula(competitor.workspace),
+            traffic=Formula(competitor.traffic),
+            source=competitor.target,
             writes_out=False,
             guessed=True,
         )

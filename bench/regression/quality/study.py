@@ -22,7 +22,7 @@ import pandas as pd
 import psutil
 
 from ...errors import UserError
-from ...implementations import is_installed, registered
+from ...implementations import NUMPY, is_installed, registered
 from ...instruments.host import now_utc
 from ...paths import IMPLEMENTATIONS
 from ...storage.files import make_folder
@@ -200,6 +200,8 @@ def slowed(condition: Condition, seed: int) -> Iterator[tuple[Path, list[Duel], 
     with two_copies(kind) as (base, work), load_machine(condition.load):
         implementations = registered()
         duels = duels_of(base, work, implementations, implementations)
+        if condition.method != GATE:  # the usual gates run all cases in one process
+            duels = [duel for duel in duels if duel.sitting == NUMPY]
         target = CHANGES[kind].implementation if kind in CHANGES and kind != "comment" else ""
         if kind in ("spin", "uniform"):
             duels, target = _spun(duels, condition.size, seed, uniform=kind == "uniform")
@@ -230,14 +232,16 @@ def trial_of(
 
 
 def _spun(duels: list[Duel], size: float, seed: int, *, uniform: bool) -> tuple[list[Duel], str]:
-    """The duels with a share of each call spent spinning, and what is slowed down: a case, or all that are long enough.
+    """The duels with a share of each call spent spinning, and what is slowed down: a case, or all that are able.
 
-    The base of a slowed duel is padded by 0, so that the clock's own cost is the same on both sides.
+    Able are those whose call is long enough, and whose margin is at most half of the slow-down. The base of a slowed
+    duel is padded by 0, so that the clock's own cost is the same on both sides.
     """
     able = [
         duel
         for duel in duels
         if duel.case.spec.traffic(duel.case.batch, duel.case.features, duel.case.itemsize) > LEAST_SPUN_TRAFFIC_BYTES
+        and 2 * duel.margin <= size
     ]
     chosen = set(able) if uniform else {random.Random(seed).choice(able)}  # noqa: S311 - a choice, not a secret
     spun = [

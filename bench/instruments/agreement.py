@@ -1,0 +1,101 @@
+"""From many short visits to one time: which visits agree, the estimate, and where another run's estimate will fall.
+
+A visit can be slowed and cannot be sped up, so the fastest visits say how long an undisturbed call takes, provided that
+there are several of them, alike, and from different moments: for seconds at a time a processor may run at half its
+speed, and the visits of one such phase agree with each other. (K-best of Bryant and O'Hallaron, 'Computer Systems',
+chapter on measuring execution time; that visits of one moment count once is added here.)
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """When visits agree: ``moments`` of them, each ``apart_s`` from the others, within a share of the fastest one.
+
+    The numbers come from the repeatability study (docs/repeatability.md).
+    """
+
+    moments: int = 6
+    within: float = 0.03
+    apart_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a visit was, in seconds since the run began, and the seconds of its fastest and of its median call."""
+
+    when_s: float
+    fastest_s: float
+    median_s: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of an undisturbed call, with the interval into which 95 % of other runs' estimates fall.
+
+    ``settled`` is whether the fastest visits agree. ``disturbed`` is the time of a call in the typical visit over that
+    of an undisturbed call.
+    """
+
+    time_s: float
+    low_s: float
+    high_s: float
+    visits: int
+    settled: bool
+    disturbed: float
+
+
+AGREEMENT = Agreement()
+# The interval, as logarithms of the time's ratio to its bounds. Runs whose visits agreed to the last digit would still
+# differ, by the state of the machine and of their processes; and the wider the visits are spread, the more they differ.
+# Both numbers are calibrated on repeated runs: docs/repeatability.md says how often the interval held.
+REACH_OF_RUNS, REACH_OF_SPREAD = 0.02, 0.75
+SLOWEST = 2.0  # times as long: what a call takes where a processor runs at half its speed
+
+
+def fastest_moments(visits: Sequence[Moment], apart_s: float, count: int) -> list[Moment]:
+    """The fastest visits of which no two are closer in time than ``apart_s``, the fastest first, at most ``count``."""
+    chosen: list[Moment] = []
+    for visit in sorted(visits, key=lambda visit: visit.fastest_s):
+        if all(abs(visit.when_s - other.when_s) >= apart_s for other in chosen):
+            chosen.append(visit)
+            if len(chosen) == count:
+                break
+    return chosen
+
+
+def agree(visits: Sequence[Moment], rule: Agreement = AGREEMENT) -> bool:
+    """Whether the fastest visits agree."""
+    chosen = fastest_moments(visits, rule.apart_s, rule.moments)
+    return len(chosen) == rule.moments and chosen[-1].fastest_s <= (1.0 + rule.within) * chosen[0].fastest_s
+
+
+def estimated(visits: Sequence[Moment], rule: Agreement = AGREEMENT) -> Estimate:
+    """The estimate from one or more visits.
+
+    Where the fastest moments agree it is their mean. Where they do not, it is the fastest one, and the interval spans
+    the moments that should have agreed. It begins at half of that where there are too few of them: all may have been
+    slow.
+    """
+    chosen = [visit.fastest_s for visit in fastest_moments(visits, rule.apart_s, rule.moments)]
+    settled = agree(visits, rule)
+    if settled:
+        time_s = statistics.fmean(chosen)
+        reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))
+        low_s, high_s = time_s / reach, time_s * reach
+    else:
+        time_s = chosen[0]
+        below = (chosen[-1] / chosen[0]) ** REACH_OF_SPREAD if len(chosen) == rule.moments else SLOWEST
+        low_s, high_s = time_s / min(below, SLOWEST), chosen[-1] * math.exp(REACH_OF_RUNS)
+    return Estimate(
+        time_s=time_s,
+        low_s=low_s,
+        high_s=high_s,
+        visits=len(visits),
+        settled=settled,
+        disturbed=statistics.median(visit.median_s for visit in visits) / time_s,
+    )

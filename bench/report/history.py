@@ -1,0 +1,113 @@
+"""The times of some cases over several stored runs, in the order in which the runs are given."""
+
+import fnmatch
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ..errors import UserError
+from ..operations import operations
+from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, Case
+from ..storage.results import Row
+from .differences import Ratio, StoredRun, Unlike, both_settled, lie_apart, time_ratio
+
+LINES = 8  # of a chart: as many as there are colours
+
+
+@dataclass(frozen=True)
+class Step:
+    """A time that lies beyond both intervals from the run before it.
+
+    ``comparable`` is whether machine and versions are alike.
+    """
+
+    ratio: Ratio
+    settled: bool
+    comparable: bool
+
+
+@dataclass(frozen=True)
+class Track:
+    """A case over the runs: its row in each, None where it has no time; and its steps, by the place of the run."""
+
+    case: Case
+    rows: list[Row | None]
+    steps: dict[int, Step]
+
+    @property
+    def timed(self) -> list[Row]:
+        """The rows with a time."""
+        return [row for row in self.rows if row is not None]
+
+    @property
+    def first(self) -> Row:
+        """The row of the first run that has a time."""
+        return self.timed[0]
+
+    @property
+    def marked(self) -> set[int]:
+        """The places of the steps between settled times of like runs."""
+        return {place for place, step in self.steps.items() if step.settled and step.comparable}
+
+    @property
+    def change(self) -> float:
+        """The longest time over the shortest."""
+        times = [row.time_s for row in self.timed]
+        return max(times) / min(times)
+
+
+@dataclass(frozen=True)
+class History:
+    """Runs, the chosen cases over them, and how a run, by its place, is unlike the one before it."""
+
+    runs: Sequence[StoredRun]
+    tracks: list[Track]
+    breaks: dict[int, Unlike]  # in machine or versions
+    left_out: int  # cases that match and changed less than the tracks, of which there are at most ``LINES``
+
+
+def matches(case: Case, texts: Sequence[str]) -> bool:
+    """Whether a part of the case's id is one of the texts, in which * and ? stand for anything; without texts, True."""
+    return not texts or any(fnmatch.fnmatchcase(str(case), f"*{text}*") for text in texts)
+
+
+def history_of(runs: Sequence[StoredRun], texts: Sequence[str]) -> History:
+    """The history of the cases that match ``texts``, those that changed most first.
+
+    Without texts it is that of the article's two, or, where these are not in two of the runs, of those that changed
+    most.
+
+    Raises:
+        UserError: no case has a time in two of the runs.
+    """
+    unlike = [Unlike.between(before.run, after.run) for before, after in itertools.pairwise(runs)]
+    breaks = {place: its for place, its in enumerate(unlike, start=1) if its.surroundings}
+    rows = [{case: row for case, row in run.by_case.items() if row.status == "measured"} for run in runs]
+    cases = dict.fromkeys(case for its in rows for case in its if matches(case, texts))
+    tracks = [_track(case, [its.get(case) for its in rows], breaks) for case in cases]
+    tracks = [track for track in tracks if len(track.timed) > 1]
+    if not tracks:
+        raise UserError("no history: no case has a time in two of the runs")
+    article = _article_cases()
+    chosen = [track for track in tracks if not texts and track.case in article] or tracks
+    chosen.sort(key=lambda track: -track.change)
+    return History(runs, chosen[:LINES], breaks, len(chosen[LINES:]) if texts else 0)
+
+
+def _track(case: Case, rows: Sequence[Row | None], breaks: Collection[int]) -> Track:
+    timed = [row if row is not None and row.time_s > 0 else None for row in rows]
+    steps = {}
+    last: tuple[int, Row] | None = None
+    for place, row in enumerate(timed):
+        if row is None:
+            continue
+        if last and lie_apart(last[1], row):
+            comparable = not any(last[0] < broken <= place for broken in breaks)
+            steps[place] = Step(time_ratio(row, last[1]), both_settled(last[1], row), comparable)
+        last = place, row
+    return Track(case, timed, steps)
+
+
+def _article_cases() -> list[Case]:
+    names = operations()[ARTICLE_OPERATION].baseline, "vectorized"
+    return [Case(ARTICLE_OPERATION, name, *inputs) for inputs in ARTICLE_INPUTS for name in names]

@@ -1,0 +1,200 @@
+"""A run open for measuring: its tables, its processes, and how each of its cases becomes a row."""
+
+import dataclasses
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..implementations import NUMPY
+from ..instruments.agreement import AGREEMENT, Moment
+from ..instruments.bandwidth import Stream, streams_of
+from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings
+from ..operations import operations
+from ..operations.cases import Case
+from ..storage.results import Row, Run, SittingTimes, Visit, load_rows, load_visits, open_rows, open_visits, write_run
+from ..verification.competitor import Competitor
+from .budget import examination_s
+from .measuring import Settings
+from .rounds import Rounds, Subject
+from .selection import unique
+from .sitting import COMPILER, MeasuringError, Sitting, SittingLostError, sitting_of
+from .table import store_times
+
+# How long a process may take before it is ended: a start with the import of a library and its compiling, and this many
+# times what was predicted.
+PATIENCE_S, PATIENCE = 60.0, 50.0
+# Processes of a sitting that take turns, where that is not one. Calls of a few microseconds differ by 1 to 3 % between
+# processes, with the layout of the interpreter's memory: what one process finds, the next run would not find again. A
+# library's process compiles for seconds and has to do.
+PROCESSES = {NUMPY: 4}
+
+
+def settings_of(run: Run) -> Settings:
+    """What the processes of a run must know of it."""
+    options = run.options
+    timing = options.benchmark
+    visit = VisitSettings(timing["max_time"], timing["min_time"]) if timing else None
+    return Settings(run.run_id, run.seed, options.max_call_s, options.max_bytes, options.stream_bytes_per_s, visit)
+
+
+class Observer:
+    """Whoever follows a run; this one does nothing."""
+
+    def begun(self, run: "OpenRun") -> None:
+        """The run is open, and nothing is measured yet."""
+
+    def examining(self, case: Case) -> None:
+        """A case is about to be examined."""
+
+    def examined(self, row: Row) -> None:
+        """A case has its row, its time still to come."""
+
+    def visiting(self, rounds: Rounds) -> None:
+        """A visit is about to be made."""
+
+    def reported(self, row: Row) -> None:
+        """All is measured, and this is what the case's benchmark reported."""
+
+    def said(self, text: str) -> None:
+        """Something is to be shown as it is."""
+
+
+class OpenRun:
+    """A run open for measuring.
+
+    Raises:
+        UserError: the tables cannot be written, or another process writes them.
+    """
+
+    def __init__(
+        self, run: Run, folder: Path, competitors: Sequence[Competitor] = (), modules: Sequence[str] = ()
+    ) -> None:
+        self.run = run
+        self.folder = folder
+        write_run(run, folder)
+        self.table = open_rows(folder)  # cuts a torn row off, so that the rest can be read
+        self._visits_table = open_visits(folder)
+        self.rows = {row.case: row for row in load_rows(folder)}
+        self.visits: dict[str, list[Moment]] = defaultdict(list)
+        self._last_round = 0
+        for visit in load_visits(folder):
+            self.visits[visit.case].append(visit.moment)
+            self._last_round = max(self._last_round, visit.round)
+        latest_s = max((moment.when_s for moments in self.visits.values() for moment in moments), default=None)
+        # A resumed run goes on where it stopped. Its next visits are of another moment, however soon they follow.
+        self._started = time.perf_counter()
+        self._origin_s = self._started - (0.0 if latest_s is None else latest_s + AGREEMENT.apart_s)
+        minutes = run.options.minutes
+        self._deadline_s = math.inf if minutes is None else 60.0 * minutes
+        self._rng = random.Random(f"{run.seed} {self._last_round}")  # noqa: S311 - orders and places, not secrets
+        self._settings = settings_of(self.run)
+        self._measuring_s = 0.0
+        self._competitors, self._modules = competitors, modules
+        self._sittings: dict[tuple[str, int], Sitting] = {}
+        self._open = True
+
+    def now_s(self) -> float:
+        """Seconds since the run began, without those in which nothing measured it."""
+        return time.perf_counter() - self._origin_s
+
+    def measure(self, cases: Sequence[Case], observer: Observer) -> None:
+        """Examine each of the cases that has no row yet, then visit them until they agree or the time is up.
+
+        Raises:
+            UserError: a row cannot be stored.
+        """
+        self.run = dataclasses.replace(self.run, ended=False)
+        write_run(self.run, self.folder)
+        for case in cases:
+            if case not in self.rows and self.now_s() < self._deadline_s:
+                observer.examining(case)
+                self._examine(case)
+                observer.examined(self.rows[case])
+        if self._settings.visit is not None:
+            self._visit_rounds([case for case in cases if self._is_measured(case)], observer)
+        self.run = dataclasses.replace(self.run, ended=True)
+
+    def close(self) -> None:
+        """End the processes, store the times that follow from the visits, and let go of the tables; once is enough."""
+        if not self._open:
+            return
+        self._open = False
+        for sitting in self._sittings.values():
+            sitting.close()
+        self.table.close()
+        self._visits_table.close()
+        times = SittingTimes(round(time.perf_counter() - self._started, 3), round(self._measuring_s, 3))
+        write_run(dataclasses.replace(self.run, sittings=[*self.run.sittings, times]), self.folder)
+        store_times(self.folder, [row for row in self.rows.values() if row.status == "failed"])
+
+    def _is_measured(self, case: Case) -> bool:
+        return case in self.rows and self.rows[case].status == "measured"
+
+    def _examine(self, case: Case) -> None:
+        """Store the row of a case without its time, and make its first visit unless that would take long."""
+        try:
+            row: Row = self._ask("examine", case)
+        except (SittingLostError, MeasuringError) as error:
+            row = Row(self.run.run_id, **dataclasses.asdict(case), status="failed", reason=str(error))
+        self.table.append(row)
+        self.rows[case] = row
+        timed = row.status == "measured" and self._settings.visit is not None and row.first_call_s < LONG_CALL_S
+        if timed and (first := self._visit(case, 0)):
+            self.visits[str(case)].append(first)
+
+    def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
+        rounds = Rounds(
+            subjects=[*cases, *self._streams(cases)],
+            visits=self.visits,
+            deadline_s=self._deadline_s,
+            now=self.now_s,
+            rng=self._rng,
+            number=self._last_round,
+            every=self.run.options.every_round,
+        )
+        for subject in rounds.upcoming():
+            observer.visiting(rounds)
+            started = time.perf_counter()
+            moment = self._visit(subject, rounds.number)
+            rounds.record(subject, moment, time.perf_counter() - started)
+
+    def _visit(self, subject: Subject, number: int) -> Moment | None:
+        """Make a visit and store it; None where it failed, and then the case's row says why."""
+        when_s = self.now_s()
+        try:
+            timing: Timing = self._ask("visit", subject, self._rng.getrandbits(32), number=number)
+        except (SittingLostError, MeasuringError) as error:
+            if isinstance(subject, Case):
+                reason = f"in round {number}: {error}"
+                self.rows[subject] = dataclasses.replace(self.rows[subject], status="failed", reason=reason)
+            return None
+        visit = Visit(str(subject), number, round(when_s, 4), timing.calls, timing.fastest_s, timing.median_s)
+        self._visits_table.append(visit)
+        return visit.moment
+
+    def _ask(self, method: str, subject: Subject, *arguments: object, number: int = 0) -> Any:
+        """What one of the subject's processes answers; each of them has its turn, by the number of the round."""
+        name = sitting_of(subject)
+        process = name, number % PROCESSES.get(name, 1)
+        if process not in self._sittings:
+            self._sittings[process] = Sitting(name, self._settings, self._competitors, self._modules)
+        expected_s = examination_s(subject, self.run.options) if isinstance(subject, Case) else 0.0
+        started = time.perf_counter()
+        try:
+            return self._sittings[process].ask(method, subject, *arguments, limit_s=PATIENCE_S + PATIENCE * expected_s)
+        finally:
+            self._measuring_s += time.perf_counter() - started
+
+    def _streams(self, cases: Sequence[Case]) -> list[Stream]:
+        """The streams of the ceiling: at the working set and the number of threads of each case."""
+        compilers = {sitting_of(case) for case in cases if case.spec.library == COMPILER}
+        points = unique((case.threads, operations()[case.operation].arrays_moved * case.array_bytes) for case in cases)
+        return unique(
+            stream
+            for threads, size in points
+            for stream in streams_of(threads, size, past_caches=f"{COMPILER}:{threads}" in compilers)
+        )

@@ -1,0 +1,79 @@
+"""The rounds of a run: which case or stream is visited next, until all agree or the time is up."""
+
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..instruments.agreement import Moment, agree
+from ..instruments.bandwidth import Stream
+from ..operations.cases import Case
+
+Subject = Case | Stream
+
+# What a subject may take in a round. One whose visits take longer is visited in every second or tenth round only: else
+# a few calls of a second would take the time of hundreds of short ones.
+SHARE_S = 0.08
+LEAST_ROUND_S = 0.1  # with few subjects left; visits that follow each other closely say no more than one
+
+
+@dataclass
+class Rounds:
+    """The order of visits, and what they found so far.
+
+    Each round goes over what has not settled, in a new random order. A visit that would end after ``deadline_s`` is
+    not made. The clock is that of ``now``, in seconds since the run began.
+    """
+
+    subjects: Sequence[Subject]
+    visits: dict[str, list[Moment]]  # of each subject by its id
+    deadline_s: float
+    now: Callable[[], float]
+    rng: random.Random
+    number: int = 0
+    every: bool = False  # whether what has settled is visited still
+    sleep: Callable[[float], None] = time.sleep
+    costs_s: dict[Subject, float] = field(default_factory=lambda: defaultdict(float))  # of the cheapest visit so far
+
+    def __post_init__(self) -> None:
+        self._settled = {subject for subject in self.subjects if agree(self.visits[str(subject)])}
+        self._credit_s: dict[Subject, float] = defaultdict(float)
+
+    @property
+    def cases(self) -> tuple[int, int]:
+        """How many cases have settled, and of how many."""
+        cases = [subject for subject in self.subjects if isinstance(subject, Case)]
+        return sum(case in self._settled for case in cases), len(cases)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline_s - self.now())
+
+    def upcoming(self) -> Iterator[Subject]:
+        """Each subject to be visited now. What its visit found must be recorded before the next one is asked for."""
+        while left := [subject for subject in self.subjects if self.every or subject not in self._settled]:
+            if self.now() + min(self.costs_s[subject] for subject in left) >= self.deadline_s:
+                return
+            self.number += 1
+            started = self.now()
+            for subject in self.rng.sample(left, len(left)):
+                cost_s = self.costs_s[subject]
+                self._credit_s[subject] = min(self._credit_s[subject] + SHARE_S, max(SHARE_S, cost_s))
+                if self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s:
+                    self._credit_s[subject] -= cost_s
+                    yield subject
+            self.sleep(max(0.0, min(LEAST_ROUND_S, self.deadline_s - self.now()) - (self.now() - started)))
+
+    def record(self, subject: Subject, moment: Moment | None, cost_s: float) -> None:
+        """Take in what a visit found, and how long it took with all that belongs to it; None: it failed for good."""
+        if moment is None:
+            self.subjects = [other for other in self.subjects if other != subject]
+            return
+        self.visits[str(subject)].append(moment)
+        # Not the latest: that may have started a process, or have been made in a slow phase.
+        self.costs_s[subject] = min(cost_s, self.costs_s[subject] or math.inf)
+        if agree(self.visits[str(subject)]):
+            self._settled.add(subject)

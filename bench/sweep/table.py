@@ -1,0 +1,80 @@
+"""The times in a run's table, which follow from its visits: stored when a run ends, and again whenever it is asked."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..implementations import registered
+from ..instruments.agreement import Moment, estimated
+from ..instruments.bandwidth import CeilingPoint, Stream
+from ..storage.results import CASES, Row, load_rows, load_run, load_visits, write_run
+from ..storage.tables import write_table
+from .budget import implausible
+
+SIGNIFICANT = 6  # digits of a stored time
+
+
+def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
+    """Store the times of a run's cases in its table, and its ceiling in run.json, both from visits.csv; how many times.
+
+    ``failed`` are the rows of cases that failed after they were examined. A run without visits, of an earlier version
+    or with nothing timed, stays as it is.
+
+    Raises:
+        UserError: a file is missing or damaged, or cannot be written.
+    """
+    run = load_run(folder)
+    visits: dict[str, list[Moment]] = defaultdict(list)
+    for visit in load_visits(folder):
+        visits[visit.case].append(visit.moment)
+    if not visits:
+        return 0
+    replaced = {row.case: row for row in failed}
+    rows = [replaced.get(row.case, row) for row in load_rows(folder)]
+    timed = [_with_times(row, visits.get(str(row.case), []), run.machine["memory_bytes"]) for row in rows]
+    write_table(folder / CASES, timed)
+    write_run(dataclasses.replace(run, ceiling=ceiling_of(visits)), folder)
+    return sum(row.visits is not None for row in timed)
+
+
+def _with_times(row: Row, moments: Sequence[Moment], memory_bytes: int) -> Row:
+    """The row with what its visits say, or as it is where it was not measured or never visited."""
+    if row.status != "measured" or not moments:
+        return row
+    estimate = estimated(moments)
+    q1, median, q3 = np.quantile([moment.median_s for moment in moments], [0.25, 0.5, 0.75])
+    timed = dataclasses.replace(
+        row,
+        time_s=_rounded(estimate.time_s),
+        time_low_s=_rounded(estimate.low_s),
+        time_high_s=_rounded(estimate.high_s),
+        visits=estimate.visits,
+        settled=int(estimate.settled),
+        disturbed=_rounded(estimate.disturbed),
+        time_min_s=_rounded(min(moment.fastest_s for moment in moments)),
+        time_q1_s=_rounded(q1),
+        time_median_s=_rounded(median),
+        time_q3_s=_rounded(q3),
+    )
+    if (row.operation, row.implementation) not in registered():  # a user's own, of an earlier run
+        return timed
+    impossible = implausible(timed, row.case, memory_bytes)
+    return dataclasses.replace(timed, status="failed", reason=impossible) if impossible else timed
+
+
+def ceiling_of(visits: Mapping[str, Sequence[Moment]]) -> list[CeilingPoint]:
+    """The ceiling: at each working set and number of threads, the rate of the fastest way to store."""
+    rates: dict[tuple[int, int], float] = {}
+    for subject, moments in visits.items():
+        if stream := Stream.named(subject):
+            point = stream.threads, stream.working_set_bytes
+            rate = stream.working_set_bytes / estimated(moments).time_s
+            rates[point] = max(rate, rates.get(point, 0.0))
+    return [CeilingPoint(*point, round(rate)) for point, rate in sorted(rates.items())]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{SIGNIFICANT}g}")

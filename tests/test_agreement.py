@@ -1,0 +1,153 @@
+"""When visits agree, what the time is then, and which case is visited next."""
+
+import math
+import random
+from collections import defaultdict
+
+import pytest
+from softmax_bench.instruments.agreement import AGREEMENT, Moment, agree, estimated, fastest_moments
+from softmax_bench.operations.cases import Case
+from softmax_bench.sweep.rounds import SHARE_S, Rounds
+
+APART_S, WITHIN, ENOUGH = AGREEMENT.apart_s, AGREEMENT.within, AGREEMENT.moments
+
+
+def moments(seconds: list[float], every_s: float = 2 * APART_S) -> list[Moment]:
+    return [Moment(place * every_s, time_s, 1.1 * time_s) for place, time_s in enumerate(seconds)]
+
+
+def test_visits_from_different_moments_that_are_alike_agree() -> None:
+    alike = moments([1.0 + 0.5 * WITHIN * place / ENOUGH for place in range(ENOUGH)])
+    assert agree(alike)
+    assert not agree(alike[:-1])
+    estimate = estimated(alike)
+    assert estimate.settled
+    assert 1.0 <= estimate.time_s <= 1.0 + WITHIN
+    assert estimate.low_s < estimate.time_s < estimate.high_s
+    assert estimate.disturbed == pytest.approx(1.1, rel=WITHIN)
+
+
+def test_visits_of_one_slow_phase_do_not_agree_however_alike_they_are() -> None:
+    phase = moments([2.0] * 10 * ENOUGH, every_s=APART_S / (20 * ENOUGH))
+    assert not agree(phase)
+    assert len(fastest_moments(phase, APART_S, ENOUGH)) == 1
+
+
+def test_slowed_visits_do_not_change_the_time() -> None:
+    fast = moments([1.0] * ENOUGH)
+    slow = [Moment(moment.when_s + 0.5, 2.0, 2.5) for moment in fast]
+    estimate = estimated([*fast, *slow, *slow])
+    assert estimate.settled
+    assert estimate.time_s == pytest.approx(1.0)
+    assert estimate.disturbed > 2.0
+
+
+def test_a_faster_visit_unsettles_what_agreed_only_with_itself() -> None:
+    agreed = moments([2.0] * ENOUGH)
+    assert agree(agreed)
+    faster = Moment(agreed[-1].when_s + 10.0, 1.0, 1.0)
+    assert not agree([*agreed, faster])
+
+
+def test_a_machine_that_is_slow_throughout_gives_a_slow_time_that_has_settled() -> None:
+    estimate = estimated(moments([2.0] * 20))
+    assert estimate.settled
+    assert estimate.time_s == 2.0
+
+
+def test_one_visit_alone_has_not_settled_and_may_have_been_a_slow_one() -> None:
+    estimate = estimated(moments([1.0]))
+    assert not estimate.settled
+    assert estimate.visits == 1
+    assert estimate.low_s <= 0.6 * estimate.time_s
+
+
+def test_what_never_settles_has_an_interval_that_covers_its_fastest_moments() -> None:
+    spread = moments([1.0 * 1.3**place for place in range(10)])
+    estimate = estimated(spread)
+    assert not estimate.settled
+    assert estimate.low_s <= 1.0
+    assert estimate.high_s >= 1.3 ** (ENOUGH - 1)
+
+
+class Simulation:
+    """Cases whose calls take a known time, and a clock that runs while they are visited."""
+
+    def __init__(self, seconds: dict[str, float], deadline_s: float, noise: float = 0.0, seed: int = 1) -> None:
+        self.cases = {Case("softmax", name, 1, 10, "float64", "normal"): cost_s for name, cost_s in seconds.items()}
+        self.clock_s = 0.0
+        self.noise = noise
+        self.rng = random.Random(seed)
+        self.order: list[str] = []
+        self.rounds = Rounds(
+            subjects=list(self.cases),
+            visits=defaultdict(list),
+            deadline_s=deadline_s,
+            now=lambda: self.clock_s,
+            rng=random.Random(seed),
+            sleep=self.pass_time,
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock_s += seconds
+
+    def run(self) -> None:
+        for subject in self.rounds.upcoming():
+            assert isinstance(subject, Case)
+            cost_s = self.cases[subject]
+            self.order.append(subject.implementation)
+            when_s, time_s = self.clock_s, cost_s * (1.0 + self.noise * self.rng.random())
+            self.pass_time(cost_s)
+            self.rounds.record(subject, Moment(when_s, time_s, time_s), cost_s)
+
+
+def test_rounds_end_when_all_have_settled() -> None:
+    simulation = Simulation({"vectorized": 0.01, "row_loop": 0.02}, deadline_s=1000.0)
+    simulation.run()
+    assert simulation.rounds.cases == (2, 2)
+    assert (ENOUGH - 1) * APART_S <= simulation.clock_s < 3 * ENOUGH * APART_S
+
+
+def test_rounds_end_on_time_when_something_never_settles() -> None:
+    simulation = Simulation({"vectorized": 0.01, "row_loop": 0.9}, deadline_s=30.0, noise=1.0)
+    simulation.run()
+    assert 28.0 < simulation.clock_s <= 30.0
+    assert simulation.rounds.cases[0] < 2
+
+
+def test_each_round_has_an_order_of_its_own() -> None:
+    simulation = Simulation(dict.fromkeys("abcdefgh", 0.05), deadline_s=8.0, noise=1.0)
+    simulation.run()
+    first, second = (tuple(simulation.order[start : start + 8]) for start in (0, 8))
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_a_long_case_does_not_take_the_time_of_the_short_ones() -> None:
+    simulation = Simulation({"long": 20 * SHARE_S, **dict.fromkeys("abcd", 0.1)}, deadline_s=60.0, noise=1.0)
+    simulation.run()
+    assert 1 <= simulation.order.count("long") < simulation.order.count("a") / 4
+
+
+def test_a_run_of_one_case_waits_until_its_visits_lie_apart() -> None:
+    simulation = Simulation({"vectorized": 0.001}, deadline_s=60.0)
+    simulation.run()
+    assert simulation.rounds.cases == (1, 1)
+    assert simulation.clock_s >= (ENOUGH - 1) * APART_S
+    assert len(simulation.order) < 30 * ENOUGH  # it sleeps between rounds, and does not fill the table
+
+
+def test_what_failed_is_visited_no_more() -> None:
+    simulation = Simulation({"vectorized": 0.01, "row_loop": 0.01}, deadline_s=60.0)
+    broken = next(case for case in simulation.cases if case.implementation == "row_loop")
+    simulation.rounds.record(broken, None, 0.01)
+    simulation.run()
+    assert set(simulation.order) == {"vectorized"}
+
+
+def test_with_every_round_the_time_is_used_up() -> None:
+    simulation = Simulation({"vectorized": 0.01}, deadline_s=60.0)
+    simulation.rounds.every = True
+    simulation.run()
+    assert simulation.clock_s > 59.0
+    assert math.isclose(estimated(simulation.rounds.visits[str(next(iter(simulation.cases)))]).time_s, 0.01)
