@@ -53,7 +53,9 @@ from softmax_bench.repeatability.tools import (
     sweep,
 )
 
-JACOBIAN, VECTORIZED, VECDOT = (f"softmax-{name}-B32-N512-float64-normal" for name in (*IMPLEMENTATIONS, "vectorized_vecdot"))
+JACOBIAN, VECTORIZED, VECDOT = (
+    f"softmax-{name}-B32-N512-float64-normal" for name in (*IMPLEMENTATIONS, "vectorized_vecdot")
+)
 OTHER = "softmax-row_loop-B32-N10-float64-normal"
 ROW = Row("2026-01-01T00:00:00+00:00", OURS, IDLE, 1, VECTORIZED, 1.0, math.nan, math.nan, None, 0.5)
 

@@ -54,12 +54,12 @@ def dying_later(probs, grad_output):
 '''
 
 # A clock of the day that is set back by an hour whenever somebody looks at it.
-JUMPING = '''
+JUMPING = """
 import itertools, time
 
 hours, real = itertools.count(), time.time
 time.time = lambda: real() - 3600 * next(hours)
-'''
+"""
 
 SMALL_CASES = Selection(
     operation=("softmax",), library=("numpy",), batch=(4,), features=(16, 32), dtype=("float64",), logits=("normal",)

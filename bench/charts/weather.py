@@ -1,6 +1,7 @@
 """The picture of the weather: every visit of a run over time, relative to its case's undisturbed time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,14 +64,12 @@ def _relative(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
 def _draw_visits(panel: Axes, table: pd.DataFrame) -> None:
     """A faint point a visit, a line through the medians of short windows, and the visits that times come from."""
     height = table["slowdown"].clip(upper=TOP)
-    panel.plot(
-        table["minutes"], height, ".", color=VISIT_COLOUR, alpha=0.35, markersize=3, markeredgewidth=0, label="a visit"
-    )
+    # As an image in the SVG, too: tens of thousands of points would make it megabytes.
+    points: dict[str, Any] = {"markersize": 3, "markeredgewidth": 0, "rasterized": True}
+    panel.plot(table["minutes"], height, ".", color=VISIT_COLOUR, alpha=0.35, label="a visit", **points)
     chosen = table["chosen"]
     label = "one of those that agree, from which the time comes"
-    panel.plot(
-        table["minutes"][chosen], height[chosen], ".", color=CHOSEN_COLOUR, markersize=3, markeredgewidth=0, label=label
-    )
+    panel.plot(table["minutes"][chosen], height[chosen], ".", color=CHOSEN_COLOUR, label=label, **points)
     edges = np.linspace(0.0, table["minutes"].max(), WINDOWS + 1)
     window = np.digitize(table["minutes"], edges[1:-1])
     medians = table.groupby(window)[["minutes", "slowdown"]].median()

@@ -101,26 +101,30 @@ def to_table(found: list[Outcome]) -> Table:
         table.add_row(
             f"{outcome.tool}, {outcome.cases}{' settled' if outcome.scope.settled else ''}",
             str(outcome.sessions),
-            *map(percent, (*outcome.time[1:], *outcome.speedup[1:], outcome.settled_share, outcome.time_held)),
+            *map(_narrow, (*outcome.time[1:], *outcome.speedup[1:], outcome.settled_share, outcome.time_held)),
             f"{outcome.seconds_a_case:.2g}",
         )
     return table
 
 
+def _narrow(share: float) -> str:
+    return percent(share).replace(" ", "")
+
+
 def rules_table(found: list[RuleOutcome]) -> Table:
     """The outcomes of every rule under every load."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("load", no_wrap=True)
     for heading in ("moments", "within", "apart", "settled", "visits", *DIFFERENCES):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for outcome in found:
         table.add_row(
             outcome.load,
             str(outcome.moments),
-            percent(outcome.within),
+            _narrow(outcome.within),
             f"{outcome.apart_s:g} s",
-            percent(outcome.settled_share),
+            _narrow(outcome.settled_share),
             f"{outcome.mean_visits:.1f}",
-            *map(percent, outcome.time),
+            *map(_narrow, outcome.time),
         )
     return table

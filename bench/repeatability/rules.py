@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..instruments.agreement import Agreement, Moment, agree, estimated
 
-MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 0.5, 1.0, 2.0)
+MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 1.0)
 CANDIDATES = tuple(
     Agreement(moments=moments, within=within, apart_s=apart_s)
     for moments, within, apart_s in itertools.product(MOMENTS, WITHIN, APART_S)
