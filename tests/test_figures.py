@@ -84,6 +84,8 @@ NOT_MEASURED = {
         "and 130 when it was interrupted",
         r"Exit status[^:|]*: 0 [a-z ]+, 1 [a-z ]+, 2 [a-z]+",
         r"turns both 1 and 2 into its own 2",
+        r"the exit status is 0; with \S+ it is 1",
+        r"Exit status: 0 right, also with a limit, 1 wrong, 2 it could not",
     ),
     "confidence or condition": (
         "runs at half its speed",
