@@ -806,8 +806,8 @@ def test_the_table_is_whole_on_a_terminal_of_80_columns(capsys: pytest.CaptureFi
 
 def row_of(**values: object) -> Row:
     plain = {"batch": 32, "features": 512, "logits": "uniform", "peak_bytes": 10**6, "settled": 1, **around(1e-5)}
-    fields = {**plain, "implementation": "vectorized", "status": "measured", **values}
-    return Row(run_id="r", operation="softmax", dtype="float64", threads=1, **fields)  # type: ignore[arg-type]
+    fields = {**plain, "implementation": "vectorized", "threads": 1, "status": "measured", **values}
+    return Row(run_id="r", operation="softmax", dtype="float64", **fields)  # type: ignore[arg-type]
 
 
 def around(time_s: float) -> dict[str, object]:
@@ -866,6 +866,13 @@ def test_a_stored_run_without_intervals_is_judged_by_memory_only() -> None:
     assert check.exit is Exit.INCONCLUSIVE
     assert "the stored run has no intervals of time" in check.sentence
     assert compare_rows("old", old, [row_of(peak_bytes=10**7)], []).exit is Exit.REGRESSION
+
+
+def test_threads_whose_buffers_overlap_in_one_of_two_sweeps_are_not_larger() -> None:
+    threads = {"implementation": "row_blocks_threads", "threads": 2}
+    old = [row_of(**threads)]
+    grown = [row_of(**threads, peak_bytes=10**6 + growth) for growth in (65536, 200_000)]
+    assert [compare_rows("old", old, [new], []).exit for new in grown] == [Exit.PASSED, Exit.REGRESSION]
 
 
 @pytest.fixture

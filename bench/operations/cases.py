@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..implementations import FloatArray, Implementation, registered
+from ..implementations import UFUNC_BUFFER_ITEMS, FloatArray, Implementation, registered
 from ..implementations.softmax import softmax
 
 DTYPES = ("float32", "float64")
@@ -50,6 +50,14 @@ class Case:
     def array_bytes(self) -> int:
         """Bytes of one [B, N] array."""
         return self.batch * self.features * self.itemsize
+
+    @property
+    def peak_slack_bytes(self) -> int:
+        """Bytes by which its peak may differ between processes: each further thread has a buffer of NumPy's for a time.
+
+        In some processes these buffers overlap, in others they do not.
+        """
+        return (self.threads - 1) * UFUNC_BUFFER_ITEMS * self.itemsize
 
     @property
     def spec(self) -> Implementation:

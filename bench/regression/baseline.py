@@ -82,7 +82,7 @@ def _findings(old: Row, new: Row) -> Iterator[Finding]:
     if new.status in ("wrong", "failed"):
         yield dataclasses.replace(found, verdict="wrong", note=new.reason)
         return
-    if growth := memory_growth(largest_peak(old), new.peak_bytes):
+    if growth := memory_growth(largest_peak(old), new.peak_bytes, new.case.peak_slack_bytes):
         yield dataclasses.replace(found, verdict="larger", note=growth)
     if new.status != "measured":
         yield dataclasses.replace(found, note=f"{new.status} now: {new.reason}")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ..implementations import NUMPY, UFUNC_BUFFER_ITEMS, Implementation
+from ..implementations import NUMPY, Implementation
 from ..instruments import host
 from ..instruments.memory import TOLERANCE_BYTES
 from ..operations import Operation, operations
@@ -408,9 +408,7 @@ def _examined_finding(duel: Duel, value: Value) -> Finding | None:
         return dataclasses.replace(finding, verdict="wrong", note=value.failed or value.work_wrong)
     if value.base_wrong:
         return dataclasses.replace(finding, verdict="mended", note=f"the base: {value.base_wrong}")
-    # Each thread has a buffer of NumPy's for a part of its time; for whole processes they overlap, or they do not.
-    slack_bytes = (duel.case.threads - 1) * UFUNC_BUFFER_ITEMS * duel.case.itemsize
-    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes, slack_bytes)
+    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes, duel.case.peak_slack_bytes)
     return dataclasses.replace(finding, note=growth) if growth else None
 
 

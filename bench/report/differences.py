@@ -176,7 +176,7 @@ def _differences(old: Row, new: Row) -> Iterator[Difference]:
         return
     if lie_apart(old, new):
         yield Difference(Measure.TIME, old, new, time_ratio(new, old), settled=both_settled(old, new))
-    if max(peak_growth(old, new), peak_growth(new, old)) > TOLERANCE_BYTES:
+    if max(peak_growth(old, new), peak_growth(new, old)) > TOLERANCE_BYTES + new.case.peak_slack_bytes:
         yield Difference(Measure.PEAK, old, new, _peak_ratio(new, old))
     smaller, larger = sorted((old.max_error_ulp, new.max_error_ulp))
     if larger > LEAST_ERROR_ULP and larger > ERROR_FACTOR * smaller:
