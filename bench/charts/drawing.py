@@ -55,25 +55,30 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
         UserError: the run cannot be read, or the folder cannot be written.
         NothingToDrawError: no chart can be drawn from the run.
     """
-    tasks = len(_tasks_of(folder))
-    shares = cores() if tasks >= LEAST_TASKS else 1
+    tasks = _tasks_of(folder)
+    shares = cores() if len(tasks) >= LEAST_TASKS else 1
     if shares == 1:
-        drawn = _draw_share(folder, plots, 0, 1)
+        drawn = _draw_tasks(tasks, plots, 0, 1)
     else:
         with ProcessPoolExecutor(shares, mp_context=multiprocessing.get_context("spawn")) as pool:
             started = [pool.submit(_draw_share, folder, plots, share, shares) for share in range(shares)]
             drawn = {place: files for share in started for place, files in share.result().items()}
     if not any(drawn.values()):
         raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
-    for place in range(tasks):
+    for place in range(len(tasks)):
         yield from drawn[place]
 
 
 def _draw_share(folder: Path, plots: Path, share: int, shares: int) -> dict[int, list[Path]]:
+    """What a process of its own draws, which reads the run itself."""
+    return _draw_tasks(_tasks_of(folder), plots, share, shares)
+
+
+def _draw_tasks(tasks: Sequence[Callable[[], Charts]], plots: Path, share: int, shares: int) -> dict[int, list[Path]]:
     """The files of every so many-th task, by the task's place."""
     return {
         place: [path for name, figure in task() for path in write_charts(figure, plots, name)]
-        for place, task in enumerate(_tasks_of(folder))
+        for place, task in enumerate(tasks)
         if place % shares == share
     }
 

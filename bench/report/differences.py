@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from ..instruments.memory import TOLERANCE_BYTES
 from ..operations.cases import Case
-from ..storage.results import Row, Run
+from ..storage.results import Row, Run, ratio_with_interval
 
 ABSENT = "absent"  # the version of a library that is not installed
 ERROR_FACTOR = 2.0
@@ -210,11 +210,8 @@ def lie_apart(old: Row, new: Row, margin: float = 0.0) -> bool:
 
 
 def time_ratio(above: Row, below: Row) -> Ratio:
-    """The ratio of two independent times and its interval: `storage.results.ratio_with_interval` of two rows."""
-    value = above.time_s / below.time_s
-    up = math.hypot(math.log(above.time_high_s / above.time_s), math.log(below.time_s / below.time_low_s))
-    down = math.hypot(math.log(above.time_s / above.time_low_s), math.log(below.time_high_s / below.time_s))
-    return Ratio(value, value * math.exp(-down), value * math.exp(up))
+    """The ratio of two independent times and its interval."""
+    return Ratio(*map(float, ratio_with_interval(vars(above), vars(below))))
 
 
 def peak_growth(old: Row, new: Row) -> int:

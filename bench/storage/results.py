@@ -7,7 +7,7 @@ visit, from which the times in cases.csv follow.
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -276,8 +276,12 @@ def to_frame(rows: Iterable[Row], ceiling: Sequence[CeilingPoint] = ()) -> pd.Da
     return frame
 
 
-def ratio_with_interval(above: pd.DataFrame, below: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
+def ratio_with_interval(
+    above: pd.DataFrame | Mapping[str, Any], below: pd.DataFrame | Mapping[str, Any]
+) -> tuple[Any, Any, Any]:
     """The ratio of two independent times, and its interval from theirs, NaN where an interval is missing.
+
+    Series for two frames, numbers for the fields of two rows.
 
     Of logarithms the distances to a bound add as independent errors do: as the root of the sum of their squares.
     """

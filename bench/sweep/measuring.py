@@ -103,8 +103,9 @@ class Measurer:
             raise ValueError("visits are not timed in this run")
         rng = random.Random(seed)  # noqa: S311 - places, not secrets
         if isinstance(subject, Stream):
-            streamer = self._streamers.setdefault(subject.threads, Streamer(subject.threads))
-            return streamer.visit(subject, self._settings.visit, rng)
+            if subject.threads not in self._streamers:
+                self._streamers[subject.threads] = Streamer(subject.threads)
+            return self._streamers[subject.threads].visit(subject, self._settings.visit, rng)
         names = [*subject.spec.arguments, *(["out"] if subject.spec.writes_out else [])]
         with self._limited(subject, memory_budget_bytes(self._settings.max_bytes)):
             call = subject.spec.bind(relocated(self._inputs(subject), names, rng), subject.threads)
