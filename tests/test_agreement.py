@@ -129,6 +129,18 @@ def test_a_long_case_does_not_take_the_time_of_the_short_ones() -> None:
     assert 1 <= simulation.order.count("long") < simulation.order.count("a") / 4
 
 
+def test_what_cannot_settle_in_the_time_left_is_visited_once() -> None:
+    simulation = Simulation({"long": 12.0, **dict.fromkeys("abcdefgh", 0.1)}, deadline_s=60.0, noise=1.0)
+    simulation.run()
+    assert simulation.order.count("long") == 1
+
+
+def test_with_nothing_else_left_it_is_visited_again_all_the_same() -> None:
+    simulation = Simulation({"long": 12.0}, deadline_s=100.0)
+    simulation.run()
+    assert simulation.order.count("long") >= 3
+
+
 def test_a_run_of_one_case_waits_until_its_visits_lie_apart() -> None:
     simulation = Simulation({"vectorized": 0.001}, deadline_s=60.0)
     simulation.run()

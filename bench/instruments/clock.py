@@ -7,7 +7,7 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -33,6 +33,9 @@ UNUSED_SETTINGS: dict[str, Any] = {
     "cprofile_loops": None,
     "cprofile_dump": None,
 }
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,12 @@ def minor_faults(call: Callable[[], object]) -> int:
     faults: list[int] = []
     started = time.perf_counter()
     while len(faults) < FAULT_CALLS and (not faults or time.perf_counter() - started < LONG_CALL_S):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        call()
-        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        faults.append(with_faults(call)[1])
     return math.floor(statistics.median(faults))
+
+
+def with_faults(call: Callable[[], Result]) -> tuple[Result, int]:
+    """What a call returns, and its page faults that are served without the disk."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    result = call()
+    return result, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before

@@ -12,7 +12,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from ..instruments.bandwidth import Stream, Streamer
-from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, settle_heap, time_visit
+from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, settle_heap, time_visit, with_faults
 from ..instruments.host import available_bytes
 from ..instruments.memory import memory_limit, read_peak
 from ..operations import operations
@@ -77,7 +77,8 @@ class Measurer:
         reference = self._reference_of(case, inputs)
         started = time.perf_counter()
         call = case.spec.bind(inputs, case.threads)
-        result = call()  # warms up, too: buffers that stay are allocated, new memory is touched
+        # Warms up, too: buffers that stay are allocated, new memory is touched.
+        result, faults = with_faults(call)
         first_call_s = time.perf_counter() - started
         lenience = {"flushes_subnormals": True} if case.spec.flushes_subnormals else {}
         verdict = operations()[case.operation].judge(result, reference, **lenience)
@@ -86,7 +87,8 @@ class Measurer:
         if not verdict.right:
             return row(status="wrong", reason=verdict.reason)
         is_long = first_call_s >= LONG_CALL_S
-        faults = minor_faults(call)
+        if not is_long:  # a long call gets new memory every time, the first time as well
+            faults = minor_faults(call)
         peak = read_peak(call, 1) if is_long else read_peak(call)
         untimed = "" if self._settings.visit else "not timed: --benchmark-disable"
         return row(
@@ -96,6 +98,9 @@ class Measurer:
             peak_high_bytes=peak.high_bytes,
             minor_faults=faults,
         )
+
+    def ready(self) -> None:
+        """Nothing: who gets the answer knows that the process has started."""
 
     def visit(self, subject: Case | Stream, seed: int) -> Timing:
         """One visit, with the inputs at places in memory that are drawn from ``seed``."""

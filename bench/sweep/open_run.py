@@ -134,17 +134,27 @@ class OpenRun:
     def _is_measured(self, case: Case) -> bool:
         return case in self.rows and self.rows[case].status == "measured"
 
+    def _is_long(self, case: Case) -> bool:
+        """Whether the first call took long, and not by compiling."""
+        return case.spec.library == NUMPY and self.rows[case].first_call_s >= LONG_CALL_S
+
     def _examine(self, case: Case) -> None:
-        """Store the row of a case without its time, and make its first visit unless that would take long."""
+        """Store the row of a case without its time, and its first visit unless that would take long."""
+        when_s = self.now_s()
         try:
             row: Row = self._ask("examine", case)
         except (SittingLostError, MeasuringError) as error:
             row = Row(self.run.run_id, **dataclasses.asdict(case), status="failed", reason=str(error))
         self.table.append(row)
         self.rows[case] = row
-        timed = row.status == "measured" and self._settings.visit is not None and row.first_call_s < LONG_CALL_S
-        if timed and (first := self._visit(case, 0)):
-            self.visits[str(case)].append(first)
+        if row.status != "measured" or self._settings.visit is None:
+            return
+        if row.first_call_s < LONG_CALL_S:
+            if first := self._visit(case, 0):
+                self.visits[str(case)].append(first)
+        elif self._is_long(case):  # the call that was judged is like any other of them
+            timing = Timing(1, row.first_call_s, row.first_call_s)
+            self.visits[str(case)].append(self._stored(case, 0, when_s, timing))
 
     def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
         rounds = Rounds(
@@ -155,6 +165,7 @@ class OpenRun:
             rng=self._rng,
             number=self._last_round,
             every=self.run.options.every_round,
+            costs_s=defaultdict(float, {case: self.rows[case].first_call_s for case in cases if self._is_long(case)}),
         )
         for subject in rounds.upcoming():
             observer.visiting(rounds)
@@ -172,6 +183,9 @@ class OpenRun:
                 reason = f"in round {number}: {error}"
                 self.rows[subject] = dataclasses.replace(self.rows[subject], status="failed", reason=reason)
             return None
+        return self._stored(subject, number, when_s, timing)
+
+    def _stored(self, subject: Subject, number: int, when_s: float, timing: Timing) -> Moment:
         visit = Visit(str(subject), number, round(when_s, 4), timing.calls, timing.fastest_s, timing.median_s)
         self._visits_table.append(visit)
         return visit.moment
@@ -182,6 +196,7 @@ class OpenRun:
         process = name, number % PROCESSES.get(name, 1)
         if process not in self._sittings:
             self._sittings[process] = Sitting(name, self._settings, self._competitors, self._modules)
+            self._sittings[process].ask("ready", limit_s=PATIENCE_S)
         expected_s = examination_s(subject, self.run.options) if isinstance(subject, Case) else 0.0
         started = time.perf_counter()
         try:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..instruments.agreement import Moment, agree
+from ..instruments.agreement import AGREEMENT, Moment, agree
 from ..instruments.bandwidth import Stream
 from ..operations.cases import Case
 
@@ -16,6 +16,7 @@ Subject = Case | Stream
 # What a subject may take in a round. One whose visits take longer is visited in every second or tenth round only: else
 # a few calls of a second would take the time of hundreds of short ones.
 SHARE_S = 0.08
+LARGEST_SHARE = 1 / 40  # of the time left, for the visits that a subject still needs to settle
 LEAST_ROUND_S = 0.1  # with few subjects left; visits that follow each other closely say no more than one
 
 
@@ -24,7 +25,9 @@ class Rounds:
     """The order of visits, and what they found so far.
 
     Each round goes over what has not settled, in a new random order. A visit that would end after ``deadline_s`` is
-    not made. The clock is that of ``now``, in seconds since the run began.
+    not made, nor a second one of a subject that would need more than ``LARGEST_SHARE`` of the time left to settle:
+    gigabytes that take seconds a visit would not, and others would not for want of that time. The clock is that of
+    ``now``, in seconds since the run began.
     """
 
     subjects: Sequence[Subject]
@@ -59,11 +62,11 @@ class Rounds:
                 return
             self.number += 1
             started = self.now()
-            for subject in self.rng.sample(left, len(left)):
+            worthwhile = [subject for subject in left if self._can_settle(subject)] or left
+            for subject in self.rng.sample(worthwhile, len(worthwhile)):
                 cost_s = self.costs_s[subject]
                 self._credit_s[subject] = min(self._credit_s[subject] + SHARE_S, max(SHARE_S, cost_s))
                 if self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s:
-                    self._credit_s[subject] -= cost_s
                     yield subject
             self.sleep(max(0.0, min(LEAST_ROUND_S, self.deadline_s - self.now()) - (self.now() - started)))
 
@@ -73,7 +76,15 @@ class Rounds:
             self.subjects = [other for other in self.subjects if other != subject]
             return
         self.visits[str(subject)].append(moment)
+        self._credit_s[subject] -= cost_s
         # Not the latest: that may have started a process, or have been made in a slow phase.
         self.costs_s[subject] = min(cost_s, self.costs_s[subject] or math.inf)
         if agree(self.visits[str(subject)]):
             self._settled.add(subject)
+
+    def _can_settle(self, subject: Subject) -> bool:
+        """Whether the visits that a subject misses fit into its share of the time left."""
+        missing = AGREEMENT.moments - len(self.visits[str(subject)])
+        if self.every or not 0 < missing < AGREEMENT.moments:  # each one is visited once
+            return True
+        return missing * self.costs_s[subject] <= LARGEST_SHARE * self.left_s
