@@ -54,7 +54,7 @@ repeatability: $(STAMP) ## measure the same again and again for MINUTES (60), al
 accuracy: $(STAMP) ## measure how exact loss and gradient are from small logits to large, store and draw (a minute)
 	$(BIN)/softmax-bench accuracy
 
-tolerances: $(STAMP) ## try every known mistake under the tolerances that people use, store and draw (two minutes)
+tolerances: $(STAMP) ## try every known mistake under the tolerances that people use, store and draw (a minute)
 	$(BIN)/softmax-bench tolerances
 
 train: ## train networks with right and wrong gradients of softmax; SEED=<n> for another seed (about a minute)

@@ -1,5 +1,7 @@
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from softmax_bench.tolerances.draws import (
     INPUTS,
     OPERATIONS,
     Attempt,
+    Function,
     counted_mistakes,
     make_draw,
     right_forms,
@@ -44,8 +47,9 @@ def test_bfloat16_is_rounded_as_its_library_rounds_it() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     bits = np.random.default_rng(SEED).integers(0, 1 << 32, size=200_000, dtype=np.uint32)
     ties = (np.arange(1 << 16, dtype=np.uint32) << 16) | 0x8000
-    for numbers in (bits.view(np.float32), ties.view(np.float32), np.array([0.0, -0.0, 1e-45, 3.4e38], np.float32)):
-        numbers = numbers[np.isfinite(numbers)]
+    edges = np.array([0.0, -0.0, 1e-45, 3.4e38], np.float32)
+    for values in (bits.view(np.float32), ties.view(np.float32), edges):
+        numbers = values[np.isfinite(values)]
         np.testing.assert_array_equal(
             round_to(numbers, "bfloat16"), numbers.astype(ml_dtypes.bfloat16).astype(np.float32)
         )
@@ -213,3 +217,33 @@ def test_the_kept_study_is_whole_and_is_drawn() -> None:
 def test_a_missing_study_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"outcomes\.csv: cannot be read"):
         load_study(tmp_path)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_lines_on_the_page_find_every_mistake_and_pass_what_is_right(dtype: str, kind: str) -> None:
+    page = (ROOT / "docs" / "tolerances.md").read_text(encoding="utf-8")
+    names: dict[str, Callable[..., None]] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], {"np": np}, names)
+    draw = make_draw("softmax", dtype, 512, kind, SEED)
+
+    def check(function: Function) -> None:
+        names["assert_right"](
+            Attempt(function, draw).got.astype(dtype), draw.inputs["probs"], draw.inputs["grad_output"]
+        )
+
+    for function in right_forms("softmax", dtype, 512).values():
+        check(function)
+    for function in (zeros, tail_missing(VECTORIZED), *counted_mistakes("softmax", dtype, 512).values()):
+        with pytest.raises(AssertionError):
+            check(function)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_backward_that_rounds_every_step_is_rejected(dtype: str) -> None:
+    def stepwise(inputs: Mapping[str, Any]) -> FloatArray:
+        probs, grad_output = inputs["probs"], inputs["grad_output"]
+        dot = round_to(round_to(grad_output * probs, dtype).sum(axis=1, keepdims=True), dtype)
+        return round_to(round_to(grad_output - dot, dtype) * probs, dtype)
+
+    assert not BY_NAME[OURS].accepts(Attempt(stepwise, make_draw("softmax", dtype, 512, "normal", SEED)))

@@ -23,6 +23,9 @@ class Check(Protocol):
     def accepts(self, attempt: Attempt) -> bool:
         """Whether the test passes; False for a NaN. The result's shape fits that of the right gradient."""
 
+    def __str__(self) -> str:
+        """The tolerance in words."""
+
 
 @dataclass(frozen=True)
 class Close:
@@ -36,6 +39,9 @@ class Close:
         draw = attempt.draw
         allowed = self.rtol * draw.magnitude + self.atol
         return bool((np.abs(attempt.got - draw.expected) <= allowed).all())
+
+    def __str__(self) -> str:
+        return f"atol {self.atol:g}, rtol {self.rtol:g}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,9 @@ class CloseJacobian:
         units = (Attempt(attempt.function, draw) for draw in unit_upstreams(attempt.draw))
         return all(fits(unit, broadcasts=False) and self.close.accepts(unit) for unit in units)
 
+    def __str__(self) -> str:
+        return f"of the Jacobian: {self.close}"
+
 
 @dataclass(frozen=True)
 class CloseNorm:
@@ -65,6 +74,9 @@ class CloseNorm:
         """As in `Check`."""
         got, expected = (np.linalg.norm(array) for array in (attempt.got, attempt.draw.expected))
         return bool(np.abs(got - expected) <= self.atol + self.rtol * expected)
+
+    def __str__(self) -> str:
+        return f"of the norm: atol {self.atol:g}, rtol {self.rtol:g}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,9 @@ class RelativeError:
         errors = np.abs(got - draw.expected) / np.maximum(1e-8, np.abs(got) + draw.magnitude)
         return bool(errors.max() <= self.threshold)
 
+    def __str__(self) -> str:
+        return f"relative error {self.threshold:g}"
+
 
 @dataclass(frozen=True)
 class Cosine:
@@ -92,6 +107,9 @@ class Cosine:
         norms = np.linalg.norm(got) * np.linalg.norm(expected)
         return bool((got * expected).sum() > self.threshold * max(norms, np.finfo(np.float64).tiny))
 
+    def __str__(self) -> str:
+        return f"cosine above {self.threshold:g}"
+
 
 @dataclass(frozen=True)
 class Similarity:
@@ -103,6 +121,9 @@ class Similarity:
         """As in `Check`."""
         got, expected = attempt.got, attempt.draw.expected
         return bool(1.0 - 2.0 * (got * expected).sum() / (got**2 + expected**2).sum() < self.threshold)
+
+    def __str__(self) -> str:
+        return f"similarity within {self.threshold:g} of 1"
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,9 @@ class UlpOfTerms:
         if draw.dtype in ROUNDING:
             allowed += np.maximum(np.abs(expected) * ROUNDING[draw.dtype], SPACING[draw.dtype] / 2)
         return bool((np.abs((attempt.got - expected) - remainder) <= allowed).all())
+
+    def __str__(self) -> str:
+        return f"{TOLERANCES['float32'].terms_ulp:g} ulp of the terms"
 
 
 @dataclass(frozen=True)
