@@ -423,7 +423,8 @@ def tolerances(_: Sweep) -> Iterator[str]:
         table.append(f"| {rule} | {checks[rule][dtype]} | {' | '.join(cells)} | {rejected} |")
     yield from dict.fromkeys(table)  # two dtypes may have the same line
     yield losses_passing(rows)
-    yield from (f"- {rule.name}: {rule.source}" for rule in RULES)
+    for source in dict.fromkeys(rule.source for rule in RULES):
+        yield f"- {', '.join(rule.name for rule in RULES if rule.source == source)}: {source}"
 
 
 def usual_rules(groups: dict[tuple[str, str], pd.DataFrame]) -> Iterator[str]:

@@ -52,7 +52,7 @@ class CloseJacobian:
     """
 
     close: Close
-    max_features: int  # beyond it the check takes minutes, and nobody waits for it
+    max_features: int  # beyond it B·N calls for each mistake would take this study minutes
 
     def accepts(self, attempt: Attempt) -> bool:
         """As in `Check`."""
