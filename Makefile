@@ -21,7 +21,7 @@ BOX = $(if $(MINUTES),--minutes=$(MINUTES))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots check gate-quality repeatability accuracy train baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots check gate-quality repeatability accuracy tolerances train baseline test lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ repeatability: $(STAMP) ## measure the same again and again for MINUTES (60), al
 
 accuracy: $(STAMP) ## measure how exact loss and gradient are from small logits to large, store and draw (a minute)
 	$(BIN)/softmax-bench accuracy
+
+tolerances: $(STAMP) ## try every known mistake under the tolerances that people use, store and draw (a minute)
+	$(BIN)/softmax-bench tolerances
 
 train: ## train networks with right and wrong gradients of softmax; SEED=<n> for another seed (about a minute)
 	@$(MAKE) --no-print-directory EXTRAS=$(call with,train) .train

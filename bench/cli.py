@@ -27,6 +27,7 @@ COMMANDS = {
     "gate-quality": ".regression.quality.command:gate_quality",
     "repeatability": ".repeatability.command:repeatability",
     "accuracy": ".accuracy.command:accuracy",
+    "tolerances": ".tolerances.command:tolerances",
     "train": ".training.command:train",
 }
 FOLDER = click.Path(path_type=Path)

@@ -34,6 +34,12 @@ from softmax_bench.repeatability.study import load_rules, load_sessions
 from softmax_bench.repeatability.tools import OURS
 from softmax_bench.sweep.open_run import PROCESSES
 from softmax_bench.sweep.summary import article_sentence
+from softmax_bench.tolerances.command import cells_of
+from softmax_bench.tolerances.draws import INPUTS, MAX_JACOBIAN_FEATURES
+from softmax_bench.tolerances.findings import largest_share, of_softmax, zeros_from
+from softmax_bench.tolerances.rules import ASSERT_CLOSE, GRADCHECK, NUMPY_CLOSE, RULES
+from softmax_bench.tolerances.rules import OURS as ULP_OF_TERMS
+from softmax_bench.tolerances.study import load_study as load_tolerances
 from softmax_bench.training.outcomes import AS_WELL, AS_WELL_WITHIN, Result, judge, spread
 from softmax_bench.training.study import load_study as load_training
 from softmax_bench.units import factor, quantity, significant
@@ -51,6 +57,12 @@ NOT_MEASURED = {
         "arrays of 8 MB and more",
         "counts softmax twice",
         "multiplied into a third",
+        "from 10 to 131072 features",
+        "random inputs of 4 rows",
+        "4096 times smaller",
+        "over 4096 tokens",
+        "every step to 16 bits",
+        "floor of 1e-8 knows",
     ),
     "formula": (
         r"N²s \+ 2BN²s",
@@ -62,6 +74,8 @@ NOT_MEASURED = {
         "is 0 and hides",
         "rows sum to 0",
         "half an ulp for each unit",
+        r"uniform in \[0, 1\), so",
+        "half an ulp of the result",
     ),
     "the article's own figure": ("65.1 ms against 31.9 µs", '"2000 times faster"', r"\*\*2000× is one point"),
     "version": (r"Python 3\.11 \(3\.11\.4 or newer\)", r"NumPy 2\.4 keeps"),
@@ -387,6 +401,120 @@ def repeatability(_: Sweep) -> Iterator[str]:
     yield f"{mark(f'{REACH_OF_SPREAD:g}')} times the spread"
 
 
+def tolerances(_: Sweep) -> Iterator[str]:
+    rows = load_tolerances(RESULTS / "tolerances")[1]
+    groups = {(dtype, rule): group for dtype, rule, group in of_softmax(rows)}
+    yield from usual_rules(groups)
+    yield from other_measures(groups)
+    ours = rows[rows["rule"] == ULP_OF_TERMS]
+    assert not ours["zeros_pass"].any()
+    assert ours["tail_passes"].max() == 0
+    yield (
+        f"In these trials {mark(ours['passing'].sum())} of {mark(ours['mistakes'].sum())} mistakes pass it, no zeros "
+        f"and no dropped elements, and {mark(ours['right_rejected'].sum())} of {mark(ours['right_forms'].sum())} right "
+        "results are rejected."
+    )
+    yield f"above {mark(MAX_JACOBIAN_FEATURES)} features"
+    checks = {rule.name: rule.checks for rule in RULES}
+    table = []
+    for (dtype, rule), group in groups.items():
+        cells = [mark(cell) for kind in INPUTS for cell in cells_of(group, kind)]
+        rejected = f"{mark(group['right_rejected'].sum())} of {mark(group['right_forms'].sum())}"
+        table.append(f"| {rule} | {checks[rule][dtype]} | {' | '.join(cells)} | {rejected} |")
+    yield from dict.fromkeys(table)  # two dtypes may have the same line
+    yield losses_passing(rows)
+    for source in dict.fromkeys(rule.source for rule in RULES):
+        yield f"- {', '.join(rule.name for rule in RULES if rule.source == source)}: {source}"
+
+
+def usual_rules(groups: dict[tuple[str, str], pd.DataFrame]) -> Iterator[str]:
+    def share(dtype: str, rule: str, kind: str) -> str:
+        return mark(f"{largest_share(groups[dtype, rule], kind):.0%}")
+
+    def zeros(dtype: str, rule: str, kind: str) -> str:
+        return mark(zeros_from(groups[dtype, rule], kind) or "never")
+
+    def rejected(dtype: str, rule: str) -> str:
+        group = groups[dtype, rule]
+        return f"{mark(group['right_rejected'].sum())} of {mark(group['right_forms'].sum())}"
+
+    absolute = [zeros("float32", "absolute 1e-2", kind) for kind in ("normal", "flat")]
+    yield (
+        f"**An absolute 1e-2** in float32 accepts zeros from {absolute[0]} features on with normal logits, and from "
+        f"{absolute[1]} with flat ones, where up to {share('float32', 'absolute 1e-2', 'flat')} of the mistakes pass."
+    )
+    kernels = ("Liger-Kernel", "quack", "KernelBench")
+    normal, flat = ([zeros("bfloat16", rule, kind) for rule in kernels] for kind in ("normal", "flat"))
+    assert normal[1] == normal[2]
+    assert flat[1] == flat[2]
+    yield (
+        f"in bfloat16 accept zeros from {normal[0]} features on (Liger-Kernel) and from {normal[1]} (quack, "
+        f"KernelBench) with normal logits, and from {flat[0]} and {flat[1]} with flat ones."
+    )
+    (everywhere,) = {zeros(dtype, rule, "averaged") for dtype, rule in AVERAGED}
+    single, double = (zeros(dtype, ASSERT_CLOSE, "averaged") for dtype in ("float32", "float64"))
+    yield (
+        f"all of these accept zeros from {everywhere} features on, the smallest size tried. "
+        f"`torch.testing.assert_close` accepts them from {single} in float32 and from {double} in float64. "
+        "`numpy.allclose`, which sees every mistake in float32 where `grad_output` is about 1, lets "
+        f"{share('float32', NUMPY_CLOSE, 'averaged')} pass."
+    )
+    for kind in ("normal", "flat"):
+        assert largest_share(groups["float32", NUMPY_CLOSE], kind) == 0
+    yield (
+        f"`numpy.testing.assert_allclose` rejects {rejected('float32', 'numpy assert_allclose')} right results, an "
+        f"error of 1e-7 as in class notes {rejected('float32', 'cs231n 1e-7')}."
+    )
+    for dtype, rule in (("float64", GRADCHECK), ("float64", "cs231n 1e-4"), ("float32", "cs231n 1e-4")):
+        assert set(" ".join(groups[dtype, rule]["passing_names"]).split()) <= {"single_precision"}
+    largest = mark(groups["float64", GRADCHECK]["features"].max())
+    yield f"`gradcheck` (tried up to {largest} features) and an error of 1e-4"
+
+
+AVERAGED = (
+    ("float32", "absolute 1e-2"),
+    ("bfloat16", "Liger-Kernel"),
+    ("bfloat16", "quack"),
+    ("bfloat16", "KernelBench"),
+)
+
+
+def other_measures(groups: dict[tuple[str, str], pd.DataFrame]) -> Iterator[str]:
+    norms = groups["float32", "xformers"]
+    assert all("wrong_sign" in names.split() for names in norms["passing_names"])
+    cosine, similarity = (groups["bfloat16", rule] for rule in ("FlashInfer", "DeepGEMM"))
+    of_cosine, of_similarity = (
+        mark(f"{max(largest_share(group, kind) for kind in INPUTS):.0%}") for group in (cosine, similarity)
+    )
+    yield f"a cosine above 0.99 (FlashInfer) up to {of_cosine} of all mistakes, among them every factor"
+    for names in cosine["passing_names"]:
+        assert {"scaled", "divided_by_batch"} <= set(names.split())
+    dropped = mark(similarity.loc[similarity["tail_passes"] == 1, "features"].min())
+    yield (
+        f"DeepGEMM's similarity does better ({of_similarity} at most), but lets a right gradient pass whose last "
+        f"element of each row is missing, first at {dropped} features."
+    )
+
+
+def losses_passing(rows: pd.DataFrame) -> str:
+    """How many mistakes of the two losses pass at most: by elements, by the norm, by the cosine."""
+    losses = rows[rows["operation"] != "softmax"]
+    assert not losses["zeros_pass"].any()
+    by_element = ~losses["rule"].isin(["xformers", "FlashInfer", "DeepGEMM"])
+    parts = []
+    for operation in ("softmax_cross_entropy", "cross_entropy"):
+        mine = losses["operation"] == operation
+        passing = [
+            mark(losses.loc[mine & rule, "passing"].max())
+            for rule in (by_element, losses["rule"] == "xformers", losses["rule"] == "FlashInfer")
+        ]
+        parts.append(f"{passing[0]}, {passing[1]} and {passing[2]} of {mark(losses.loc[mine, 'mistakes'].max())}")
+    return (
+        f"Compared element by element, by the norm, and by the cosine, at most {parts[0]} mistakes pass of softmax "
+        f"with cross-entropy, and {parts[1]} of cross-entropy alone."
+    )
+
+
 SHOWN_RULES = ((2, 0.03, 0.0), (3, 0.03, 0.0), (4, 0.02, 1.0), (5, 0.03, 1.0), (6, 0.03, 1.0), (6, 0.05, 1.0))
 
 
@@ -411,6 +539,7 @@ CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
     "docs/regression.md": regression,
     "docs/homework.md": homework,
     "docs/repeatability.md": repeatability,
+    "docs/tolerances.md": tolerances,
 }
 
 
