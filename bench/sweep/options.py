@@ -12,6 +12,7 @@ import pytest
 
 from ..cli import FOLDER
 from ..errors import UserError
+from ..implementations import NUMPY
 from ..paths import RESULTS
 from .budget import DEFAULT_CALL_BUDGET_S
 from .selection import GRIDS, Selection, stated
@@ -31,7 +32,7 @@ class Options(Selection):
     )
     run_id: str | None = stated("name of the new run [default: the time]", None)
     resume: str | None = stated("measure what this stored run misses", None, "RUN")
-    minutes: float | None = stated("time box of the run [default: the grid's]", None, "MINUTES")
+    minutes: float | None = stated("time box of the run [default: the grid's, longer with libraries]", None, "MINUTES")
     every_round: bool = stated("visit every case until the time is up, settled or not", default=False)
 
     def __post_init__(self) -> None:
@@ -45,8 +46,11 @@ class Options(Selection):
 
     @property
     def box_minutes(self) -> float:
-        """The time box: the given one, or the grid's."""
-        return self.minutes or GRIDS[self.grid].minutes
+        """The time box: the given one, or the grid's, which is for NumPy's cases and longer where there are more."""
+        if self.minutes is not None:
+            return self.minutes
+        for_as_many = len(Selection(self.grid, library=(NUMPY,)).cases())
+        return GRIDS[self.grid].minutes * max(1.0, len(self.cases()) / for_as_many)
 
     @classmethod
     def of_pytest(cls, config: pytest.Config) -> Self:

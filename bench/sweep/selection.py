@@ -35,7 +35,7 @@ class Grid:
     dtype: tuple[str, ...] = ("float64",)
     logits: tuple[str, ...] = ("normal",)
     extra_inputs: tuple[tuple[int, int, str, str], ...] = ()
-    minutes: float = 4.0  # of the time box, unless another is given
+    minutes: float = 4.0  # of the time box for NumPy's cases, unless another is given
 
 
 GRIDS = {
