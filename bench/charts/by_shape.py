@@ -139,7 +139,7 @@ def speedup_heatmap(data: Slice) -> Figure:
 
 def memory_ratio_heatmap(data: Slice) -> Figure:
     """The baseline's peak memory over each implementation's, at each batch and features."""
-    marks = "~: from its predicted peak, as it was skipped; grey: skipped"
+    marks = "~: by its predicted peak; grey: skipped"
     title = f"How many times less peak memory than {data.baseline}  ({marks})"
     ratios = data.rows["memory_ratio"].fillna(data.rows["predicted_memory_ratio"])
     return _heatmap(data, title, ratios, _memory_label, "more")
