@@ -34,7 +34,7 @@ DOMINATES = 5.0  # times the fixed time, from which on size dominates
 BUFFERS = 8.0  # of NumPy's buffers, from which on a peak is fitted: 512 KiB in float64
 
 SLICE = ["operation", "implementation", "dtype", "logits", "threads"]
-VOCABULARIES = (50_257, 128_256, 262_144)  # of GPT-2, Llama 3 and Gemma 2 and 3, rounded as they are used
+VOCABULARIES = (50_257, 128_256, 262_144)  # of GPT-2, Llama 3 and Gemma 3
 TOKENS = 8192  # a batch: tokens in a step of training
 COMPARED = ("explicit_jacobian", "vectorized")
 LARGE = (1 << 10, 1 << 20)  # batch and features at which a formula's leading term is all of it

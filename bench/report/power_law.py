@@ -11,6 +11,7 @@ LEAST_POINTS = 4  # for one exponent and a degree of freedom
 MOST_SHARE = {"time": 1.0, "memory": 3.0}  # einsum has two buffers at once, and every call some bytes of bookkeeping
 STEEPNESS = 3.0  # of the step, a logistic curve of the logarithm of bytes
 FREE = math.log(2.0)  # before the fit: standard deviation of the logarithms of boundary and steepness
+MOST_FREE = 3.0 * FREE
 TRIED = 24  # boundaries
 LEAST_STEP = 1.25  # a smaller rise is scatter
 EXPLAINED = 0.7  # a step must leave no more than this share of the residuals
@@ -81,7 +82,7 @@ class Points:
         """The law's terms, and their columns [points, terms]; ``boundary`` is a logarithm of bytes, NaN for no step."""
         columns = {"scale": np.ones(len(self.values)), **self.axes}
         if not math.isnan(boundary):
-            columns["step"] = 1.0 / (1.0 + np.exp(steepness * (boundary - self.touched)))
+            columns["step"] = 0.5 + 0.5 * np.tanh(0.5 * steepness * (self.touched - boundary))  # the logistic curve
         return list(columns), np.column_stack(list(columns.values()))
 
 
@@ -189,6 +190,7 @@ def _fitted(points: Points, boundary: float) -> Law:
     unknowns = np.append(_huber(design, points.values), expected)
     low, high = np.full(len(unknowns), -np.inf), np.full(len(unknowns), np.inf)
     low[len(terms)], high[len(terms)] = 0.0, most
+    low[len(terms) + 1 :], high[len(terms) + 1 :] = expected[1:] - MOST_FREE, expected[1:] + MOST_FREE
     scatter = LEAST_SCATTER[points.quantity]
     for _ in range(REFITS):
         scatter = max(_scatter(residuals(unknowns), len(unknowns)), LEAST_SCATTER[points.quantity])
