@@ -20,6 +20,9 @@ BACKWARDS = (
 )  # fmt: skip
 _SOUNDS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax")
 _SOUNDS_FORWARD = re.compile(r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run")
+_NO_BACKWARD = re.compile(
+    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get|init|step|check|numerical)|loss|param"
+)
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
 
@@ -36,6 +39,10 @@ def forward_names(target: object, backward: str = "") -> list[str]:
 def backward_names(target: object, forward: str = "") -> list[str]:
     """The methods that may be the backward, likeliest first; ``forward`` is none of them."""
     named = [name for name in _known(target, BACKWARDS) if name != forward]
+    sounding = [name for name in _sounding(target, _SOUNDS_BACKWARD) if not _NO_BACKWARD.search(name)]
+    if named and takes_only_a_rate(target, named[0]):
+        # Such a backward updates weights; the gradient is another method's.
+        named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
     return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, without=(forward, *FORWARDS))
 
 
@@ -50,10 +57,17 @@ def _known(target: object, names: Iterable[str]) -> list[str]:
 
 def _other(target: object, names: tuple[str, ...], sound: re.Pattern[str], without: Iterable[str]) -> list[str]:
     """A method with a misspelt name, else those that sound so, else the only one that is left."""
-    public = [name for name in public_methods(target) if name not in set(without)]
+    public = [name for name in public_methods(target) if name not in set(without) and not _NO_BACKWARD.search(name)]
     misspelt = [name for name in public if difflib.get_close_matches(name.lower(), names[:10], 1, _MISSPELT)]
     sounding = [name for name in public if sound.search(name)]
     return (misspelt or sorted(sounding, key=len) or (public if len(public) == 1 else []))[:2]
+
+
+def takes_only_a_rate(target: object, method: str) -> bool:
+    """Whether a method's only parameter is a learning rate."""
+    parameters = list(inspect.signature(getattr(target, method)).parameters)
+    given = [name for name in parameters if name not in ("self", "cls")]
+    return len(given) == 1 and roles_of(given[0]) == ("learning_rate",)
 
 
 def _sounding(target: object, sound: re.Pattern[str]) -> list[str]:
