@@ -29,6 +29,7 @@ RESULTS = (
     "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
     "dz", "dZ", *SLOTS,
 )  # fmt: skip
+FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
 MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets")  # the roles that are [B, N]
 _SAVED = re.compile(r"sav|context|ctx|tensor|value|cache", re.IGNORECASE)
 LEARNING_RATE = 0.125  # for a backward that takes one
@@ -177,13 +178,16 @@ class Call:
         return call
 
     def _forward_only(self, values: dict[str, Any]) -> Callable[[], Any]:
-        forward = self._made(values, self.convention.forward) if self.convention.forward else self.target
-        if self.convention.forward:
-            forward = getattr(forward, self.convention.forward)
+        owner = self._made(values, self.convention.forward) if self.convention.forward else self.target
+        forward = getattr(owner, self.convention.forward) if self.convention.forward else owner
+        before = dict(getattr(owner, "__dict__", {}))
         try:
             result = self._bound(forward, self.convention.forward_arguments, values)()
         except (TypeError, AttributeError):
             result = forward(self._leaf_maker()(values["logits"]))
+        if result is None and self.convention.forward:
+            left = {name: value for name, value in owner.__dict__.items() if value is not before.get(name)}
+            result = next((left[name] for name in FORWARD_RESULTS if name in left), None)
         return lambda: result
 
     def _closure(self, values: dict[str, Any]) -> Callable[[], Any]:

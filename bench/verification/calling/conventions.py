@@ -23,6 +23,7 @@ from .methods import (
     constructor_parameters,
     defines_call,
     forward_names,
+    forward_parameters,
     known_methods,
 )
 from .roles import (
@@ -301,7 +302,7 @@ def _pairs_of(target: object, options: Options, method: str) -> Iterator[tuple[s
 def _pair_conventions(
     target: object, forward: str, backward: str, operation: str, options: Options
 ) -> Iterator[Convention]:
-    forwards = list(forward_roles(bound_parameters(target, forward), operation))
+    forwards = list(forward_roles(forward_parameters(target, forward), operation))
     backwards = backward_roles(bound_parameters(target, backward), operation, options.signature)
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
@@ -324,7 +325,7 @@ def _whole_backwards(target: type, operation: str, options: Options) -> Iterator
     """The conventions of a class's backward that takes all that it needs: its forward, if any, need not be called."""
     for name in [options.backward] if options.backward else backward_names(target, options.forward)[:1]:
         arrays = [each for each in bound_parameters(target, name) if roles_of(each)[0] not in FIXED]
-        if len(arrays) > 1:
+        if len(arrays) > 1 or (arrays and not forward_names(target, name)):
             yield from _method_conventions(target, name, operation, options, backward=True)
 
 

@@ -19,7 +19,9 @@ BACKWARDS = (
     "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
 )  # fmt: skip
 _SOUNDS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax")
-_SOUNDS_FORWARD = re.compile(r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run")
+_SOUNDS_FORWARD = re.compile(
+    r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run", re.IGNORECASE
+)
 _NO_BACKWARD = re.compile(
     r"^(zero|reset|clear|clip|update|apply|accumulate|set|get|init|step|check|numerical)|loss|param"
 )
@@ -31,8 +33,9 @@ def forward_names(target: object, backward: str = "") -> list[str]:
     """The methods that may be the forward, likeliest first; ``backward`` is none of them."""
     named = _known(target, FORWARDS)
     if named:
-        # A class with both may keep in __call__ what its backward needs.
-        return list(dict.fromkeys([named[0], *(name for name in named if name == "__call__")]))
+        # A class with both may keep in __call__ what its backward needs, or in the other what __call__ does not.
+        others = named[1:2] if named[0] == "__call__" else [name for name in named if name == "__call__"]
+        return [named[0], *others]
     return _other(target, FORWARDS, _SOUNDS_FORWARD, without=(backward, *_sounding(target, _SOUNDS_BACKWARD)))
 
 
@@ -115,6 +118,15 @@ def bound_parameters(target: object, method: str) -> list[str]:
     """The names of the parameters of a method that a call has to fill, ``self`` left out."""
     names = asked_names(getattr(target, method))
     return names[1:] if inspect.isclass(target) and not is_static(target, method) else names
+
+
+def forward_parameters(target: object, forward: str) -> list[str]:
+    """The names of the parameters of a forward; of a ``__call__(*args)``, those of the method that it hands them to."""
+    names = bound_parameters(target, forward)
+    if names or forward != "__call__":
+        return names
+    behind = [name for name in _known(target, FORWARDS) if name != "__call__"]
+    return bound_parameters(target, behind[0]) if behind else names
 
 
 def constructor_parameters(target: type) -> list[str]:

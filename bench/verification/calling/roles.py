@@ -12,6 +12,7 @@ _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
 _CACHE = r"cache|caches|saved|memo(ry)?|tape"
+_FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)"
 _TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
 _SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
 _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
@@ -38,6 +39,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CONTEXT, ("context",)),
     (_CACHE, ("cache",)),
     (_TRAINING, ("training",)),
+    (_FUNCTION_NAME, ("name",)),
     (_SIZE, ("features", "probs", "logits", "grad_output")),
     (_INDEX, ("index", "probs", "logits", "grad_output")),
     (_LOG_PROBS, ("log_probs",)),
@@ -56,6 +58,7 @@ FIXED = (
     "context",
     "cache",
     "training",
+    "name",
     "features",
 )  # a role that starts a name's roles is what the name means
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
