@@ -345,7 +345,28 @@ def jacobian_of_size(n, a):
     return a[:, None, :] * (np.eye(n)[None] - a[:, :, None])
 
 
+def row_for_an_action(distribution, action):
+    return [p * ((i == action) - distribution[action]) for i, p in enumerate(distribution)]
+
+
+class Activations:
+    @staticmethod
+    def softmax(x, deriv=False):
+        p = np.exp(x) / np.exp(x).sum()
+        return p * (1 - p) if deriv else p
+
+
 # Losses.
+class QuadraticError:
+    @staticmethod
+    def differential(y, expected):
+        return 2 * (y - expected)
+
+
+def prediction_minus_what_is_real(pred, what):
+    return pred - what
+
+
 def predicted_minus_expected(predicted, expected):
     return (predicted - expected) / len(expected)
 
@@ -630,6 +651,10 @@ STYLES = (
     ("element_of_the_jacobian", "wrong", "diagonal_only_unmultiplied", ""),
     ("jacobian_of_t", "right", "", "the Jacobian of softmax"),
     ("jacobian_of_size", "right", "", "jacobian_of_size(features, probs)"),
+    ("row_for_an_action", "right, with a limit", "", "the Jacobian of softmax"),
+    ("Activations.softmax", "wrong", "diagonal_only_unmultiplied", ""),
+    ("QuadraticError.differential", "not a backward of softmax", "", "a squared error"),
+    ("prediction_minus_what_is_real", "right", "", "softmax and cross-entropy together"),
     ("predicted_minus_expected", "right", "", "softmax and cross-entropy together"),
     ("minus_the_difference", "right", "", "the sum of the loss"),
     ("of_labels", "right", "", "softmax and cross-entropy together"),

@@ -1,5 +1,6 @@
 """A call of a target in a given convention: arguments in the layout that it takes, its result found and turned back."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from .construction import construction_values, make_instance
 from .conventions import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
 from .methods import is_static
-from .roles import FIXED, asked_names, passed_by_name, roles_of, training_flags
+from .roles import FIXED, asked_names, derivative_flags, passed_by_name, roles_of, training_flags
 
 RESULTS = (
     "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
@@ -157,6 +158,7 @@ class Call:
     def _alone(self, function: Callable[..., Any], values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a function that needs no object; for each index if it takes one, [N, N] or [N]."""
         roles, wrap = self.convention.arguments, self._wrap(in_forward=False)
+        function = functools.partial(function, **flags) if (flags := derivative_flags(function)) else function
         if "index" not in roles:
             return self._bound(function, roles, values, wrap)
         by_index = [values | {"index": index} for index in range(values["features"])]

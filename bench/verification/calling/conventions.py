@@ -28,6 +28,7 @@ from .methods import (
 )
 from .roles import (
     FIXED,
+    UNKNOWN,
     asked_names,
     backward_choices,
     backward_roles,
@@ -180,7 +181,7 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
     for name in filter(None, (options.forward, options.backward)):
         if not callable(getattr(target, name, namespace.get(name))):
             raise UserError(f"the target has no method {name!r}{known_methods(target)}")
-    owner = target.__name__ if inspect.isclass(target) else ""
+    owner = target.__name__ if inspect.isclass(target) else getattr(target, "__qualname__", "").rpartition(".")[0]
     backwards = list(itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES))
     backwards += _wrapped(backwards, target, namespace)
     chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner))]
@@ -250,8 +251,8 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
         return (*plain, "jacobian")  # one array alone is no target, whatever its name is
     if ("targets",) in meanings or _LOSS.search(called):
         return (*losses, *plain)
-    if any("targets" in meaning for meaning in meanings):
-        return (*plain, *losses)
+    if any("targets" in meaning or meaning == UNKNOWN for meaning in meanings) and len(names) > 1:
+        return (*plain, "jacobian", *losses)
     return (*plain, "jacobian")
 
 

@@ -12,6 +12,7 @@ _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
 _CACHE = r"cache|caches|saved|memo(ry)?|tape"
+_DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(deriv|derivative|derivate|grad|gradient|prime|backward|back)"
 _FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)"
 _TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
 _SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
@@ -19,7 +20,7 @@ _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
-    r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
+    r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
     r"|expected\w*|actual\w*|correct\w*|answers?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
@@ -96,7 +97,8 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
         return known
     if operation == "jacobian":
         # There are no targets, and nothing but an index can pick a row.
-        return tuple(role for role in known if role in ("index", "logits", "probs")) or ("logits", "probs")
+        more = ("index",) if known == UNKNOWN else ()
+        return (*(role for role in known if role in ("index", "logits", "probs")), *more) or ("logits", "probs")
     if known[0] == "index" and (backward or is_loss(operation)):
         return ("labels", "targets") if is_loss(operation) else known[1:]
     if operation in ("softmax", "log_softmax"):
@@ -184,6 +186,15 @@ def training_flags(function: Callable[..., Any]) -> dict[str, bool]:
         parameter.name: True
         for parameter in _parameters(function)
         if parameter.default is False and roles_of(parameter.name) == ("training",)
+    }
+
+
+def derivative_flags(function: Callable[..., Any]) -> dict[str, bool]:
+    """The optional parameters by which one function is both a forward and its derivative, by name."""
+    return {
+        parameter.name: True
+        for parameter in _parameters(function)
+        if parameter.default is False and re.fullmatch(_DERIVATIVE, parameter.name.lower())
     }
 
 
