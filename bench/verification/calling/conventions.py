@@ -251,7 +251,8 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
         return (*plain, "jacobian")  # one array alone is no target, whatever its name is
     if ("targets",) in meanings or _LOSS.search(called):
         return (*losses, *plain)
-    if any("targets" in meaning or meaning == UNKNOWN for meaning in meanings) and len(names) > 1:
+    beside_probs = UNKNOWN in meanings and ("probs",) in meanings  # it may be called by any name for targets
+    if any("targets" in meaning for meaning in meanings) or beside_probs:
         return (*plain, "jacobian", *losses)
     return (*plain, "jacobian")
 
