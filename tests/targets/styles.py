@@ -168,7 +168,205 @@ def ignored_targets(y_true, probs, dvalues):
     return probs * (dvalues - (dvalues * probs).sum(axis=1, keepdims=True))
 
 
+# What a backward shares with its forward, and how it is told that it is being trained.
+class KeepsUnderItsOwnName:
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_later(rows_softmax(x))
+        return ctx.kept_values[0]
+
+    @staticmethod
+    def backward(ctx, dout):
+        (p,) = ctx.get_saved()
+        return p * (dout - (dout * p).sum(axis=1, keepdims=True))
+
+
+class AsksWhetherItIsTrained:
+    def forward(self, inputs, training):
+        if training:
+            self.output = rows_softmax(inputs)
+
+    def backward(self, dvalues):
+        self.dinputs = self.output * (dvalues - (dvalues * self.output).sum(axis=1, keepdims=True))
+
+
+class KeepsOnlyInTraining:
+    def forward(self, x, is_train=False):
+        p = rows_softmax(x)
+        self.p = p if is_train else None
+        return p
+
+    def backward(self, error):
+        return self.p * (1 - self.p) * error
+
+
+class CallKeepsTheOutput:
+    def __call__(self, *arguments):
+        self.result = self.forward(*arguments)
+        return self.result
+
+    def forward(self, x):
+        return rows_softmax(x)
+
+    def backward(self, grad):
+        return self.result * (grad - (grad * self.result).sum(axis=1, keepdims=True))
+
+
+class Initialised:
+    def __init__(self):
+        self.features = None
+
+    def initialize(self, units):
+        self.features = units
+
+    def forward(self, x):
+        if self.features is None:
+            raise ValueError("initialize it first")
+        self.p = rows_softmax(x)
+        return self.p
+
+    def backward(self, grad):
+        jacobian = np.eye(self.features) * self.p[:, None, :] - self.p[:, :, None] * self.p[:, None, :]
+        return np.einsum("bij,bj->bi", jacobian, grad)
+
+
+# Backwards under other names, beside methods that only sound like one.
+class BackwardUpdatesWeights:
+    def forward(self, x):
+        self.p = rows_softmax(x)
+        return self.p
+
+    def calc_gradient(self, error):
+        return self.p * (error - (error * self.p).sum(axis=1, keepdims=True))
+
+    def backward(self, lr=0.01):
+        pass
+
+
+class BackwardOfInputAndDelta:
+    def zero_grad(self):
+        pass
+
+    def forward(self, x):
+        return rows_softmax(x)
+
+    def backward_delta(self, x, delta):
+        p = rows_softmax(x)
+        return p * (1 - p) * delta
+
+
+class LossWithoutAForward:
+    def calculate(self, output, y):
+        return np.mean(self.forward(output, y))
+
+    def backward(self, dvalues, y_true):
+        self.dinputs = (dvalues - y_true) / len(dvalues)
+
+
+class SaysWhichFunction:
+    def derivative_of(self, fun, x):
+        if fun != "softmax":
+            return x * (1 - x)
+        return np.diag(x) - np.outer(x, x)
+
+
+# Tensors of the file as arguments, tuples, lists.
+class TensorLayer:
+    def forward(self, x):
+        self.p = rows_softmax(x.data)
+        return Tensor(self.p, x.requires_grad)
+
+    def backward(self, grad, lr):
+        return self.p * (grad - (grad * self.p).sum(axis=1, keepdims=True))
+
+
+def of_tensors(probs, grad):
+    p, g = probs.data, grad.data
+    if probs.requires_grad:
+        g = g - (g * p).sum(axis=1, keepdims=True)
+    return Tensor(p * g)
+
+
+class OfTuples:
+    def forward(self, inputs):
+        (x,) = inputs
+        return (rows_softmax(x),)
+
+    def backward(self, inputs, grad_outputs):
+        p, (gy,) = rows_softmax(inputs[0]), grad_outputs
+        return (p * (gy - (gy * p).sum(axis=1, keepdims=True)),)
+
+
+class ListTensor:
+    def __init__(self, data, requires_grad=False, children=()):
+        self.data = [[float(value) for value in row] for row in data]
+        self.grad = None
+        self.requires_grad = requires_grad
+        self.children = children
+        self.backProp = None
+
+    def softmax(self):
+        probs = rows_softmax(np.array(self.data)).tolist()
+        out = ListTensor(probs, self.requires_grad, [self])
+
+        def gradient_of_softmax(node, grads):
+            dots = [sum(p * g for p, g in zip(*rows, strict=True)) for rows in zip(node.data, grads, strict=True)]
+            pairs = zip(node.data, grads, dots, strict=True)
+            self.grad = [[p * (g - dot) for p, g in zip(ps, gs, strict=True)] for ps, gs, dot in pairs]
+
+        out.step_back = gradient_of_softmax
+        return out
+
+
+def jacobian_of_a_list(x):
+    if not isinstance(x, list):
+        raise TypeError("a list, please")
+    s = np.array([x]).reshape(-1, 1)
+    return np.diagflat(s) - s @ s.T
+
+
+# The Jacobian, in part, of what is called T, or with its size.
+def row_of_the_jacobian(x, i):
+    s = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+    return s[i] * (np.eye(len(x))[i] - s)
+
+
+def element_of_the_jacobian(vector, ind):
+    total = np.exp(vector).sum()
+    return np.exp(vector[ind]) * (total - np.exp(vector[ind])) / total**2
+
+
+def jacobian_of_t(T):
+    s = rows_softmax(T)
+    return np.einsum("ij,jk->ijk", s, np.eye(T.shape[1])) - np.einsum("ij,ik->ijk", s, s)
+
+
+def jacobian_of_size(n, a):
+    return a[:, None, :] * (np.eye(n)[None] - a[:, :, None])
+
+
+def row_for_an_action(distribution, action):
+    return [p * ((i == action) - distribution[action]) for i, p in enumerate(distribution)]
+
+
+class Activations:
+    @staticmethod
+    def softmax(x, deriv=False):
+        p = np.exp(x) / np.exp(x).sum()
+        return p * (1 - p) if deriv else p
+
+
 # Losses.
+class QuadraticError:
+    @staticmethod
+    def differential(y, expected):
+        return 2 * (y - expected)
+
+
+def prediction_minus_what_is_real(pred, what):
+    return pred - what
+
+
 def predicted_minus_expected(predicted, expected):
     return (predicted - expected) / len(expected)
 
@@ -322,6 +520,37 @@ class Sigmoid:
         return grad * self.out * (1 - self.out)
 
 
+class SquaredError:
+    def forward(self, output, target):
+        return ((output - target) ** 2).sum() / (2 * len(output))
+
+    def backward(self, output, target):
+        return (output - target) / len(output)
+
+
+def mse_prime(y_true, y_pred):
+    return 2 * (y_pred - y_true) / y_true.size
+
+
+class LinearNamedSoftmax:
+    def __init__(self, n_in, n_out):
+        self.w = np.full((n_in, n_out), 0.1)
+
+    def activation(self, x):
+        return rows_softmax(x)
+
+    def backward(self, y, out, inp):
+        delta = out.copy()
+        delta[np.arange(len(y)), y] -= 1
+        self.gradient = inp.T @ delta
+        return delta @ self.w.T
+
+
+class LeavesItsOutput:
+    def forward(self, inputs):
+        self.output = rows_softmax(inputs)
+
+
 class ForwardOnly:
     def __init__(self, data):
         self.data = np.array(data)
@@ -404,6 +633,28 @@ STYLES = (
     ("Attention", "right", "", "[1, 1, batch, features]"),
     ("positive_axis", "right", "", ""),
     ("ignored_targets", "right", "", ""),
+    ("KeepsUnderItsOwnName", "right", "", ""),
+    ("AsksWhetherItIsTrained", "right", "", "forward(logits, training)"),
+    ("KeepsOnlyInTraining", "wrong", "diagonal_only", ""),
+    ("CallKeepsTheOutput", "right", "", "__call__(logits)"),
+    ("Initialised", "right", "", ""),
+    ("BackwardUpdatesWeights", "right", "", "calc_gradient(grad_output)"),
+    ("BackwardOfInputAndDelta", "wrong", "diagonal_only", "backward_delta(logits, grad_output)"),
+    ("LossWithoutAForward", "right", "", "found in the attribute dinputs"),
+    ("SaysWhichFunction.derivative_of", "right, with a limit", "", "derivative_of(name, probs)"),
+    ("TensorLayer", "right", "", "the forward's arrays in tensors of the file"),
+    ("of_tensors", "right", "", "every array in a tensor of the file"),
+    ("OfTuples", "right", "", "every array in a tuple"),
+    ("ListTensor.softmax", "right", "", "its own backward with grad_output"),
+    ("jacobian_of_a_list", "right, with a limit", "", "one vector [features] at a time; nested lists"),
+    ("row_of_the_jacobian", "right, with a limit", "", "row_of_the_jacobian(logits, index)"),
+    ("element_of_the_jacobian", "wrong", "diagonal_only_unmultiplied", ""),
+    ("jacobian_of_t", "right", "", "the Jacobian of softmax"),
+    ("jacobian_of_size", "right", "", "jacobian_of_size(features, probs)"),
+    ("row_for_an_action", "right, with a limit", "", "the Jacobian of softmax"),
+    ("Activations.softmax", "wrong", "diagonal_only_unmultiplied", ""),
+    ("QuadraticError.differential", "not a backward of softmax", "", "a squared error"),
+    ("prediction_minus_what_is_real", "right", "", "softmax and cross-entropy together"),
     ("predicted_minus_expected", "right", "", "softmax and cross-entropy together"),
     ("minus_the_difference", "right", "", "the sum of the loss"),
     ("of_labels", "right", "", "softmax and cross-entropy together"),
@@ -427,6 +678,10 @@ STYLES = (
     ("jacobian_of_a_vector", "right, with a limit", "", "the Jacobian of softmax"),
     ("Sigmoid", "not a backward of softmax", "", "the sigmoid function, not softmax"),
     ("rows_softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
+    ("LeavesItsOutput", "not a backward of softmax", "", "the forward of softmax, without a backward"),
+    ("SquaredError", "not a backward of softmax", "", "a squared error"),
+    ("mse_prime", "not a backward of softmax", "", "a squared error"),
+    ("LinearNamedSoftmax", "not a backward of softmax", "", "a layer with weights of its own"),
     ("ForwardOnly.softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
     ("sigmoid_prime", "not a backward of softmax", "", "the derivative of the sigmoid function, not softmax"),
     ("loss_value", "not a backward of softmax", "", "the value of a loss"),

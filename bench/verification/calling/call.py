@@ -1,6 +1,8 @@
 """A call of a target in a given convention: arguments in the layout that it takes, its result found and turned back."""
 
+import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,25 +24,37 @@ from .construction import construction_values, make_instance
 from .conventions import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
 from .methods import is_static
-from .roles import FIXED, asked_names, passed_by_name, roles_of
+from .roles import FIXED, asked_names, derivative_flags, passed_by_name, roles_of, training_flags
 
 RESULTS = (
     "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
     "dz", "dZ", *SLOTS,
 )  # fmt: skip
+FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
 MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets")  # the roles that are [B, N]
+_SAVED = re.compile(r"sav|context|ctx|tensor|value|cache", re.IGNORECASE)
 LEARNING_RATE = 0.125  # for a backward that takes one
 Inputs = Mapping[str, Any]
 
 
 class Context:
-    """What an autograd function's forward and backward share; they may keep anything in it."""
+    """What an autograd function's forward and backward share; they may keep anything in it, under any name.
 
-    saved_tensors: tuple[Any, ...] = ()
+    A method whose name begins with ``save`` keeps values. They are then found under every name that speaks of what was
+    saved, and returned by every method whose name begins with ``get``. Until then these names do not exist.
+    """
 
-    def save_for_backward(self, *values: Any) -> tuple[Any, ...]:
-        """Keep values for the backward, under every name by which it may ask for them."""
-        self.saved_tensors = self.saved_values = self.saved = self._saved = self.saved_variables = values
+    def __getattr__(self, name: str) -> Any:
+        """What is not an attribute of its own: a method that saves, or what was saved."""
+        if name.startswith("save") and not name.startswith("saved"):
+            return self._keep
+        kept = self.__dict__.get("_kept")
+        if kept is None or not _SAVED.search(name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return (lambda: kept) if name.startswith("get") else kept
+
+    def _keep(self, *values: Any) -> tuple[Any, ...]:
+        self._kept = values
         return values
 
 
@@ -107,6 +121,7 @@ class Call:
         values |= construction_values(inputs["logits"])
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
+        values["training"] = True
         incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
         values["packed"] = [values[incoming], values["targets"]]
         return values
@@ -138,21 +153,43 @@ class Call:
         if self.convention.forward:
             result = self.namespace[self.convention.forward](*self._given(self.convention.forward_arguments, values))
             self.forward_result, values["cache"] = result if isinstance(result, tuple) else (result, result)
-        return self._bound(self.target, self.convention.arguments, values)
+        return self._alone(self.target, values)
+
+    def _alone(self, function: Callable[..., Any], values: dict[str, Any]) -> Callable[[], Any]:
+        """The call of a function that needs no object; for each index if it takes one, [N, N] or [N]."""
+        roles, wrap = self.convention.arguments, self._wrap(in_forward=False)
+        function = functools.partial(function, **flags) if (flags := derivative_flags(function)) else function
+        if "index" not in roles:
+            return self._bound(function, roles, values, wrap)
+        by_index = [values | {"index": index} for index in range(values["features"])]
+        return lambda: np.stack([np.asarray(self._bound(function, roles, each, wrap)()) for each in by_index])
 
     def _method(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a method of an object."""
         owner = self._made(values, self.convention.backward)
-        return self._bound(getattr(owner, self.convention.backward), self.convention.arguments, values)
+        return self._with_result(owner, self._alone(getattr(owner, self.convention.backward), values))
+
+    def _with_result(self, owner: Any, backward: Callable[[], Any]) -> Callable[[], Any]:
+        """The call of a backward of an object: what it returns, or what it leaves in an attribute."""
+
+        def call() -> Any:
+            before = dict(getattr(owner, "__dict__", {}))
+            returned = backward()
+            return self._result(returned, owner, before)
+
+        return call
 
     def _forward_only(self, values: dict[str, Any]) -> Callable[[], Any]:
-        forward = self._made(values, self.convention.forward) if self.convention.forward else self.target
-        if self.convention.forward:
-            forward = getattr(forward, self.convention.forward)
+        owner = self._made(values, self.convention.forward) if self.convention.forward else self.target
+        forward = getattr(owner, self.convention.forward) if self.convention.forward else owner
+        before = dict(getattr(owner, "__dict__", {}))
         try:
             result = self._bound(forward, self.convention.forward_arguments, values)()
         except (TypeError, AttributeError):
             result = forward(self._leaf_maker()(values["logits"]))
+        if result is None and self.convention.forward:
+            left = {name: value for name, value in owner.__dict__.items() if value is not before.get(name)}
+            result = next((left[name] for name in FORWARD_RESULTS if name in left), None)
         return lambda: result
 
     def _closure(self, values: dict[str, Any]) -> Callable[[], Any]:
@@ -178,18 +215,18 @@ class Call:
         """The backward of an object after its forward."""
         owner = self._made(values, self.convention.forward, self.convention.backward)
         forward = getattr(owner, self.convention.forward)
-        self.forward_result = self._bound(forward, self.convention.forward_arguments, values)()
+        self.forward_result = self._bound(
+            forward, self.convention.forward_arguments, values, self._wrap(in_forward=True)
+        )()
+        if isinstance(self.forward_result, tuple) and len(self.forward_result) == 1:
+            (self.forward_result,) = self.forward_result
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 2:
             self.forward_result, values["cache"] = self.forward_result
         values.setdefault("cache", self.forward_result)
-        backward = self._bound(getattr(owner, self.convention.backward), self.convention.arguments, values)
-
-        def call() -> Any:
-            before = dict(getattr(owner, "__dict__", {}))
-            returned = backward()
-            return self._result(returned, owner, before)
-
-        return call
+        backward = getattr(owner, self.convention.backward)
+        return self._with_result(
+            owner, self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
+        )
 
     def _node(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward of a graph's node, made from its parents."""
@@ -271,10 +308,17 @@ class Call:
                 return {name: -1 if axis is None else axis}
         return {}
 
-    def _bound(self, function: Callable[..., Any], roles: tuple[str, ...], values: dict[str, Any]) -> Callable[[], Any]:
-        """A call of the function with the values of its roles; parameters that need their name get it."""
-        given = self._given(roles, values)
+    def _bound(
+        self,
+        function: Callable[..., Any],
+        roles: tuple[str, ...],
+        values: dict[str, Any],
+        wrap: Callable[[Any], Any] | None = None,
+    ) -> Callable[[], Any]:
+        """A call of the function with the values of its roles, ``wrap`` around each array; some get their name, too."""
+        given = [wrap(values[role]) if wrap and role in MATRICES else values[role] for role in roles]
         named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
+        named |= training_flags(function)
         names = asked_names(function)
         by_name = passed_by_name(function)
         if by_name and len(names) == len(given):
@@ -288,8 +332,17 @@ class Call:
     def _given(roles: tuple[str, ...], values: dict[str, Any]) -> list[Any]:
         return [values[role] for role in roles]
 
+    def _wrap(self, *, in_forward: bool) -> Callable[[Any], Any] | None:
+        """What is put around each array before it is passed; None if nothing is."""
+        wrapping = self.convention.wrapping
+        if wrapping == "tuples":
+            return _in_tuple
+        return self._leaf_maker() if wrapping == "tensors" or (wrapping and in_forward) else None
+
     def _leaf_maker(self) -> Callable[[Any], Any]:
         """What makes a graph's input from an array: the target's class, a base, a class of its module, or ``Leaf``."""
+        if self.convention.tensor:
+            return leaf_factory(self.namespace[self.convention.tensor]) or Leaf
         classes = [base for base in getattr(self.target, "__mro__", ()) if base is not object]
         if self.convention.style == "node":
             classes = classes[:0:-1]  # the base of all nodes first, never the class itself
@@ -334,6 +387,10 @@ class Call:
 def _as_it_is(array: Any) -> Any:
     """The array: PyTorch's tensors are those of the graph already."""
     return array
+
+
+def _in_tuple(array: Any) -> tuple[Any]:
+    return (array,)
 
 
 def _row(inputs: Inputs, row: int) -> dict[str, Any]:

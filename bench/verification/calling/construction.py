@@ -1,5 +1,6 @@
 """How to make an instance of a class whose methods are called: the roles of the arguments of its constructor."""
 
+import contextlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -7,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .methods import constructor_parameters, is_static
+from .methods import bound_parameters, constructor_parameters, is_static, public_methods
 from .roles import roles_of
 
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
 FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
 MAX_CONSTRUCTIONS = 2
+INITIALISE = "initialize"  # the method of a layer that is told its sizes after it was made
 TEMPERATURE = 2.0  # for a constructor or a function that asks for one
 _SIZE = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes|n(in|out)|fan_\w+")
 
@@ -78,5 +80,11 @@ def construction_values(logits: Any) -> dict[str, Any]:
 
 
 def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any]) -> Any:
-    """An instance of the class."""
-    return object.__new__(target) if roles == BYPASSED else target(*(values[role] for role in roles))
+    """An instance of the class, initialised with sizes if it has a method for that."""
+    if roles == BYPASSED:
+        return object.__new__(target)
+    made = target(*(values[role] for role in roles))
+    if INITIALISE in public_methods(target):
+        with contextlib.suppress(Exception):  # what it is for is not known: without it a call may work as well
+            getattr(made, INITIALISE)(*[values["features"]] * len(bound_parameters(target, INITIALISE)))
+    return made

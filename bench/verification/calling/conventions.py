@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import UserError
 from .construction import BYPASSED, TEMPERATURE, constructions
-from .graphs import DRIVES, DRIVES_IN_WORDS, LOSS_DRIVE, makes_leaves
+from .graphs import DRIVES, DRIVES_IN_WORDS, LOSS_DRIVE, makes_leaves, tensor_classes
 from .methods import (
     BACKWARDS,
     FORWARDS,
@@ -23,10 +23,12 @@ from .methods import (
     constructor_parameters,
     defines_call,
     forward_names,
+    forward_parameters,
     known_methods,
 )
 from .roles import (
     FIXED,
+    UNKNOWN,
     asked_names,
     backward_choices,
     backward_roles,
@@ -52,8 +54,14 @@ LAYOUTS = {
     "heads": "arrays [1, 1, batch, features]",
     "images": "arrays [batch, features, 1, 1], axis 1",
 }
+WRAPPINGS = {
+    "tensors": "every array in a tensor of the file",
+    "tensors in forward": "the forward's arrays in tensors of the file",
+    "tuples": "every array in a tuple",
+}
 SINGLE = ("vector", "column", "row")
 MAX_CANDIDATES = 60
+MAX_WRAPPED = 6
 FORWARD_ONLY = "forward"  # a style: there is no backward
 
 _LOSS = re.compile(r"loss|entropy|criterion|nll|(?<![a-z])ce(?![a-z])", flags=re.IGNORECASE)
@@ -87,6 +95,8 @@ class Convention:
     container: str = "array"
     temperature: float = 1.0  # of a forward that is softmax(logits / temperature)
     owner: str = ""  # the name of a class that is made with arguments, or without its constructor
+    tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
+    wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
 
     @property
     def roles(self) -> set[str]:
@@ -107,6 +117,8 @@ class Convention:
         parts = [self._calls(), LAYOUTS[self.layout]]
         if self.container != "array":
             parts.append({"list": "nested lists", "torch": "PyTorch tensors"}[self.container])
+        if self.wrapping:
+            parts.append(WRAPPINGS[self.wrapping])
         return "; ".join(parts)
 
     def _calls(self) -> str:
@@ -169,8 +181,9 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
     for name in filter(None, (options.forward, options.backward)):
         if not callable(getattr(target, name, namespace.get(name))):
             raise UserError(f"the target has no method {name!r}{known_methods(target)}")
-    owner = target.__name__ if inspect.isclass(target) else ""
-    backwards = itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES)
+    owner = target.__name__ if inspect.isclass(target) else getattr(target, "__qualname__", "").rpartition(".")[0]
+    backwards = list(itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES))
+    backwards += _wrapped(backwards, target, namespace)
     chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner))]
     if not chosen:
         raise UserError(_nothing_to_call(target, options))
@@ -191,6 +204,20 @@ def _of_target(
         if temperature > 0 and convention.style == "function" and convention.operation == "softmax":
             convention = dataclasses.replace(convention, temperature=temperature)  # noqa: PLW2901 - the same one
         yield dataclasses.replace(convention, result=options.result, owner=owner)
+
+
+def _wrapped(conventions: list[Convention], target: object, namespace: dict[str, Any]) -> Iterator[Convention]:
+    """The same conventions with what a file may pass instead of arrays: its own tensors, or tuples of arrays."""
+    tensors = [] if inspect.isclass(target) and makes_leaves(target) else tensor_classes(namespace)
+    ofs = {style: [each for each in conventions if each.style == style] for style in ("function", "pair", "tensor")}
+    for name in tensors[1:]:
+        yield from (dataclasses.replace(each, tensor=name) for each in ofs["tensor"][:MAX_WRAPPED])
+    for name in tensors:
+        for each in (*ofs["function"][:MAX_WRAPPED], *ofs["pair"][:MAX_WRAPPED]):
+            yield dataclasses.replace(each, tensor=name, wrapping="tensors")
+            if each.style == "pair":
+                yield dataclasses.replace(each, tensor=name, wrapping="tensors in forward")
+    yield from (dataclasses.replace(each, wrapping="tuples") for each in ofs["pair"][:MAX_WRAPPED])
 
 
 def _nothing_to_call(target: object, options: Options) -> str:
@@ -220,10 +247,13 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     called = method or getattr(target, "__name__", type(target).__name__)
     meanings = [roles_of(name) for name in names]
     plain = ("log_softmax", "softmax") if _LOG.search(called) else ("softmax",)
+    if len(names) == 1 and inspect.isfunction(target) and not _LOSS.search(called):
+        return (*plain, "jacobian")  # one array alone is no target, whatever its name is
     if ("targets",) in meanings or _LOSS.search(called):
         return (*losses, *plain)
-    if any("targets" in meaning for meaning in meanings):
-        return (*plain, *losses)
+    beside_probs = UNKNOWN in meanings and ("probs",) in meanings  # it may be called by any name for targets
+    if any("targets" in meaning for meaning in meanings) or beside_probs:
+        return (*plain, "jacobian", *losses)
     return (*plain, "jacobian")
 
 
@@ -249,6 +279,8 @@ def _of_operation(
         in_turn = [*in_turn, alone] if method in BACKWARDS else [alone, *in_turn]
     yield from itertools.chain.from_iterable(in_turn)
     if inspect.isclass(target):
+        if not method:
+            yield from _whole_backwards(target, operation, options)
         yield from _node_conventions(target, operation, options)
         yield from _tensor_methods(target, operation, method)
     elif callable(target) and not in_turn:
@@ -272,7 +304,7 @@ def _pairs_of(target: object, options: Options, method: str) -> Iterator[tuple[s
 def _pair_conventions(
     target: object, forward: str, backward: str, operation: str, options: Options
 ) -> Iterator[Convention]:
-    forwards = list(forward_roles(bound_parameters(target, forward), operation))
+    forwards = list(forward_roles(forward_parameters(target, forward), operation))
     backwards = backward_roles(bound_parameters(target, backward), operation, options.signature)
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
@@ -280,13 +312,23 @@ def _pair_conventions(
             yield Convention(operation, "pair", arguments, forward, given, backward, construct)
 
 
-def _method_conventions(target: type, method: str, operation: str, options: Options) -> Iterator[Convention]:
-    """The conventions of a method that takes all that it needs, as a function does."""
-    names = bound_parameters(target, method)
-    every = [options.signature] if options.signature else distinct([backward_choices(n, operation) for n in names])
+def _method_conventions(
+    target: type, method: str, operation: str, options: Options, *, backward: bool = False
+) -> Iterator[Convention]:
+    """The conventions of a method that takes all that it needs, as a function does; ``backward``: it is called so."""
+    choices = [backward_choices(name, operation, backward=backward) for name in bound_parameters(target, method)]
+    every = [options.signature] if options.signature else distinct(choices)
     for arguments, construct in itertools.product(every, constructions(target, (method,))):
         if _fits(arguments, operation) and "cache" not in arguments:
             yield Convention(operation, "method", arguments, backward=method, construct=construct)
+
+
+def _whole_backwards(target: type, operation: str, options: Options) -> Iterator[Convention]:
+    """The conventions of a class's backward that takes all that it needs: its forward, if any, need not be called."""
+    for name in [options.backward] if options.backward else backward_names(target, options.forward)[:1]:
+        arrays = [each for each in bound_parameters(target, name) if roles_of(each)[0] not in FIXED]
+        if len(arrays) > 1 or (arrays and not forward_names(target, name)):
+            yield from _method_conventions(target, name, operation, options, backward=True)
 
 
 def _fits(arguments: tuple[str, ...], operation: str) -> bool:

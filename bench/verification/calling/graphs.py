@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,8 @@ LOSS_DRIVE = ("unseeded",)  # of a loss: its gradient starts from 1
 DRIVES_IN_WORDS = DRIVES | {LOSS_DRIVE: "then backward()"}
 SLOTS = ("g", "grad", "gradient", "_grad", "d", "adjoint", "diff", "delta", "deltas", "grads")
 NUMBERS = ("data", "value", "values", "val", "array", "_data", "out", "output", "arr", "ndarray")
+_TENSOR = re.compile(r"tensor|variable|value|parameter|array", re.IGNORECASE)
+_SOUNDS_BACKWARD = re.compile(r"back|grad|bw|vjp", re.IGNORECASE)
 _CLOSURES = ("_backward", "grad_fn", "_grad_fn", "backward_fn", "_backward_fn", "_backward_function", "_bw", "_vjp")
 
 
@@ -52,13 +55,15 @@ def _walk(out: Any, slot: str, incoming: Any) -> None:
     for node in reversed(_sorted_by_dependency(out)):
         closure = _closure(node)
         if closure is not None:
-            takes_one = len(inspect.signature(closure).parameters) == 1
-            closure(*([getattr(node, slot)] if takes_one else []))
+            asked = len(inspect.signature(closure).parameters)  # nothing, the gradient, or the node and the gradient
+            closure(*[node, getattr(node, slot)][max(0, 2 - asked) :])
 
 
 def _closure(node: Any) -> Callable[..., Any] | None:
     """The function that a node keeps for its backward; a method of its class is none."""
-    found = (vars(node).get(name) for name in _CLOSURES if hasattr(node, "__dict__"))
+    kept = getattr(node, "__dict__", {})
+    sounding = [name for name, value in kept.items() if inspect.isfunction(value) and _SOUNDS_BACKWARD.search(name)]
+    found = (kept.get(name) for name in (*_CLOSURES, *sounding))
     slots = (getattr(node, name, None) for name in _CLOSURES if name in getattr(type(node), "__slots__", ()))
     return next((closure for closure in (*found, *slots) if callable(closure)), None)
 
@@ -90,6 +95,18 @@ def grad_slot(node: Any) -> str:
     return next((name for name in SLOTS if hasattr(node, name) and not callable(getattr(node, name))), "")
 
 
+def tensor_classes(namespace: Mapping[str, Any]) -> list[str]:
+    """The names of a module's own classes, and of those that it imports as tensors, that make a graph's input."""
+    return [
+        name
+        for name, value in namespace.items()
+        if inspect.isclass(value)
+        and (value.__module__ == namespace.get("__name__") or _TENSOR.search(name))
+        and value.__module__.partition(".")[0] not in ("torch", "numpy", "typing")
+        and makes_leaves(value)
+    ]
+
+
 def makes_leaves(candidate: type) -> bool:
     """Whether the class makes a graph's input from one array."""
     return leaf_factory(candidate) is not None
@@ -101,7 +118,7 @@ def leaf_factory(candidate: type) -> Callable[[Any], Any] | None:
     for make in makers:
         try:
             leaf = make(np.zeros((2, 3)))
-            holds = any(getattr(getattr(leaf, name, None), "shape", ()) == (2, 3) for name in NUMBERS)
+            holds = any(np.shape(getattr(leaf, name, ())) == (2, 3) for name in NUMBERS)
         except Exception:  # noqa: S112 - whatever goes wrong, it makes no leaf in this way
             continue
         if grad_slot(leaf) and holds and not isinstance(leaf, SimpleNamespace | np.ndarray):

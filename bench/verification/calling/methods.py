@@ -19,7 +19,12 @@ BACKWARDS = (
     "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
 )  # fmt: skip
 _SOUNDS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax")
-_SOUNDS_FORWARD = re.compile(r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run")
+_SOUNDS_FORWARD = re.compile(
+    r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run", re.IGNORECASE
+)
+_NO_BACKWARD = re.compile(
+    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get|init|step|check|numerical)|loss|param"
+)
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
 
@@ -28,14 +33,19 @@ def forward_names(target: object, backward: str = "") -> list[str]:
     """The methods that may be the forward, likeliest first; ``backward`` is none of them."""
     named = _known(target, FORWARDS)
     if named:
-        # A class with both may keep in __call__ what its backward needs.
-        return list(dict.fromkeys([named[0], *(name for name in named if name == "__call__")]))
+        # A class with both may keep in __call__ what its backward needs, or in the other what __call__ does not.
+        others = named[1:2] if named[0] == "__call__" else [name for name in named if name == "__call__"]
+        return [named[0], *others]
     return _other(target, FORWARDS, _SOUNDS_FORWARD, without=(backward, *_sounding(target, _SOUNDS_BACKWARD)))
 
 
 def backward_names(target: object, forward: str = "") -> list[str]:
     """The methods that may be the backward, likeliest first; ``forward`` is none of them."""
     named = [name for name in _known(target, BACKWARDS) if name != forward]
+    sounding = [name for name in _sounding(target, _SOUNDS_BACKWARD) if not _NO_BACKWARD.search(name)]
+    if named and takes_only_a_rate(target, named[0]):
+        # Such a backward updates weights; the gradient is another method's.
+        named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
     return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, without=(forward, *FORWARDS))
 
 
@@ -50,10 +60,17 @@ def _known(target: object, names: Iterable[str]) -> list[str]:
 
 def _other(target: object, names: tuple[str, ...], sound: re.Pattern[str], without: Iterable[str]) -> list[str]:
     """A method with a misspelt name, else those that sound so, else the only one that is left."""
-    public = [name for name in public_methods(target) if name not in set(without)]
+    public = [name for name in public_methods(target) if name not in set(without) and not _NO_BACKWARD.search(name)]
     misspelt = [name for name in public if difflib.get_close_matches(name.lower(), names[:10], 1, _MISSPELT)]
     sounding = [name for name in public if sound.search(name)]
     return (misspelt or sorted(sounding, key=len) or (public if len(public) == 1 else []))[:2]
+
+
+def takes_only_a_rate(target: object, method: str) -> bool:
+    """Whether a method's only parameter is a learning rate."""
+    parameters = list(inspect.signature(getattr(target, method)).parameters)
+    given = [name for name in parameters if name not in ("self", "cls")]
+    return len(given) == 1 and roles_of(given[0]) == ("learning_rate",)
 
 
 def _sounding(target: object, sound: re.Pattern[str]) -> list[str]:
@@ -101,6 +118,15 @@ def bound_parameters(target: object, method: str) -> list[str]:
     """The names of the parameters of a method that a call has to fill, ``self`` left out."""
     names = asked_names(getattr(target, method))
     return names[1:] if inspect.isclass(target) and not is_static(target, method) else names
+
+
+def forward_parameters(target: object, forward: str) -> list[str]:
+    """The names of the parameters of a forward; of a ``__call__(*args)``, those of the method that it hands them to."""
+    names = bound_parameters(target, forward)
+    if names or forward != "__call__":
+        return names
+    behind = [name for name in _known(target, FORWARDS) if name != "__call__"]
+    return bound_parameters(target, behind[0]) if behind else names
 
 
 def constructor_parameters(target: type) -> list[str]:

@@ -12,10 +12,15 @@ _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
 _CACHE = r"cache|caches|saved|memo(ry)?|tape"
+_DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(deriv|derivative|derivate|grad|gradient|prime|backward|back)"
+_FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)"
+_TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
+_SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
+_INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
-    r"t|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
+    r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
     r"|expected\w*|actual\w*|correct\w*|answers?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
@@ -34,6 +39,10 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_TEMPERATURE, ("temperature",)),
     (_CONTEXT, ("context",)),
     (_CACHE, ("cache",)),
+    (_TRAINING, ("training",)),
+    (_FUNCTION_NAME, ("name",)),
+    (_SIZE, ("features", "probs", "logits", "grad_output")),
+    (_INDEX, ("index", "probs", "logits", "grad_output")),
     (_LOG_PROBS, ("log_probs",)),
     (_LOGITS, ("logits",)),
     (_TARGETS, ("targets",)),
@@ -49,6 +58,9 @@ FIXED = (
     "temperature",
     "context",
     "cache",
+    "training",
+    "name",
+    "features",
 )  # a role that starts a name's roles is what the name means
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
@@ -84,7 +96,11 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
     if known[0] in FIXED:
         return known
     if operation == "jacobian":
-        return tuple(role for role in known if role in ("logits", "probs"))
+        # There are no targets, and nothing but an index can pick a row.
+        more = ("index",) if known == UNKNOWN else ()
+        return (*(role for role in known if role in ("index", "logits", "probs")), *more) or ("logits", "probs")
+    if known[0] == "index" and (backward or is_loss(operation)):
+        return ("labels", "targets") if is_loss(operation) else known[1:]
     if operation in ("softmax", "log_softmax"):
         return _plain_choices(known, operation, backward)
     first = ("probs", "logits") if operation == "softmax_cross_entropy" else ("probs",)
@@ -162,6 +178,24 @@ def required_names(function: Callable[..., Any]) -> list[str]:
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and not (parameter.kind is parameter.KEYWORD_ONLY and parameter.name == "out")
     ]
+
+
+def training_flags(function: Callable[..., Any]) -> dict[str, bool]:
+    """The optional parameters that say whether a network is being trained, by name: a backward follows, so it is."""
+    return {
+        parameter.name: True
+        for parameter in _parameters(function)
+        if parameter.default is False and roles_of(parameter.name) == ("training",)
+    }
+
+
+def derivative_flags(function: Callable[..., Any]) -> dict[str, bool]:
+    """The optional parameters by which one function is both a forward and its derivative, by name."""
+    return {
+        parameter.name: True
+        for parameter in _parameters(function)
+        if parameter.default is False and re.fullmatch(_DERIVATIVE, parameter.name.lower())
+    }
 
 
 def default_temperature(function: Callable[..., Any]) -> float:

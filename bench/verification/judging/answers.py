@@ -14,6 +14,8 @@ from .diagnosis import Diagnosis, diagnose
 from .limits import MODERATE, limits_of
 from .trials import OPERATIONS, PROBING, Trial, trials
 
+MANY_FEATURES = 50
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -84,6 +86,8 @@ def ask(
     subject: Subject, convention: Convention, options: Options, shapes: tuple[tuple[int, int, str, str], ...]
 ) -> Answers:
     """The answers to trials of the given shapes, for the reduction of the loss that fits them best."""
+    if "index" in convention.arguments:  # then there are as many calls as features, each of a whole Jacobian perhaps
+        shapes = tuple(shape for shape in shapes if shape[1] <= MANY_FEATURES)
     reductions = (options.reduction,) if options.reduction else ("mean", "sum")
     questions = {
         reduction: trials(convention.operation, reduction, shapes, convention.temperature)

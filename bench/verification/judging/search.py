@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from ...implementations import FloatArray
 from ..calling.conventions import FORWARD_ONLY, SINGLE, Convention, Options
+from ..calling.roles import is_loss
 from ..process.subject import Subject
 from .answers import Answers, ask
-from .things import LOG_SOFTMAX, LOSS, SOFTMAX, forward_named, temperature_of
+from .things import LOG_SOFTMAX, LOSS, SOFTMAX, forward_named, is_squared_error, temperature_of
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
@@ -23,6 +24,8 @@ OF_VECTORS = (
     "normalised_over_array_then_rows",
     "jacobian_of_flattened_batch",
 )
+_SQUARES = re.compile(r"mse|squared?|quadratic|euclid", re.IGNORECASE)
+_WEIGHTS = re.compile(r"\bself\.(w|W|weights?|kernel)\b")
 _NAMES_BATCH = re.compile(r"batch|n_?samples", re.IGNORECASE)
 _REDUCTIONS = ("sum", "max", "mean", "amax")
 _SAYS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|jacob|vjp|^d[A-Z_]", re.IGNORECASE)
@@ -49,6 +52,8 @@ def probe(subject: Subject, options: Options) -> Found:
     conventions = subject.candidates(options)
     found = _search(subject, options, conventions)
     failure = found.answers.failure
+    if _is_of_squared_error(found.answers) and not options.operation:
+        return dataclasses.replace(found, thing="the gradient of a squared error, not of cross-entropy")
     if found.answers.fits or options.operation or (failure is not None and failure.ends_the_search):
         return found
     trial, forward = _forward_of(subject, found.answers, conventions)
@@ -59,7 +64,20 @@ def probe(subject: Subject, options: Options) -> Found:
     if temperature != 1.0:
         scaled = [dataclasses.replace(convention, temperature=temperature) for convention in conventions]
         return _search(subject, options, scaled)
-    return dataclasses.replace(found, thing=_thing(name, found, conventions))
+    thing = _thing(name, found, conventions)
+    if not thing and found.answers.diagnosis is None and _WEIGHTS.search(subject.source(found.answers.convention)):
+        thing = "a layer with weights of its own, not softmax alone"
+    return dataclasses.replace(found, thing=thing)
+
+
+def _is_of_squared_error(answers: Answers) -> bool:
+    """Whether the loss that a forward returned, or a name, says that this is the gradient of another loss."""
+    convention = answers.convention
+    if not is_loss(convention.operation):
+        return False
+    named = _SQUARES.search(f"{convention.owner} {convention.backward}") is not None
+    known = answers.fits or answers.diagnosis is not None
+    return (named and known) or any(is_squared_error(each.outcome.forward, each.trial) for each in answers.answers[:1])
 
 
 def _thing(name: str, found: Found, conventions: list[Convention]) -> str:
@@ -103,6 +121,8 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
                 return _found(subject, answers, best, options)
             if answers.convention.operation == "jacobian" and best is not None:
                 continue  # what is no Jacobian is judged as a backward
+            if answers.convention.wrapping and best is not None and (best.gave or answers.diagnosis is None):
+                continue  # arrays in something else show a mistake only where arrays alone give nothing
             names += [answers.diagnosis.title] if answers.diagnosis else []
             if best is None or answers.rank > best.rank:
                 best = answers
@@ -121,7 +141,8 @@ def _found(subject: Subject, answers: Answers, best: Answers | None, options: Op
         same = dataclasses.replace(answers.convention, layout="rows")
         on_batches = best if best.takes_batches else ask(subject, same, options, PROBING)
         return Found(answers, on_batches, one_row_only=True)
-    return Found(answers, best)
+    is_the_same = best is not None and best.diagnosis is not None and best.diagnosis.name == "jacobian_unmultiplied"
+    return Found(answers, None if is_the_same else best)
 
 
 def says_batch(source: str) -> bool:
@@ -146,7 +167,7 @@ def _along_1(call: ast.Call) -> bool:
 
 def _is_settled(best: Answers, layout: str, container: str) -> bool:
     """Whether an arrangement need not be tried after the best reading so far."""
-    if best.takes_batches and container != "array":
+    if best.takes_batches and container not in ("array", best.convention.container):
         return True
     named = best.diagnosis is not None and best.diagnosis.name not in OF_VECTORS
     return named and layout in (*SINGLE, *MANY_AXES)

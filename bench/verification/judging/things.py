@@ -50,6 +50,24 @@ def temperature_of(forward: FloatArray | None, trial: Trial) -> float:
     return float(f"{1.0 / slope:.12g}")
 
 
+def is_squared_error(value: FloatArray | None, trial: Trial) -> bool:
+    """Whether a number is the squared error of the logits or the probabilities: a sum or any usual mean, or half of it.
+
+    Its gradient, the difference to the targets, has the formula of softmax and cross-entropy together.
+    """
+    if value is None or value.size != 1 or trial.batch < 2:
+        return False
+    batch, features = trial.inputs["targets"].shape
+    found = float(value.reshape(()))
+    sums = [float(((trial.inputs[name] - trial.inputs["targets"]) ** 2).sum()) for name in ("logits", "probs")]
+    return any(
+        abs(found * size * half - total) <= CLOSE * total
+        for total in sums
+        for size in (1, batch, features, batch * features)
+        for half in (1, 2)
+    )
+
+
 def _is_loss(value: float, trial: Trial) -> bool:
     """Whether a number is the cross-entropy of the trial, its mean or its sum over the batch."""
     losses = -np.log((trial.inputs["probs"] * trial.inputs["targets"]).sum(axis=1))
