@@ -118,7 +118,7 @@ def verify(
     with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
         report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
     if report.cost is not None:
-        if report.complaints:
+        if report.cost.complaints:
             _show_disbelief(report, console)
         _show_cost(report.cost, target, console)
     if json_path is not None:
@@ -131,6 +131,8 @@ def _show(report: Report, console: Console) -> None:
     color = ("yellow" if report.limits else "green") if report.right else "red"
     mistake = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
     console.print(f"{escape(report.target)}  [bold {color}]{report.words}[/]{mistake}")
+    for complaint in report.complaints:
+        console.print(f"it         {escape(complaint)}")
     for limit in report.limits:
         console.print(f"limit      {escape(limit)}")
     if report.thing:
