@@ -99,7 +99,8 @@ def verify(
     TARGET is module:attribute or path/to/file.py:attribute: a function, or a class or object with a forward and a
     backward. It runs in a process of its own.
 
-    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong, 2 it could not be called or is something else.
+    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong or not believed, 2 it could not be called or is
+    something else.
     """
     if axis is not None and layout:
         raise UserError("--axis and --layout state the same thing: give one of them")

@@ -52,7 +52,7 @@ def fresh_inputs(convention: Convention, case: Case, count: int) -> dict[str, An
     labels = np.random.default_rng(secrets.randbits(63)).integers(0, case.features, size=rows.batch)
     drawn: dict[str, Any] = {"logits": made.logits, "probs": made.probs, "grad_output": made.grad_output}
     drawn |= {"labels": labels, "upstream": UPSTREAM}
-    if is_loss(convention.operation):
+    if is_loss(convention.operation) or "targets" in convention.roles:
         drawn["targets"] = np.zeros_like(made.probs)
         drawn["targets"][np.arange(rows.batch), labels] = 1.0
     if "log_probs" in convention.roles:

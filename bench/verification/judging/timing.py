@@ -161,9 +161,9 @@ class Timekeeper:
         complaints = check(handover, convention, case, trials, inexact=inexact).complaints
         if len(handover.peaks) != len(trials):
             return (), (*complaints, "does not say what the peak of each call was")
-        peak_bytes = min(handover.peaks)
-        result = handover.results[0].nbytes
-        if not complaints and peak_bytes < (result if result >= SMALL_BUFFER_BYTES and not convention.is_single else 0):
+        peak_bytes, result = min(handover.peaks), handover.results[0].nbytes
+        plain = convention.style == "function" and convention.container == "array" and not convention.is_single
+        if plain and not made.writes_out and not complaints and SMALL_BUFFER_BYTES <= result > peak_bytes:
             complaints = (f"says that its peak is {peak_bytes} bytes, and its result alone has {result}",)
         return handover.peaks, complaints
 

@@ -143,7 +143,7 @@ class Local:
             logits = inputs["logits"]
             complete = {**placeholders(logits.shape, logits.dtype.str), **inputs}
             rows = call.as_rows(call.prepare(complete)(), logits.shape)
-        return Made(rows.shape, rows.dtype.name)
+        return Made(rows.shape, rows.dtype.name, call.writes_out)
 
     def ready(self, convention: Convention, assignment: Assignment) -> None:
         """Prepare a block."""
