@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...instruments.heap import settle_heap
 from .failures import failure_of
 from .shared import Shared
 from .subject import Local
@@ -137,6 +138,7 @@ def main() -> None:
     os._exit = last_words.exit  # type: ignore[assignment]
     faulthandler.enable(file=last_words.file)
     end_with_parent()
+    settle_heap()
     Worker(Connection(int(descriptor)), Shared(int(shared)), target, int(max_bytes), last_words).serve()
 
 
