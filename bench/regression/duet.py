@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
 from ..implementations import NUMPY, bind
-from ..instruments.clock import settle_heap
+from ..instruments.heap import settle_heap
 from ..instruments.memory import Peak, read_peak
 from ..loading import load
 from ..operations import Operation, operations

@@ -12,7 +12,8 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from ..instruments.bandwidth import Stream, Streamer
-from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, settle_heap, time_visit, with_faults
+from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, time_visit, with_faults
+from ..instruments.heap import settle_heap
 from ..instruments.host import available_bytes
 from ..instruments.memory import memory_limit, read_peak
 from ..operations import operations

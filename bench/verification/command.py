@@ -99,7 +99,8 @@ def verify(
     TARGET is module:attribute or path/to/file.py:attribute: a function, or a class or object with a forward and a
     backward. It runs in a process of its own.
 
-    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong, 2 it could not be called or is something else.
+    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong or not believed, 2 it could not be called or is
+    something else.
     """
     if axis is not None and layout:
         raise UserError("--axis and --layout state the same thing: give one of them")
@@ -118,6 +119,8 @@ def verify(
     with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
         report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
     if report.cost is not None:
+        if report.cost.complaints:
+            _show_disbelief(report, console)
         _show_cost(report.cost, target, console)
     if json_path is not None:
         replace_file(json_path, json.dumps(report.to_json(), indent=1) + "\n")
@@ -129,6 +132,8 @@ def _show(report: Report, console: Console) -> None:
     color = ("yellow" if report.limits else "green") if report.right else "red"
     mistake = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
     console.print(f"{escape(report.target)}  [bold {color}]{report.words}[/]{mistake}")
+    for complaint in report.complaints:
+        console.print(f"it         {escape(complaint)}")
     for limit in report.limits:
         console.print(f"limit      {escape(limit)}")
     if report.thing:
@@ -146,6 +151,15 @@ def _show(report: Report, console: Console) -> None:
         console.print("\n" + escape("\n".join(one_node_explanation())))
     if report.printed:
         console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
+
+
+def _show_disbelief(report: Report, console: Console) -> None:
+    """What was found after the first verdict, while the target was timed."""
+    console.print(
+        f"\n{escape(report.target)}  [bold red]{report.words}[/] after all: not as it was when it was checked"
+    )
+    for complaint in report.complaints:
+        console.print(f"- {escape(complaint)}")
 
 
 def _show_mistake(report: Report, console: Console) -> None:

@@ -14,6 +14,7 @@ from .calling.conventions import LAYOUTS, Convention, Options
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
 from .judging.answers import Answers, ask
+from .judging.confirmation import confirm
 from .judging.diagnosis import Diagnosis, buffer_is_shared, input_is_overwritten, known, state_is_kept
 from .judging.invariants import broken_invariants
 from .judging.search import Found, probe
@@ -60,6 +61,7 @@ class Report:
     limits: list[str] = field(default_factory=list)  # of a right gradient
     thing: str = ""  # what the target is, if it is no plain backward of softmax
     notes: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)  # why a result that looks right is not believed
     diagnosis: Diagnosis | None = None
     right_only: str = ""  # words that follow 'right only'
     broken: list[str] = field(default_factory=list)  # properties of every right gradient that this one lacks
@@ -72,19 +74,23 @@ class Report:
 
     @property
     def right(self) -> bool:
-        """Whether the gradient is right."""
-        return self.status is Status.RIGHT
+        """Whether the gradient is right, and believed to be so."""
+        return self.status is Status.RIGHT and not self.complaints
 
     @property
     def words(self) -> str:
         """The verdict in words."""
         if self.status is Status.NOT_CALLED and self.thing:
             return "not a backward of softmax"
+        if self.status is Status.RIGHT and self.complaints:
+            return "not believed"
         return f"{self.status.words}, with a limit" if self.right and self.limits else self.status.words
 
     def exit_status(self, *, strict: bool) -> int:
         """The exit status of the command; ``strict``: a limit counts as wrong."""
-        return Status.WRONG if strict and self.right and self.limits else self.status
+        if self.status is Status.RIGHT and (self.complaints or (strict and self.limits)):
+            return Status.WRONG
+        return self.status
 
     def to_json(self) -> dict[str, Any]:
         """The report in the types of JSON; missing is null."""
@@ -93,7 +99,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.target}: {self.words}" + (f", {self.diagnosis.title}" if self.diagnosis else "")]
-        lines += [*self.limits, *filter(None, [self.thing])]
+        lines += [*self.complaints, *self.limits, *filter(None, [self.thing])]
         if self.diagnosis is not None:
             lines += [self.diagnosis.explanation, f"computes   {self.diagnosis.computes}"]
             lines += [f"should be  {self.diagnosis.should}"]
@@ -200,10 +206,13 @@ def examine(
     report.printed = subject.printed() if isinstance(subject, Isolated) else ""
     if isinstance(subject, Isolated) and subject.forks():
         report.notes.append("it forks processes; they are ended with it")
+    if isinstance(subject, Isolated) and report.status is Status.RIGHT and (changed := subject.changed()):
+        report.complaints.append(changed)
     report.verdict_s = time.perf_counter() - started
     announce(report)
     if with_cost and report.right and probed is not None:
-        report.cost = measure_cost(subject, name, probed.answers.convention)
+        report.cost = measure_cost(subject, name, probed.answers.convention, inexact=bool(report.limits))
+        report.complaints += report.cost.complaints
     return report
 
 
@@ -228,6 +237,8 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     else:
         _add_what_is_wrong(report, subject, answers, found)
     _add_side_effects(report, answers)
+    if report.status is Status.RIGHT:
+        _add_confirmation(report, subject, answers)
     report.notes += _notes(answers, options)
     return report
 
@@ -336,6 +347,20 @@ def _add_side_effects(report: Report, answers: Answers) -> None:
         report.problems.append("the result of a call changes when the next call is made: both share one array")
         report.diagnosis = report.diagnosis if not report.right else buffer_is_shared(answers.convention.operation)
         report.status = Status.WRONG
+
+
+def _add_confirmation(report: Report, subject: Subject, answers: Answers) -> None:
+    """Add what is wrong with inputs that the target cannot have met before."""
+    dtypes = [answer.trial.dtype for answer in answers.answers if answer.right and answer.trial.logits == "normal"]
+    confirmation = confirm(
+        subject, answers.convention, dtypes=tuple(dict.fromkeys(dtypes)), inexact=bool(report.limits)
+    )
+    report.complaints += confirmation.odd
+    if confirmation.wrong:
+        report.status = Status.WRONG
+        report.limits.clear()
+        report.problems += confirmation.wrong
+        report.right_only = "for the inputs of the usual trials"
 
 
 def _notes(answers: Answers, options: Options) -> list[str]:

@@ -4,11 +4,13 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...implementations import FloatArray
 from .arrays import (
     AXES,
     DIMENSIONS,
@@ -81,6 +83,7 @@ class Call:
         self.convention = convention
         self.found_in = ""  # the attribute that held the gradient; empty if it was returned
         self.forward_result: Any = None
+        self.writes_out = False  # whether the target gets an array for its result
         self._owner: Any = None  # of a pair: one object for all calls, like a layer
         self._passed: list[tuple[str, Any, Any]] = []  # role, the value passed, a copy from before
 
@@ -91,6 +94,24 @@ class Call:
             role for role, now, before in self._passed if not np.array_equal(unwrapped(now), before, equal_nan=True)
         }
         return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
+
+    def arrivals(self, inputs: Inputs) -> list[Callable[[], object]]:
+        """What writes other inputs into the arrays that ``prepare`` made, which the target holds or is about to get."""
+        writing: list[partial[None]] = []
+        rows = {role: iter(range(len(array))) for role, array in inputs.items()}
+        for number, (role, value, _) in enumerate(self._passed):
+            if role not in inputs:
+                continue
+            array = inputs[role]
+            if self.convention.is_single:
+                row = next(rows[role])
+                array = array[row : row + 1]
+            array = _in_shape(array, value, self.convention.layout)
+            writing.append(partial(_write_list if isinstance(value, list) else np.copyto, _destination(value), array))
+            self._passed[number] = role, value, array
+        # A pass over what has come, and over memory for a result: the call finds them cached, as a repeated call would.
+        written = [writer.args[0] for writer in writing if isinstance(writer.args[0], np.ndarray)]
+        return [*writing, *(partial(np.positive, array) for array in written if array.dtype.kind == "f")]
 
     def prepare(self, inputs: Inputs) -> Callable[[], Any]:
         """The backward of the given arrays, as a function without arguments; ``as_rows`` takes what it returns."""
@@ -111,10 +132,11 @@ class Call:
     def _values(self, inputs: Inputs) -> dict[str, Any]:
         """The value of each role: a copy in the convention's layout and container."""
         layout, container = self.convention.layout, self.convention.container
-        values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in MATRICES}
+        used = self._used()
+        values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in used}
         labels = inputs["labels"]
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
-        self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*MATRICES, "labels")]
+        self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
@@ -122,9 +144,15 @@ class Call:
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
         values["training"] = True
-        incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
-        values["packed"] = [values[incoming], values["targets"]]
+        if "packed" in self.convention.roles:
+            incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
+            values["packed"] = [values[incoming], values["targets"]]
         return values
+
+    def _used(self) -> list[str]:
+        """The roles of arrays that this convention may need."""
+        roles = self.convention.roles | {"logits", "grad_output"}
+        return [role for role in MATRICES if role in roles or "packed" in roles]
 
     def _context(self) -> Any:
         """The module's own class of contexts, made without arguments, else ours."""
@@ -316,17 +344,24 @@ class Call:
         wrap: Callable[[Any], Any] | None = None,
     ) -> Callable[[], Any]:
         """A call of the function with the values of its roles, ``wrap`` around each array; some get their name, too."""
-        given = [wrap(values[role]) if wrap and role in MATRICES else values[role] for role in roles]
         named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
         named |= training_flags(function)
-        names = asked_names(function)
-        by_name = passed_by_name(function)
-        if by_name and len(names) == len(given):
-            named |= {name: value for name, value in zip(names, given, strict=True) if name in by_name}
-            given = [value for name, value in zip(names, given, strict=True) if name not in by_name]
         if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
-        return lambda: function(*given, **named)
+            self.writes_out = True
+        names, by_name = asked_names(function), passed_by_name(function)
+        if not by_name or len(names) != len(roles):
+            names, by_name = [""] * len(roles), set()
+        plain = [(role, name) for role, name in zip(roles, names, strict=True) if name not in by_name]
+        called = [(role, name) for role, name in zip(roles, names, strict=True) if name in by_name]
+
+        def given(role: str) -> Any:
+            # At the call, not before it: a class of tensors may copy the array, into which other numbers come by then.
+            return wrap(values[role]) if wrap and role in MATRICES else values[role]
+
+        return lambda: function(
+            *(given(role) for role, _ in plain), **{name: given(role) for role, name in called}, **named
+        )
 
     @staticmethod
     def _given(roles: tuple[str, ...], values: dict[str, Any]) -> list[Any]:
@@ -391,6 +426,26 @@ def _as_it_is(array: Any) -> Any:
 
 def _in_tuple(array: Any) -> tuple[Any]:
     return (array,)
+
+
+def _destination(value: Any) -> Any:
+    return value if isinstance(value, list) else unwrapped(value)
+
+
+def _in_shape(array: FloatArray, value: Any, layout: str) -> FloatArray:
+    """A view of an array [B, N], or of labels [B], in the shape of the value that a target gets for it."""
+    if layout in ("columns", "column") and array.ndim == 2:
+        return array.T
+    return array if isinstance(value, list) and layout == "rows" else array.reshape(np.shape(_destination(value)))
+
+
+def _write_list(values: list[Any], array: FloatArray) -> None:
+    """Write an array into nested lists of its shape."""
+    if array.ndim == 1:
+        values[:] = array.tolist()
+        return
+    for inner, part in zip(values, array, strict=True):
+        _write_list(inner, part)
 
 
 def _row(inputs: Inputs, row: int) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """The process in which a target runs: it answers requests until its parent goes away.
 
-``isolation`` starts it with these arguments: the descriptor of a socket, the path of a file for its last words, the
-target, the bytes that a call may allocate, and the folder from which the target may import. A request is the name of
-a method of ``Subject``, its arguments and a time limit. An answer is ("answer", value), ("user", text of a UserError)
-or ("failure", Failure). Standard input is empty; the parent decides where output goes.
+``isolation`` starts it with these arguments: the descriptors of a socket and of shared memory, the path of a file for
+its last words, the target, the bytes that a call may allocate, and the folder from which the target may import. A
+request is the name of a method of ``Local``, its arguments and a time limit. An answer is ("answer", value), ("user",
+text of a UserError) or ("failure", Failure), as ``wire`` encodes it. Standard input is empty; the parent decides where
+output goes.
 """
 
+import ctypes
 import faulthandler
 import os
 import resource
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -16,10 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...instruments.heap import settle_heap
 from .failures import failure_of
+from .shared import Shared
 from .subject import Local
+from .tampering import Watch
+from .wire import encoded
 
-MAX_FORKS = 6  # in one request, nested or not: a fork bomb stops at 2**6 processes
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+MAX_FORKS = 6  # in one call, nested or not: a fork bomb stops at 2**6 processes
+NESTED_FORKS = 2  # of a process that was forked in a block of calls
 MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
 
 
@@ -50,15 +59,21 @@ class LastWords:
 class Worker:
     """A target and the requests for it."""
 
-    def __init__(self, connection: Connection, target: str, max_bytes: int, last_words: LastWords) -> None:
+    def __init__(
+        self, connection: Connection, shared: Shared, target: str, max_bytes: int, last_words: LastWords
+    ) -> None:
         self._connection = connection
+        self._shared = shared
         self._target = target
         self._max_bytes = max_bytes
         self._last_words = last_words
         self._subject: Local | None = None
+        self._watch = Watch()
         self._forks = 0  # during this request; a forked process goes on counting from its parent's number
         self._all_forks = 0
-        os.register_at_fork(before=self._count_fork)
+        self._calls = 0  # of the block that was prepared
+        self._allowed_forks = MAX_FORKS
+        os.register_at_fork(before=self._count_fork, after_in_child=self._allow_few)
 
     def serve(self) -> None:
         """Answer requests until there are no more."""
@@ -70,18 +85,23 @@ class Worker:
             answer = self._answer(method, arguments, limit_s)
             if os.getpid() != self._last_words.process:
                 os._exit(0)  # the target forked, and this is the copy
-            self._connection.send(answer)
+            self._connection.send_bytes(encoded(answer))
 
     def _answer(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> tuple[str, Any]:
         self._forks = 0
+        self._allowed_forks = MAX_FORKS + (self._calls if method.startswith("go") else 0)
+        if method == "ready":
+            self._calls = len(arguments[1].slots)
         # The stack is written just before the parent ends this process: it shows where the target hung.
         faulthandler.dump_traceback_later(limit_s, file=self._last_words.file)
         try:
             if method == "load":
-                self._subject = Local.load(self._target, self._max_bytes)
+                self._subject = Local.load(self._target, self._max_bytes, self._shared)
                 return "answer", None
             if method == "forks":
                 return "answer", self._all_forks
+            if method == "changed":
+                return "answer", self._watch.changed()
             return "answer", getattr(self._subject, method)(*arguments)
         except UserError as error:
             return "user", str(error)
@@ -93,13 +113,22 @@ class Worker:
     def _count_fork(self) -> None:
         self._forks += 1
         self._all_forks += 1
-        if self._forks > MAX_FORKS:
+        if self._forks > self._allowed_forks:
             self._last_words.die("starts processes without end")
+
+    def _allow_few(self) -> None:
+        self._allowed_forks = min(self._allowed_forks, max(MAX_FORKS, self._forks + NESTED_FORKS))
+
+
+def end_with_parent() -> None:
+    """Let the system end this process when its parent ends, however that comes about; Linux only."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
     """Serve the parent that gave the arguments."""
-    descriptor, last_words_path, target, max_bytes, folder = sys.argv[1:]
+    descriptor, shared, last_words_path, target, max_bytes, folder = sys.argv[1:]
     # As if the target were started as a script: it can import the files in its folder. No other code runs here.
     sys.path.insert(0, folder)
     sys.argv = [target]
@@ -108,7 +137,9 @@ def main() -> None:
     last_words = LastWords(Path(last_words_path))
     os._exit = last_words.exit  # type: ignore[assignment]
     faulthandler.enable(file=last_words.file)
-    Worker(Connection(int(descriptor)), target, int(max_bytes), last_words).serve()
+    end_with_parent()
+    settle_heap()
+    Worker(Connection(int(descriptor)), Shared(int(shared)), target, int(max_bytes), last_words).serve()
 
 
 if __name__ == "__main__":
