@@ -4,7 +4,6 @@ It states no formulas for its time and memory. They are guessed from measurement
 of its own. The guess only decides which cases are skipped; it is never stored as a prediction.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
 from ..instruments.bandwidth import fresh_stream_bytes_per_s
-from ..loading import import_folder, load
+from ..loading import let_import, load
 from ..operations.cases import known_as
 from .calling.call import Call
 from .calling.conventions import Convention, Options
@@ -66,8 +65,10 @@ def found_competitor(target: str) -> Competitor:
     return Competitor(target, convention, str(workspace), str(traffic))
 
 
-def enlist_competitor(competitor: Competitor) -> None:
+def enlist_competitor(competitor: Competitor, *, is_called: bool) -> None:
     """Register a competitor as an implementation of softmax, if it is not registered yet; its name leaves folders out.
+
+    ``is_called``: whether this process calls it. Only then is it imported: nothing that it does touches the others.
 
     Raises:
         UserError: the target does not exist any longer.
@@ -78,7 +79,7 @@ def enlist_competitor(competitor: Competitor) -> None:
         Implementation(
             name=known_as(competitor.target),
             operation="softmax",
-            function=as_vjp(competitor.target, competitor.convention),
+            function=as_vjp(competitor.target, competitor.convention) if is_called else _called_elsewhere,
             summary=f"A user's own backward, called as {competitor.convention}",
             workspace=Formula(competitor.workspace),
             traffic=Formula(competitor.traffic),
@@ -87,6 +88,10 @@ def enlist_competitor(competitor: Competitor) -> None:
             guessed=True,
         )
     )
+
+
+def _called_elsewhere(*_: FloatArray) -> FloatArray:
+    raise RuntimeError("a user's own backward is called in the process of its sitting only")
 
 
 def guessed_formulas(rows: list[CostRow], stream_bytes_per_s: float) -> tuple[Formula, Formula]:
@@ -120,12 +125,8 @@ def as_vjp(target: str, convention: Convention) -> Callable[[FloatArray, FloatAr
     A function of just these two is called as it is. Anything else is prepared the first time that it gets a pair of
     arrays, so that only its backward is measured. Its forward gets log(probs): the softmax of that is probs.
     """
-    folder = str(import_folder(target))
-    sys.path.insert(0, folder)
-    try:
-        function, namespace = load(target)
-    finally:
-        sys.path.remove(folder)
+    let_import(target)
+    function, namespace = load(target)
     plain = convention.style == "function" and convention.layout == "rows" and convention.container == "array"
     if plain and not convention.forward and convention.arguments == ("probs", "grad_output"):
         vjp: Callable[[FloatArray, FloatArray], FloatArray] = function

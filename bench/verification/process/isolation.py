@@ -16,7 +16,6 @@ from typing import Any, Self
 import psutil
 
 from ...errors import UserError
-from ...loading import import_folder
 from ..calling.call import Inputs
 from ..calling.conventions import Convention, Options
 from .failures import Failure, Kind, failure_from_stack
@@ -42,11 +41,20 @@ class TargetFailedError(Exception):
 class Isolated:
     """A target named ``module:attribute`` or ``path.py:attribute``, in a process that starts at the first request.
 
-    ``call_s`` limits each request, ``load_s`` the import, ``max_bytes`` what a call may allocate.
+    ``call_s`` limits each request, ``load_s`` the import, ``max_bytes`` what a call may allocate. ``root`` is the
+    folder of the target's project, if it cannot be found from the file; see ``loading.import_folders``.
     """
 
-    def __init__(self, target: str, call_s: float = CALL_S, load_s: float = LOAD_S, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        target: str,
+        call_s: float = CALL_S,
+        load_s: float = LOAD_S,
+        max_bytes: int = MAX_BYTES,
+        root: Path | None = None,
+    ) -> None:
         self._target = target
+        self._root = root
         self._limits_s = {"load": load_s}
         self._call_s = call_s
         self._max_bytes = max_bytes
@@ -144,7 +152,7 @@ class Isolated:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        arguments = [str(self._last_words), self._target, str(self._max_bytes), str(import_folder(self._target))]
+        arguments = [str(self._last_words), self._target, str(self._max_bytes), str(self._root or "")]
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"{__package__}.worker", str(theirs.fileno()), *arguments],

@@ -1,7 +1,7 @@
 """The process in which a target runs: it answers requests until its parent goes away.
 
 ``isolation`` starts it with these arguments: the descriptor of a socket, the path of a file for its last words, the
-target, the bytes that a call may allocate, and the folder from which the target may import. A request is the name of
+target, the bytes that a call may allocate, and the folder of its project (empty: found from the target's file). A request is the name of
 a method of ``Subject``, its arguments and a time limit. An answer is ("answer", value), ("user", text of a UserError)
 or ("failure", Failure). Standard input is empty; the parent decides where output goes.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...loading import let_import
 from .failures import failure_of
 from .subject import Local
 
@@ -99,9 +100,8 @@ class Worker:
 
 def main() -> None:
     """Serve the parent that gave the arguments."""
-    descriptor, last_words_path, target, max_bytes, folder = sys.argv[1:]
-    # As if the target were started as a script: it can import the files in its folder. No other code runs here.
-    sys.path.insert(0, folder)
+    descriptor, last_words_path, target, max_bytes, root = sys.argv[1:]
+    let_import(target, Path(root) if root else None)  # no other code runs here
     sys.argv = [target]
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

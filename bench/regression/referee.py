@@ -1,0 +1,160 @@
+"""Two targets timed against each other, each in an interpreter of its own, in turns; this process is the referee.
+
+Each side imports its own modules, so that two versions of one package do not meet. The referee and its sides share one
+processor. They take turns in short blocks of calls, in an order drawn for each pair of blocks: noise that lasts longer
+than a pair slows both sides alike, and shorter noise moves few pairs, so their median stays. The `Timekeeper` draws new
+inputs for each block, checks every result, and believes no clock that others contradict. It knows only the whole of a
+block, so the mean over its calls counts and not the fastest: a target could share out a block's time as it likes. As in
+a duet, what differs between processes does not average out inside them, so a referee with its two processes gives one
+value a case: the median over its pairs of ln(call of work / call of base).
+"""
+
+import contextlib
+import math
+import os
+import random
+import signal
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from ..verification.judging.timing import Timekeeper, calls_of_block
+from ..verification.process.block import Made
+from ..verification.process.failures import Failure
+from ..verification.process.isolation import Isolated
+from .duel import Duel, Effort, Side, Task, Value
+from .duet import error_of_median
+
+BLOCK_S = 0.001  # of calls in a block
+LEAST_PAIRS = 12
+# Calls so long that not even the least number of pairs fits into this many times the limit are timed in fewer pairs.
+OVERTIME, FEWEST_PAIRS = 4.0, 3
+PATIENCE = 5  # blocks in a row whose clock is doubted
+
+
+class SideWrongError(Exception):
+    """A result of a side is wrong, or its time is not to be believed; ``role`` says which side."""
+
+    def __init__(self, role: str, reason: str) -> None:
+        super().__init__(reason)
+        self.role = role
+
+
+def perform(task: Task) -> list[Value]:
+    """Do a task whose sides are targets."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the sides' processes are ended
+    if task.processors:
+        os.sched_setaffinity(0, task.processors)  # the sides inherit it
+    rng = random.Random(task.seed)  # noqa: S311 - an order, not a secret
+    duels = rng.sample(task.duels, len(task.duels))
+    with contextlib.ExitStack() as stack:
+        sides = Sides(stack)
+        if task.effort is None:
+            return [_examine(duel, sides) for duel in duels]
+        return [_time(duel, sides, rng, task.effort) for duel in duels]
+
+
+class Sides:
+    """The processes of sides, one for each side and role, which all its cases share; and who keeps their time."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._started: dict[tuple[str, Side], Isolated] = {}
+        self.timekeeper = stack.enter_context(Timekeeper())
+
+    def of(self, side: Side, role: str) -> Isolated:
+        """The process of a side in a role."""
+        if (role, side) not in self._started:
+            subject = Isolated(side.target, root=Path(side.root) if side.root else None)
+            self._started[role, side] = self._stack.enter_context(subject)
+        return self._started[role, side]
+
+
+class Turns:
+    """The turns of one side at a case: blocks of calls in its process, every result checked."""
+
+    def __init__(self, duel: Duel, role: str, sides: Sides) -> None:
+        side: Side = getattr(duel, role)
+        assert side.convention is not None  # noqa: S101 - a target's
+        self._convention, self._side = side.convention, side
+        self._case, self._role = duel.case, role
+        self._timekeeper, self._subject = sides.timekeeper, sides.of(side, role)
+        self._made: Made | None = None
+        self.shortest_s = math.inf  # of a call, the mean over its block
+
+    def call_s(self, calls: int) -> float:
+        """Seconds of a call, the mean over a block of so many.
+
+        Raises:
+            SideWrongError: a result is wrong, or the time is not to be believed.
+        """
+        for _ in range(PATIENCE):
+            block = self._timekeeper.block(
+                self._subject, self._convention, self._case, calls, self._made, inexact=self._side.limited
+            )
+            if isinstance(block, Failure):
+                raise SideWrongError(self._role, _of_failure(block))
+            if block.complaints:
+                raise SideWrongError(self._role, "; ".join(block.complaints))
+            self._made = block.made
+            if not block.doubt:
+                self.shortest_s = min(self.shortest_s, block.call_s)
+                return block.call_s
+        raise SideWrongError(self._role, block.doubt)
+
+    def peak_bytes(self) -> int:
+        """The peak of a call.
+
+        Raises:
+            SideWrongError: a result is wrong, or the peak is not to be believed.
+        """
+        timed = self._timekeeper.timed(
+            self._subject, self._convention, self._case, inexact=self._side.limited, blocks=1
+        )
+        if isinstance(timed, Failure):
+            raise SideWrongError(self._role, _of_failure(timed))
+        if timed.complaints or timed.peak_bytes is None:
+            raise SideWrongError(self._role, "; ".join(timed.complaints))
+        return timed.peak_bytes
+
+
+def _of_failure(failure: Failure) -> str:
+    return " at ".join(filter(None, [failure.summary, failure.culprit]))
+
+
+def _time(duel: Duel, sides: Sides, rng: random.Random, effort: Effort) -> Value:
+    started = time.perf_counter()
+    ratios: list[float] = []
+    try:
+        turns = base, work = Turns(duel, "base", sides), Turns(duel, "work", sides)
+        longer_s = max(each.call_s(1) for each in turns)
+        calls = calls_of_block(duel.case, longer_s, BLOCK_S)
+        while _goes_on(ratios, effort, time.perf_counter() - started):
+            order = rng.sample(turns, 2)
+            seconds = {each: each.call_s(calls) for each in order}
+            ratios.append(math.log(seconds[work] / seconds[base]))
+    except SideWrongError as error:
+        reason = str(error)
+        return Value(duel.label, failed=reason) if error.role == "base" else Value(duel.label, work_wrong=reason)
+    return Value(duel.label, log_ratio=statistics.median(ratios), base_s=base.shortest_s, work_s=work.shortest_s)
+
+
+def _goes_on(ratios: list[float], effort: Effort, elapsed_s: float) -> bool:
+    """Whether another pair of blocks is timed."""
+    if len(ratios) < FEWEST_PAIRS:
+        return True
+    if len(ratios) < LEAST_PAIRS:
+        return elapsed_s < OVERTIME * effort.limit_s
+    return elapsed_s < effort.limit_s and error_of_median(ratios) > effort.precision
+
+
+def _examine(duel: Duel, sides: Sides) -> Value:
+    """The peaks of both sides, of calls whose results are checked."""
+    try:
+        base, work = (Turns(duel, role, sides).peak_bytes() for role in ("base", "work"))
+    except SideWrongError as error:
+        reason = str(error)
+        return Value(duel.label, base_wrong=reason) if error.role == "base" else Value(duel.label, work_wrong=reason)
+    return Value(duel.label, base_peak_bytes=base, work_peak_bytes=work)
+
