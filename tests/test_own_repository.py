@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from softmax_bench.cli import main
 from softmax_bench.configuration import configuration
 from softmax_bench.errors import UserError
 from softmax_bench.loading import import_folders, load
-from softmax_bench.regression.command import gate as gate_command
 
-from tests.conftest import COMMAND, SoftmaxBench
+from tests.conftest import SoftmaxBench
 
 NN = """
 from .helper import dot
@@ -121,19 +119,11 @@ def test_a_wrong_b_is_never_a_success(softmax_bench: SoftmaxBench, tmp_path: Pat
     assert "wrong, diagonal only" in done.stdout
 
 
-@pytest.fixture
-def in_repository(own_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Runs a command in this process, in the repository, and returns the one line that it ends with."""
-    monkeypatch.chdir(own_repository)
-    monkeypatch.setattr("softmax_bench.regression.command.end_on_sigterm", lambda: None)
-    yield own_repository
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("gate", "--target=mylib/none.py:f"), "mylib/none.py: no such file"),
-        (("gate", "--target=mylib.nn:softmax_backward"), "give a file of the repository, as in path/to/file.py:function"),
+        (("gate", "--target=mylib.nn:softmax_backward"), "give a file of the repository, as in path/to/file.py:"),
         (("gate", f"--target={TARGET}", "--base=nosuch"), "no revision 'nosuch' in this repository"),
         (("gate", "--target=mylib/new.py:f"), "mylib/new.py:f: not in the base, revision HEAD"),
         (("gate", "--target=mylib/broken.py:f"), "mylib/broken.py:f: does not import: ModuleNotFoundError"),
@@ -249,7 +239,8 @@ def test_the_fixture_of_the_pytest_plugin_fails_with_the_mistake_s_name(tmp_path
         "def test_the_suite_is_not_imported():\n"
         "    assert not any(name.startswith('softmax_bench.verification') for name in sys.modules)\n\n\n"
         "def test_right(assert_vjp):\n"
-        "    assert_vjp(lambda probs, grad_output: probs * (grad_output - (grad_output * probs).sum(1, keepdims=True)))\n\n\n"
+        "    assert_vjp(lambda probs, grad_output:\n"
+        "               probs * (grad_output - (grad_output * probs).sum(1, keepdims=True)))\n\n\n"
         "def test_wrong(assert_vjp):\n"
         "    assert_vjp(lambda probs, grad_output: probs * (1 - probs) * grad_output)\n",
         encoding="utf-8",
@@ -266,7 +257,8 @@ def test_the_fixture_of_the_pytest_plugin_fails_with_the_mistake_s_name(tmp_path
 def test_a_sweep_in_a_foreign_folder_imports_and_stores_there(
     own_repository: Path, softmax_bench: SoftmaxBench
 ) -> None:
-    done = softmax_bench("run", f"--implementation={TARGET}", "--batch=4", "--features=16", "--minutes=0.05", "--run-id=mine")
+    sizes = ("--batch=4", "--features=16", "--minutes=0.05")
+    done = softmax_bench("run", f"--implementation={TARGET}", *sizes, "--run-id=mine")
     assert done.returncode == 0, done.stdout + done.stderr
     table = (own_repository / "results" / "mine" / "cases.csv").read_text(encoding="utf-8")
     assert "nn.py:softmax_backward" in table

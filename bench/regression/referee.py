@@ -89,6 +89,7 @@ class Turns:
         Raises:
             SideWrongError: a result is wrong, or the time is not to be believed.
         """
+        doubt = ""
         for _ in range(PATIENCE):
             block = self._timekeeper.block(
                 self._subject, self._convention, self._case, calls, self._made, inexact=self._side.limited
@@ -98,10 +99,11 @@ class Turns:
             if block.complaints:
                 raise SideWrongError(self._role, "; ".join(block.complaints))
             self._made = block.made
-            if not block.doubt:
+            doubt = block.doubt
+            if not doubt:
                 self.shortest_s = min(self.shortest_s, block.call_s)
                 return block.call_s
-        raise SideWrongError(self._role, block.doubt)
+        raise SideWrongError(self._role, doubt)
 
     def peak_bytes(self) -> int:
         """The peak of a call.
@@ -157,4 +159,3 @@ def _examine(duel: Duel, sides: Sides) -> Value:
         reason = str(error)
         return Value(duel.label, base_wrong=reason) if error.role == "base" else Value(duel.label, work_wrong=reason)
     return Value(duel.label, base_peak_bytes=base, work_peak_bytes=work)
-

@@ -124,6 +124,8 @@ def verify(
         with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
             report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
         if report.cost is not None:
+            if report.complaints:
+                _show_disbelief(report, console)
             _show_cost(report.cost, target, console)
         reports.append(report)
     if json_path is not None:
@@ -167,6 +169,15 @@ def _show(report: Report, console: Console) -> None:
         console.print("\n" + escape("\n".join(one_node_explanation())))
     if report.printed:
         console.print(f"it printed {escape(report.printed.splitlines()[-1][:SHOWN_CHARACTERS])}")
+
+
+def _show_disbelief(report: Report, console: Console) -> None:
+    """What was found after the first verdict, while the target was timed."""
+    console.print(
+        f"\n{escape(report.target)}  [bold red]{report.words}[/] after all: not as it was when it was checked"
+    )
+    for complaint in report.complaints:
+        console.print(f"- {escape(complaint)}")
 
 
 def _show_mistake(report: Report, console: Console) -> None:

@@ -19,6 +19,7 @@ from .calling.conventions import Convention, Options
 from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
 from .judging.search import probe
+from .judging.timing import Timekeeper
 from .process.isolation import Isolated, TargetFailedError
 from .verdict import examine
 
@@ -58,7 +59,11 @@ def found_competitor(target: str) -> Competitor:
             convention = probe(subject, options).answers.convention
         except TargetFailedError as error:
             raise UserError(f"--implementation {target}: {error}") from None
-        rows, _ = measure_target(subject, target, convention)
+        with Timekeeper() as keeper:
+            measured = measure_target(subject, target, convention, keeper, inexact=bool(report.limits))
+    if measured.complaints:
+        raise UserError(f"--implementation {target}: is not believed: {measured.complaints[0]}")
+    rows = list(measured.rows)
     if not rows:
         raise UserError(f"--implementation {target}: too slow or too large to be measured at {BATCH} × {FEATURES}")
     workspace, traffic = guessed_formulas(rows, fresh_stream_bytes_per_s())

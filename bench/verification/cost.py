@@ -1,14 +1,18 @@
 """What a right gradient costs: its time and peak memory on a small grid compared with the suite's, growth, advice."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..implementations import FloatArray
 from ..implementations.softmax import explicit_jacobian, vectorized
 from ..operations.cases import Case
 from .calling.conventions import Convention
 from .growth import Growth, growth
+from .judging.timing import Timekeeper
 from .judging.trials import Trial, make_trial
 from .process.failures import Failure
+from .process.isolation import Isolated
 from .process.subject import Local, Subject
 
 # The grid is two lines of shapes, one along features and one along batch, that cross at this shape.
@@ -38,20 +42,31 @@ class CostRow:
 
 @dataclass(frozen=True)
 class CostReport:
-    """The measured rows, the target's growth, advice, and in ``stopped`` the failure that ended a line of the grid."""
+    """The measured rows, the target's growth, advice, and in ``stopped`` the failure that ended a line of the grid.
+
+    ``complaints`` say why a time is not believed, each with its shape; such a shape has no row.
+    """
 
     rows: tuple[CostRow, ...]
     growth: dict[str, Growth]  # keys: "time by batch", "time by features", "peak by batch", "peak by features"
     advice: tuple[str, ...]
     stopped: str = ""
+    complaints: tuple[str, ...] = ()
 
 
-def measure_cost(subject: Subject, name: str, convention: Convention) -> CostReport:
-    """The cost of a target in the given convention; for softmax also the cost of two of the suite's implementations."""
-    rows, stopped = measure_target(subject, name, convention)
-    if convention.operation == "softmax":
-        for compared_name, function in COMPARED.items():
-            rows += measure_target(Local(function), compared_name, COMPARED_CONVENTION)[0]
+def measure_cost(subject: Subject, name: str, convention: Convention, *, inexact: bool = False) -> CostReport:
+    """The cost of a target in the given convention; for softmax also the cost of two of the suite's implementations.
+
+    These run where the target runs, here or in processes of their own, and are timed in the same way. ``inexact``: the
+    target is right to fewer digits than usual.
+    """
+    with Timekeeper() as keeper:
+        measured = measure_target(subject, name, convention, keeper, inexact=inexact)
+        rows = list(measured.rows)
+        if convention.operation == "softmax" and not measured.complaints:
+            for compared_name, function in COMPARED.items():
+                with _beside(subject, function) as compared:
+                    rows += measure_target(compared, compared_name, COMPARED_CONVENTION, keeper).rows
     mine = [row for row in rows if row.implementation == name]
     by_batch = [row for row in mine if row.features == FEATURES]
     by_features = [row for row in mine if row.batch == BATCH]
@@ -62,11 +77,33 @@ def measure_cost(subject: Subject, name: str, convention: Convention) -> CostRep
         "peak by features": growth([row.features for row in by_features], [row.peak_bytes for row in by_features]),
     }
     found = {label: fit for label, fit in fits.items() if fit is not None}
-    return CostReport(tuple(rows), found, tuple(_advice(subject, convention, mine, found)), stopped)
+    advice = () if measured.complaints else tuple(_advice(subject, convention, mine, found))
+    return CostReport(tuple(rows), found, advice, measured.stopped, measured.complaints)
 
 
-def measure_target(subject: Subject, name: str, convention: Convention) -> tuple[list[CostRow], str]:
-    """The rows of both lines of the grid, up to shapes that are too slow or too large; and the last failure, or ''."""
+@contextlib.contextmanager
+def _beside(subject: Subject, function: Callable[..., FloatArray]) -> Iterator[Subject]:
+    """One of the suite's functions as a subject of the same kind as the target."""
+    if isinstance(subject, Local):
+        yield Local(function)
+        return
+    with Isolated(f"{function.__module__}:{function.__name__}") as isolated:
+        yield isolated
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of one implementation, the failure that ended a line of the grid, and why a time is not believed."""
+
+    rows: tuple[CostRow, ...]
+    stopped: str
+    complaints: tuple[str, ...]
+
+
+def measure_target(
+    subject: Subject, name: str, convention: Convention, keeper: Timekeeper, *, inexact: bool = False
+) -> Measured:
+    """Both lines of the grid, up to shapes that are too slow or too large, or up to the first complaint."""
     rows: dict[tuple[int, int], CostRow] = {}
     stopped = ""
     for line in ([(BATCH, count) for count in FEATURE_COUNTS], [(batch, FEATURES) for batch in BATCHES]):
@@ -75,13 +112,17 @@ def measure_target(subject: Subject, name: str, convention: Convention) -> tuple
             if last is not None and _too_much(last, shape):
                 break
             if shape not in rows:
-                cost = subject.measure(convention, _trial(convention, *shape).inputs)
-                if isinstance(cost, Failure):
-                    stopped = f"{shape[0]} × {shape[1]}: {cost.summary}"
+                case = Case("softmax", "", *shape, "float64", "normal")
+                timed = keeper.timed(subject, convention, case, inexact=inexact)
+                if isinstance(timed, Failure):
+                    stopped = f"{shape[0]} × {shape[1]}: {timed.summary}"
                     break
-                rows[shape] = CostRow(name, *shape, cost.time_s, cost.peak_bytes)
+                if timed.complaints:
+                    complaints = tuple(f"at {shape[0]} × {shape[1]} it {each}" for each in timed.complaints)
+                    return Measured(tuple(rows.values()), stopped, complaints)
+                rows[shape] = CostRow(name, *shape, timed.fastest_s, timed.peak_bytes or 0)
             last = rows[shape]
-    return list(rows.values()), stopped
+    return Measured(tuple(rows.values()), stopped, ())
 
 
 def _too_much(last: CostRow, shape: tuple[int, int]) -> bool:

@@ -60,6 +60,7 @@ class Report:
     limits: list[str] = field(default_factory=list)  # of a right gradient
     thing: str = ""  # what the target is, if it is no plain backward of softmax
     notes: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)  # why a result that looks right is not believed
     diagnosis: Diagnosis | None = None
     right_only: str = ""  # words that follow 'right only'
     broken: list[str] = field(default_factory=list)  # properties of every right gradient that this one lacks
@@ -72,19 +73,23 @@ class Report:
 
     @property
     def right(self) -> bool:
-        """Whether the gradient is right."""
-        return self.status is Status.RIGHT
+        """Whether the gradient is right, and believed to be so."""
+        return self.status is Status.RIGHT and not self.complaints
 
     @property
     def words(self) -> str:
         """The verdict in words."""
         if self.status is Status.NOT_CALLED and self.thing:
             return "not a backward of softmax"
+        if self.status is Status.RIGHT and self.complaints:
+            return "not believed"
         return f"{self.status.words}, with a limit" if self.right and self.limits else self.status.words
 
     def exit_status(self, *, strict: bool) -> int:
         """The exit status of the command; ``strict``: a limit counts as wrong."""
-        return Status.WRONG if strict and self.right and self.limits else self.status
+        if self.status is Status.RIGHT and (self.complaints or (strict and self.limits)):
+            return Status.WRONG
+        return self.status
 
     def to_json(self) -> dict[str, Any]:
         """The report in the types of JSON; missing is null."""
@@ -93,7 +98,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.target}: {self.words}" + (f", {self.diagnosis.title}" if self.diagnosis else "")]
-        lines += [*self.limits, *filter(None, [self.thing])]
+        lines += [*self.complaints, *self.limits, *filter(None, [self.thing])]
         if self.diagnosis is not None:
             lines += [self.diagnosis.explanation, f"computes   {self.diagnosis.computes}"]
             lines += [f"should be  {self.diagnosis.should}"]
@@ -203,7 +208,8 @@ def examine(
     report.verdict_s = time.perf_counter() - started
     announce(report)
     if with_cost and report.right and probed is not None:
-        report.cost = measure_cost(subject, name, probed.answers.convention)
+        report.cost = measure_cost(subject, name, probed.answers.convention, inexact=bool(report.limits))
+        report.complaints += report.cost.complaints
     return report
 
 

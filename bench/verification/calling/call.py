@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...implementations import FloatArray
 from .arrays import (
     AXES,
     DIMENSIONS,
@@ -78,6 +80,22 @@ class Call:
         }
         return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
 
+    def arrivals(self, inputs: Inputs) -> list[Callable[[], None]]:
+        """What writes other inputs into the arrays that ``prepare`` made, which the target holds or is about to get."""
+        writing: list[Callable[[], None]] = []
+        rows = {role: iter(range(len(array))) for role, array in inputs.items()}
+        for number, (role, value, _) in enumerate(self._passed):
+            if role not in inputs:
+                continue
+            array = inputs[role]
+            if self.convention.is_single:
+                row = next(rows[role])
+                array = array[row : row + 1]
+            array = _in_shape(array, value, self.convention.layout)
+            writing.append(partial(_write_list if isinstance(value, list) else np.copyto, _destination(value), array))
+            self._passed[number] = role, value, array
+        return writing
+
     def prepare(self, inputs: Inputs) -> Callable[[], Any]:
         """The backward of the given arrays, as a function without arguments; ``as_rows`` takes what it returns."""
         self._passed = []
@@ -97,19 +115,26 @@ class Call:
     def _values(self, inputs: Inputs) -> dict[str, Any]:
         """The value of each role: a copy in the convention's layout and container."""
         layout, container = self.convention.layout, self.convention.container
-        values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in MATRICES}
+        used = self._used()
+        values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in used}
         labels = inputs["labels"]
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
-        self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*MATRICES, "labels")]
+        self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         values |= construction_values(inputs["logits"])
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
-        incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
-        values["packed"] = [values[incoming], values["targets"]]
+        if "packed" in self.convention.roles:
+            incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
+            values["packed"] = [values[incoming], values["targets"]]
         return values
+
+    def _used(self) -> list[str]:
+        """The roles of arrays that this convention may need."""
+        roles = self.convention.roles | {"logits", "grad_output"}
+        return [role for role in MATRICES if role in roles or "packed" in roles]
 
     def _context(self) -> Any:
         """The module's own class of contexts, made without arguments, else ours."""
@@ -334,6 +359,26 @@ class Call:
 def _as_it_is(array: Any) -> Any:
     """The array: PyTorch's tensors are those of the graph already."""
     return array
+
+
+def _destination(value: Any) -> Any:
+    return value if isinstance(value, list) else unwrapped(value)
+
+
+def _in_shape(array: FloatArray, value: Any, layout: str) -> FloatArray:
+    """A view of an array [B, N], or of labels [B], in the shape of the value that a target gets for it."""
+    if layout in ("columns", "column") and array.ndim == 2:
+        return array.T
+    return array if isinstance(value, list) and layout == "rows" else array.reshape(np.shape(_destination(value)))
+
+
+def _write_list(values: list[Any], array: FloatArray) -> None:
+    """Write an array into nested lists of its shape."""
+    if array.ndim == 1:
+        values[:] = array.tolist()
+        return
+    for inner, part in zip(values, array, strict=True):
+        _write_list(inner, part)
 
 
 def _row(inputs: Inputs, row: int) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """A target in a process of its own. The process and all that it started are ended when it hangs, dies or is done."""
 
 import contextlib
+import math
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +22,12 @@ import psutil
 from ...errors import UserError
 from ..calling.call import Inputs
 from ..calling.conventions import Convention, Options
+from .block import Assignment, Made, Ran
 from .failures import Failure, Kind, failure_from_stack
-from .subject import Cost, Outcome
+from .handover import Handover, hand_over
+from .shared import Shared
+from .subject import Outcome
+from .wire import ForgedError, decoded
 
 LOAD_S = 30.0  # limit of importing a target
 CALL_S = 10.0  # limit of each request
@@ -27,6 +35,9 @@ MAX_BYTES = 1 << 30  # the most that a call may allocate
 GRACE_S = 0.5  # after the limit: time for the process to write where it hangs
 MARK = "SOFTMAX_BENCH_TARGET"  # an environment variable that all processes started by the target inherit
 KILLING_ROUNDS = 20  # a process may fork between being found and being killed
+PROCESS_CLOCK = 2  # Linux's number, beside a process's, of the clock of all its threads
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR")}
+MAX_ANSWER_BYTES = 1 << 28
 SHOWN_OUTPUT = 2000  # the last characters of what a target printed
 
 
@@ -64,6 +75,7 @@ class Isolated:
         self._last_words = Path(self._files.name) / "last_words"
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._shared = Shared()
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +84,7 @@ class Isolated:
         """End the process and all that it started."""
         self._end()
         self._files.cleanup()
+        self._shared.close()
 
     def candidates(self, options: Options) -> list[Convention]:
         """Every way in which the target may have to be called, likeliest first.
@@ -80,8 +93,7 @@ class Isolated:
             UserError: there is no such target.
             TargetFailedError: it cannot be imported.
         """
-        found: list[Convention] = self._request("candidates", options)
-        return found
+        return list(self._request("candidates", options))
 
     def has_torch(self) -> bool:
         """Whether the target has imported PyTorch."""
@@ -105,10 +117,47 @@ class Isolated:
             return Outcome(failure=error.failure)
         return outcome
 
-    def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
-        """Time and peak memory of the target's backward."""
-        cost: Cost | Failure = self._request_or_failure("measure", convention, inputs)
-        return cost
+    def timed(
+        self, convention: Convention, trials: Sequence[Inputs], made: Made | None = None, *, peaks: bool = False
+    ) -> Handover | Failure:
+        """A block of clocked calls, one for each of the trials, as ``hand_over`` describes it.
+
+        With ``peaks`` the peak memory of each call is read instead of the clock.
+        """
+        try:
+            return hand_over(self, self._shared, convention, trials, made, peaks=peaks)
+        except TargetFailedError as error:
+            return error.failure
+
+    def warm(self, convention: Convention, inputs: Inputs) -> Made:
+        """The shape and dtype of a result, of a call that is not clocked."""
+        made: Made = self._request("warm", convention, inputs)
+        return made
+
+    def ready(self, convention: Convention, assignment: Assignment) -> None:
+        """Prepare a block."""
+        self._request("ready", convention, assignment)
+
+    def go(self) -> Ran:
+        """Run the block that was prepared."""
+        ran: Ran = self._request("go")
+        return ran
+
+    def go_for_peaks(self) -> Ran:
+        """Run the block that was prepared, and read the peak memory of each call instead of the clock."""
+        ran: Ran = self._request("go_for_peaks")
+        return ran
+
+    def overwritten(self) -> tuple[str, ...]:
+        """The roles of the inputs that the block's calls have changed."""
+        roles: tuple[str, ...] = self._request("overwritten")
+        return roles
+
+    def processor_s(self) -> float:
+        """Seconds that the process has used of processors since it started; NaN on systems that do not say it."""
+        if self._process is None or not sys.platform.startswith("linux"):
+            return math.nan
+        return time.clock_gettime((~self._process.pid << 3) | PROCESS_CLOCK)
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
         """How many Python instructions one backward executes."""
@@ -141,9 +190,11 @@ class Isolated:
             self._connection.send((method, arguments, limit_s))
             if not self._connection.poll(limit_s + GRACE_S):
                 raise TargetFailedError(self._ended("hung", f"hangs: no answer within {limit_s:g} s"))
-            kind, answer = self._connection.recv()
+            kind, answer = decoded(self._connection.recv_bytes(MAX_ANSWER_BYTES))
         except (EOFError, OSError):
             raise TargetFailedError(self._ended("died", "")) from None
+        except (ForgedError, ValueError):
+            raise TargetFailedError(self._ended("died", "answers with what is no answer")) from None
         if kind == "user":
             raise UserError(answer)
         if kind == "failure":
@@ -152,16 +203,18 @@ class Isolated:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(self._call_s) + 1, 0))
         arguments = [str(self._last_words), self._target, str(self._max_bytes), str(self._root or "")]
+        descriptors = [theirs.fileno(), self._shared.descriptor]
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"{__package__}.worker", str(theirs.fileno()), *arguments],
+                [sys.executable, "-P", "-m", f"{__package__}.worker", *map(str, descriptors), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=[theirs.fileno()],
+                pass_fds=descriptors,
                 start_new_session=True,
-                env={**os.environ, MARK: self._mark, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **ONE_THREAD, MARK: self._mark, "PYTHONUNBUFFERED": "1"},
             )
         theirs.close()
         self._connection = Connection(ours.detach())

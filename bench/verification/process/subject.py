@@ -1,12 +1,14 @@
 """A target that is loaded, called and measured; its failures are reported with its own file and line."""
 
 import contextlib
+import dataclasses
+import gc
 import inspect
 import sys
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,10 +20,10 @@ from ...loading import load, method_named, module_of
 from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
 from ..calling.conventions import Convention, Options, candidates
+from .block import Assignment, Block, Made, Ran, placeholders
 from .failures import Failure, failure_of
-
-TIMING_S = 0.02  # length of one repeat
-REPEATS = 3  # the fastest counts
+from .handover import Handover, hand_over
+from .shared import Shared
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,6 @@ class Outcome:
     turned: npt.NDArray[Any] | None = None  # the result for those other inputs: see ``turn``
     forward: npt.NDArray[Any] | None = None  # what the forward returned, if that is numbers
     found_in: str = ""  # the attribute that held the gradient, if it was not returned
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of one call and its peak bytes, at one shape."""
-
-    time_s: float
-    peak_bytes: int
 
 
 class Subject(Protocol):
@@ -61,8 +55,10 @@ class Subject(Protocol):
     def call(self, convention: Convention, inputs: Inputs) -> Outcome:
         """The result of the target, called with copies of the inputs."""
 
-    def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
-        """Time and peak memory of the target's backward."""
+    def timed(
+        self, convention: Convention, trials: Sequence[Inputs], made: Made | None = None, *, peaks: bool = False
+    ) -> Handover | Failure:
+        """A block of clocked calls, or of calls whose peak memory is read."""
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
         """How many Python instructions one backward executes."""
@@ -72,18 +68,25 @@ class Local:
     """A target in this process."""
 
     def __init__(
-        self, target: Any, namespace: dict[str, Any] | None = None, max_bytes: int | None = None, method: str = ""
+        self,
+        target: Any,
+        namespace: dict[str, Any] | None = None,
+        max_bytes: int | None = None,
+        method: str = "",
+        shared: Shared | None = None,
     ) -> None:
         self._target = target
         self._method = method
         self._namespace = namespace if namespace is not None else module_of(target)
         self._max_bytes = max_bytes
+        self._shared = shared or Shared()
+        self._block: Block  # the one that was prepared
 
     @classmethod
-    def load(cls, target: str, max_bytes: int | None = None) -> "Local":
+    def load(cls, target: str, max_bytes: int | None = None, shared: Shared | None = None) -> "Local":
         """The target with that name, as ``load`` finds it."""
         found, namespace = load(target)
-        return cls(found, namespace, max_bytes, method_named(target, found))
+        return cls(found, namespace, max_bytes, method_named(target, found), shared)
 
     def candidates(self, options: Options) -> list[Convention]:
         """Every way in which the target may have to be called, likeliest first."""
@@ -123,14 +126,62 @@ class Local:
         repeatable = np.array_equal(value, again, equal_nan=True)
         return Outcome(value, None, overwritten, repeatable, kept, turned, forward, call.found_in)
 
-    def measure(self, convention: Convention, inputs: Inputs) -> Cost | Failure:
-        """Time and peak memory of the target's backward; the time is the fastest of three repeats."""
+    def timed(
+        self, convention: Convention, trials: Sequence[Inputs], made: Made | None = None, *, peaks: bool = False
+    ) -> Handover | Failure:
+        """A block of clocked calls: see ``handover``."""
         try:
-            with self._limited(), _quiet():
-                backward = Call(self._target, self._namespace, convention).prepare(inputs)
-                return Cost(_fastest_s(backward), read_peak(backward).peak_bytes)
+            return hand_over(self, self._shared, convention, trials, made, peaks=peaks)
         except (Exception, SystemExit) as error:
             return failure_of(error)
+
+    def warm(self, convention: Convention, inputs: Inputs) -> Made:
+        """The shape and dtype of a result, of a call that is not clocked."""
+        with self._limited(), _quiet():
+            call = Call(self._target, self._namespace, convention)
+            logits = inputs["logits"]
+            complete = {**placeholders(logits.shape, logits.dtype.str), **inputs}
+            rows = call.as_rows(call.prepare(complete)(), logits.shape)
+        return Made(rows.shape, rows.dtype.str)
+
+    def ready(self, convention: Convention, assignment: Assignment) -> None:
+        """Prepare a block."""
+        calls = [Call(self._target, self._namespace, convention) for _ in assignment.slots]
+        with _quiet():
+            self._block = Block(calls, assignment, self._shared)
+
+    def go(self) -> Ran:
+        """Run the block that was prepared."""
+        collects = gc.isenabled()
+        gc.disable()  # the collector would run in some calls and not in others
+        try:
+            with self._limited(), _quiet():
+                return self._block.run()
+        finally:
+            if collects:
+                gc.enable()
+
+    def go_for_peaks(self) -> Ran:
+        """Run the block that was prepared, and read the peak memory of each call instead of the clock."""
+        found: list[int] = []
+
+        def read(backward: Callable[[], Any]) -> Any:
+            returned: list[Any] = [None]
+            found.append(read_peak(lambda: returned.__setitem__(0, backward()), 1).peak_bytes)
+            return returned[0]
+
+        with self._limited(), _quiet():
+            return dataclasses.replace(self._block.run(read), peaks=tuple(found))
+
+    def processor_s(self) -> float:
+        """Seconds that this process has used of processors."""
+        return time.process_time()
+
+    def overwritten(self) -> tuple[str, ...]:
+        """The roles of the inputs that the block's calls have changed. The block is over."""
+        roles = self._block.overwritten()
+        del self._block
+        return roles
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
         """How many Python instructions one backward executes: the same number each time, on every machine."""
@@ -181,21 +232,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
-
-
-def _fastest_s(call: Callable[[], object]) -> float:
-    """Seconds of one call: the fastest of three repeats of ``TIMING_S``, or the second call if it takes longer."""
-    call()
-    started = time.perf_counter()
-    call()
-    call_s = max(time.perf_counter() - started, 1e-7)
-    if call_s > TIMING_S:
-        return call_s
-    count = int(TIMING_S / call_s)
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        for _ in range(count):
-            call()
-        seconds.append((time.perf_counter() - started) / count)
-    return min(seconds)

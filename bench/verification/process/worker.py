@@ -1,9 +1,10 @@
 """The process in which a target runs: it answers requests until its parent goes away.
 
-``isolation`` starts it with these arguments: the descriptor of a socket, the path of a file for its last words, the
-target, the bytes that a call may allocate, and the folder of its project (empty: found from the target's file). A request is the name of
-a method of ``Subject``, its arguments and a time limit. An answer is ("answer", value), ("user", text of a UserError)
-or ("failure", Failure). Standard input is empty; the parent decides where output goes.
+``isolation`` starts it with these arguments: the descriptors of a socket and of shared memory, the path of a file for
+its last words, the target, the bytes that a call may allocate, and the folder of the target's project (empty: found
+from its file). A request is the name of a method of ``Local``, its arguments and a time limit. An answer is ("answer",
+value), ("user", text of a UserError) or ("failure", Failure), as ``wire`` encodes it. Standard input is empty; the
+parent decides where output goes.
 """
 
 import faulthandler
@@ -18,7 +19,9 @@ from typing import Any
 from ...errors import UserError
 from ...loading import let_import
 from .failures import failure_of
+from .shared import Shared
 from .subject import Local
+from .wire import encoded
 
 MAX_FORKS = 6  # in one request, nested or not: a fork bomb stops at 2**6 processes
 MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
@@ -51,8 +54,11 @@ class LastWords:
 class Worker:
     """A target and the requests for it."""
 
-    def __init__(self, connection: Connection, target: str, max_bytes: int, last_words: LastWords) -> None:
+    def __init__(
+        self, connection: Connection, shared: Shared, target: str, max_bytes: int, last_words: LastWords
+    ) -> None:
         self._connection = connection
+        self._shared = shared
         self._target = target
         self._max_bytes = max_bytes
         self._last_words = last_words
@@ -71,7 +77,7 @@ class Worker:
             answer = self._answer(method, arguments, limit_s)
             if os.getpid() != self._last_words.process:
                 os._exit(0)  # the target forked, and this is the copy
-            self._connection.send(answer)
+            self._connection.send_bytes(encoded(answer))
 
     def _answer(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> tuple[str, Any]:
         self._forks = 0
@@ -79,7 +85,7 @@ class Worker:
         faulthandler.dump_traceback_later(limit_s, file=self._last_words.file)
         try:
             if method == "load":
-                self._subject = Local.load(self._target, self._max_bytes)
+                self._subject = Local.load(self._target, self._max_bytes, self._shared)
                 return "answer", None
             if method == "forks":
                 return "answer", self._all_forks
@@ -100,7 +106,7 @@ class Worker:
 
 def main() -> None:
     """Serve the parent that gave the arguments."""
-    descriptor, last_words_path, target, max_bytes, root = sys.argv[1:]
+    descriptor, shared, last_words_path, target, max_bytes, root = sys.argv[1:]
     let_import(target, Path(root) if root else None)  # no other code runs here
     sys.argv = [target]
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -108,7 +114,7 @@ def main() -> None:
     last_words = LastWords(Path(last_words_path))
     os._exit = last_words.exit  # type: ignore[assignment]
     faulthandler.enable(file=last_words.file)
-    Worker(Connection(int(descriptor)), target, int(max_bytes), last_words).serve()
+    Worker(Connection(int(descriptor)), Shared(int(shared)), target, int(max_bytes), last_words).serve()
 
 
 if __name__ == "__main__":
