@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,14 @@ def own_repository(tmp_path: Path) -> Path:
         git(tmp_path, "add", "-A")
         git(tmp_path, "commit", "-q", "--allow-empty", "-m", message)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _keep_sigterm() -> Iterator[None]:
+    """Leave this process's SIGTERM as it was: commands that are called here set it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def verdicts(content: str) -> set[str]:
@@ -126,7 +136,10 @@ def test_a_wrong_b_is_never_a_success(softmax_bench: SoftmaxBench, tmp_path: Pat
         (("gate", "--target=mylib.nn:softmax_backward"), "give a file of the repository, as in path/to/file.py:"),
         (("gate", f"--target={TARGET}", "--base=nosuch"), "no revision 'nosuch' in this repository"),
         (("gate", "--target=mylib/new.py:f"), "mylib/new.py:f: not in the base, revision HEAD"),
-        (("gate", "--target=mylib/broken.py:f"), "mylib/broken.py:f: does not import: ModuleNotFoundError"),
+        (
+            ("gate", "--target=mylib/broken.py:f"),
+            "does not import: ModuleNotFoundError: No module named 'nosuch_module' (mylib/broken.py:1)",
+        ),
         (("gate", "--target=mylib/nn.py:none"), "has no 'none'; it has dot, softmax_backward"),
         (("gate", f"--target={TARGET}", "--dtype=float16"), "--dtype float16: unknown"),
         (("gate", f"--target={TARGET}", "--fail-above=much"), "--fail-above much: give a share such as 3% or 0.03"),

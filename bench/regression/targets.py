@@ -81,7 +81,7 @@ class Contender:
         if report is None or report.exit_status(strict=self.strict) == Status.RIGHT:
             return ""
         if report.failure is not None:
-            return f"could not be called: {_of_failure(report.failure)}"
+            return f"could not be called: {_of_failure(report.failure, self.side.root)}"
         if report.diagnosis is not None and not report.right:
             return report.diagnosis.title
         return "; ".join([*report.limits, *report.problems[:1]]) or report.words
@@ -187,7 +187,7 @@ def verified(target: str, verifying: Verifying, name: str = "", root: Path | Non
                 raise UserError(f"{name} is {report.thing}; see softmax-bench verify")
             answers = probe(subject, verifying.options).answers
         except TargetFailedError as error:
-            raise UserError(f"{name}: does not import: {_of_failure(error.failure)}") from None
+            raise UserError(f"{name}: does not import: {_of_failure(error.failure, str(root))}") from None
     place, _, attribute = target.rpartition(":")
     side = Side(
         place,
@@ -201,8 +201,9 @@ def verified(target: str, verifying: Verifying, name: str = "", root: Path | Non
     return Contender(name, side, report, verifying.strict)
 
 
-def _of_failure(failure: Failure) -> str:
-    where = f" ({failure.culprit})" if failure.culprit else ""
+def _of_failure(failure: Failure, root: str) -> str:
+    """A failure in words, with the line to blame; a file of the project is named by its path in there."""
+    where = f" ({failure.culprit.removeprefix(f'{root}/')})" if failure.culprit else ""
     return f"{failure.summary}{where}"
 
 
