@@ -1,12 +1,12 @@
 """Two targets timed against each other, each in an interpreter of its own, in turns; this process is the referee.
 
 Each side imports its own modules, so that two versions of one package do not meet. The referee and its sides share one
-processor. They take turns in short blocks of calls, in an order drawn for each pair of blocks: noise that lasts longer
-than a pair slows both sides alike, and shorter noise moves few pairs, so their median stays. The `Timekeeper` draws new
+processor. A round is a few short blocks of calls of each side in turn: noise that lasts longer than a round slows both
+sides alike, and shorter noise misses at least one of the blocks, so the fastest block stays. The `Timekeeper` draws new
 inputs for each block, checks every result, and believes no clock that others contradict. It knows only the whole of a
 block, so the mean over its calls counts and not the fastest: a target could share out a block's time as it likes. As in
 a duet, what differs between processes does not average out inside them, so a referee with its two processes gives one
-value a case: the median over its pairs of ln(call of work / call of base).
+value a case: the median over its rounds of ln(fastest block of work / fastest block of base).
 """
 
 import contextlib
@@ -24,12 +24,14 @@ from ..verification.process.block import Made
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import Isolated
 from .duel import Duel, Effort, Side, Task, Value
-from .duet import error_of_median
+from .duet import LONG_CALL_S, error_of_median
 
-BLOCK_S = 0.001  # of calls in a block
+BLOCK_S = 0.00015  # of calls in a block: each call has inputs of its own, and making those takes longer than the call
+BLOCKS_A_ROUND, LEAST_ROUNDS = 4, 4
+# A longer call is a block, and a pair of blocks is a round, as in a duet.
 LEAST_PAIRS = 12
-# Calls so long that not even the least number of pairs fits into this many times the limit are timed in fewer pairs.
-OVERTIME, FEWEST_PAIRS = 4.0, 3
+# Where not even the least number of rounds fits into this many times the limit, there are fewer.
+OVERTIME, FEWEST_ROUNDS = 4.0, 3
 PATIENCE = 5  # blocks in a row whose clock is doubted
 
 
@@ -132,21 +134,24 @@ def _time(duel: Duel, sides: Sides, rng: random.Random, effort: Effort) -> Value
         turns = base, work = Turns(duel, "base", sides), Turns(duel, "work", sides)
         longer_s = max(each.call_s(1) for each in turns)
         calls = calls_of_block(duel.case, longer_s, BLOCK_S)
-        while _goes_on(ratios, effort, time.perf_counter() - started):
-            order = rng.sample(turns, 2)
-            seconds = {each: each.call_s(calls) for each in order}
-            ratios.append(math.log(seconds[work] / seconds[base]))
+        blocks, least = (1, LEAST_PAIRS) if longer_s > LONG_CALL_S else (BLOCKS_A_ROUND, LEAST_ROUNDS)
+        while _goes_on(ratios, least, effort, time.perf_counter() - started):
+            fastest_s = dict.fromkeys(turns, math.inf)
+            for _ in range(blocks):
+                for each in rng.sample(turns, 2):
+                    fastest_s[each] = min(fastest_s[each], each.call_s(calls))
+            ratios.append(math.log(fastest_s[work] / fastest_s[base]))
     except SideWrongError as error:
         reason = str(error)
         return Value(duel.label, failed=reason) if error.role == "base" else Value(duel.label, work_wrong=reason)
     return Value(duel.label, log_ratio=statistics.median(ratios), base_s=base.shortest_s, work_s=work.shortest_s)
 
 
-def _goes_on(ratios: list[float], effort: Effort, elapsed_s: float) -> bool:
-    """Whether another pair of blocks is timed."""
-    if len(ratios) < FEWEST_PAIRS:
+def _goes_on(ratios: list[float], least: int, effort: Effort, elapsed_s: float) -> bool:
+    """Whether another round is timed."""
+    if len(ratios) < FEWEST_ROUNDS:
         return True
-    if len(ratios) < LEAST_PAIRS:
+    if len(ratios) < least:
         return elapsed_s < OVERTIME * effort.limit_s
     return elapsed_s < effort.limit_s and error_of_median(ratios) > effort.precision
 

@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         selection = Selection.restored(stored.selection) if stored else Options.of_pytest(config).selection
         config.stash[COMPETITORS] = tuple(map(found_competitor, filter(is_target, selection.implementation)))
         for competitor in config.stash[COMPETITORS]:
-            enlist_competitor(competitor, is_called=False)
+            enlist_competitor(competitor)
         config.stash[CASES] = selection.cases()
     except UserError as error:
         raise pytest.UsageError(str(error)) from None

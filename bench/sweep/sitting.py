@@ -17,7 +17,7 @@ from typing import Any
 from ..implementations import NUMPY
 from ..instruments import host
 from ..instruments.bandwidth import PAST_CACHES, Stream
-from ..operations.cases import Case, known_as
+from ..operations.cases import Case
 from ..verification.competitor import Competitor, enlist_competitor
 from .measuring import Measurer, Settings
 from .selection import unique
@@ -115,7 +115,7 @@ def _serve(
     for module in modules:
         importlib.import_module(module)
     for competitor in competitors:
-        enlist_competitor(competitor, is_called=known_as(competitor.target) == name)
+        enlist_competitor(competitor)
     measurer = Measurer(settings, ask_pytorch=name.startswith("torch:"))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

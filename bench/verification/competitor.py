@@ -4,6 +4,7 @@ It states no formulas for its time and memory. They are guessed from measurement
 of its own. The guess only decides which cases are skipped; it is never stored as a prediction.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
 from ..instruments.bandwidth import fresh_stream_bytes_per_s
-from ..loading import let_import, load
+from ..loading import import_folders, load
 from ..operations.cases import known_as
 from .calling.call import Call
 from .calling.conventions import Convention, Options
@@ -70,10 +71,8 @@ def found_competitor(target: str) -> Competitor:
     return Competitor(target, convention, str(workspace), str(traffic))
 
 
-def enlist_competitor(competitor: Competitor, *, is_called: bool) -> None:
+def enlist_competitor(competitor: Competitor) -> None:
     """Register a competitor as an implementation of softmax, if it is not registered yet; its name leaves folders out.
-
-    ``is_called``: whether this process calls it. Only then is it imported: nothing that it does touches the others.
 
     Raises:
         UserError: the target does not exist any longer.
@@ -84,7 +83,7 @@ def enlist_competitor(competitor: Competitor, *, is_called: bool) -> None:
         Implementation(
             name=known_as(competitor.target),
             operation="softmax",
-            function=as_vjp(competitor.target, competitor.convention) if is_called else _called_elsewhere,
+            function=as_vjp(competitor.target, competitor.convention),
             summary=f"A user's own backward, called as {competitor.convention}",
             workspace=Formula(competitor.workspace),
             traffic=Formula(competitor.traffic),
@@ -93,10 +92,6 @@ def enlist_competitor(competitor: Competitor, *, is_called: bool) -> None:
             guessed=True,
         )
     )
-
-
-def _called_elsewhere(*_: FloatArray) -> FloatArray:
-    raise RuntimeError("a user's own backward is called in the process of its sitting only")
 
 
 def guessed_formulas(rows: list[CostRow], stream_bytes_per_s: float) -> tuple[Formula, Formula]:
@@ -130,8 +125,12 @@ def as_vjp(target: str, convention: Convention) -> Callable[[FloatArray, FloatAr
     A function of just these two is called as it is. Anything else is prepared the first time that it gets a pair of
     arrays, so that only its backward is measured. Its forward gets log(probs): the softmax of that is probs.
     """
-    let_import(target)
-    function, namespace = load(target)
+    folders = list(map(str, import_folders(target)))
+    sys.path[:0] = folders
+    try:
+        function, namespace = load(target)
+    finally:
+        del sys.path[: len(folders)]
     plain = convention.style == "function" and convention.layout == "rows" and convention.container == "array"
     if plain and not convention.forward and convention.arguments == ("probs", "grad_output"):
         vjp: Callable[[FloatArray, FloatArray], FloatArray] = function
