@@ -59,7 +59,8 @@ def test_a_settled_heap_serves_large_arrays_without_page_faults() -> None:
     # In a process of its own: the state of this one's heap depends on the tests before.
     code = (
         "import numpy as np\n"
-        "from softmax_bench.instruments.clock import minor_faults, settle_heap\n"
+        "from softmax_bench.instruments.clock import minor_faults\n"
+        "from softmax_bench.instruments.memory import settle_heap\n"
         "call = lambda: np.ones(3 << 17)\n"
         "fresh = minor_faults(call)\n"
         "settle_heap(); call()\n"

@@ -15,7 +15,7 @@ from softmax_bench.configuration import configuration
 from softmax_bench.errors import UserError
 from softmax_bench.loading import import_folders, load
 
-from tests.conftest import SoftmaxBench
+from tests.conftest import TIMED, SoftmaxBench
 
 NN = """
 from .helper import dot
@@ -270,8 +270,8 @@ def test_the_fixture_of_the_pytest_plugin_fails_with_the_mistake_s_name(tmp_path
 def test_a_sweep_in_a_foreign_folder_imports_and_stores_there(
     own_repository: Path, softmax_bench: SoftmaxBench
 ) -> None:
-    sizes = ("--batch=4", "--features=16", "--minutes=0.05")
-    done = softmax_bench("run", f"--implementation={TARGET}", *sizes, "--run-id=mine")
+    chosen = (f"--implementation={TARGET}", "--implementation=vectorized", "--batch=4", "--features=16")
+    done = softmax_bench("run", "--grid=quick", *chosen, "--run-id=mine", *TIMED)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (own_repository / "results" / "mine" / "cases.csv").read_text(encoding="utf-8")
     assert "nn.py:softmax_backward" in table

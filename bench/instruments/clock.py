@@ -1,4 +1,4 @@
-"""The instrument for time: a visit by pytest-benchmark's runner, a heap in its steady state, page faults of a call."""
+"""The instrument for time: a visit by pytest-benchmark's runner, and the page faults of a call."""
 
 import math
 import resource
@@ -9,14 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.utils import NameWrapper
 
-# glibc raises its mmap threshold to the size of the largest mapped block freed so far, up to 32 MiB with the block's
-# header. Freeing a block just below that brings the heap to the state of a long-running program.
-SETTLING_BYTES = (32 << 20) - (64 << 10)
 FAULT_CALLS = 3
 # A call this long gets new memory for what it allocates and finds nothing in the caches, whatever came before: a warm
 # call before it would change nothing and take as long again.
@@ -56,11 +52,6 @@ class Timing:
     calls: int
     fastest_s: float
     median_s: float
-
-
-def settle_heap() -> None:
-    """Bring the allocator's adaptive thresholds to their steady state, whatever ran before."""
-    np.empty(SETTLING_BYTES, dtype=np.uint8)
 
 
 def time_visit(call: Callable[[], object], settings: VisitSettings, expected_s: float = 0.0) -> Timing:

@@ -14,7 +14,7 @@ from ..implementations import FloatArray, registered
 from ..implementations.softmax import vectorized
 from .duet import padded
 
-PADDING = 0.1  # of the control; see `targets.TARGET_MARGIN`
+PADDING = 0.15  # of the control; see `targets.TARGET_MARGIN`
 
 
 def plain(probs: FloatArray, grad_output: FloatArray) -> FloatArray:

@@ -12,9 +12,9 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from ..instruments.bandwidth import Stream, Streamer
-from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, settle_heap, time_visit
+from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, time_visit
 from ..instruments.host import available_bytes
-from ..instruments.memory import memory_limit, read_peak
+from ..instruments.memory import memory_limit, read_peak, settle_heap
 from ..operations import operations
 from ..operations.cases import Case
 from ..operations.placement import relocated

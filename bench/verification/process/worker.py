@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...instruments.memory import settle_heap
 from ...loading import let_import
 from .failures import failure_of
 from .shared import Shared
@@ -111,6 +112,7 @@ def main() -> None:
     sys.argv = [target]
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    settle_heap()
     last_words = LastWords(Path(last_words_path))
     os._exit = last_words.exit  # type: ignore[assignment]
     faulthandler.enable(file=last_words.file)
