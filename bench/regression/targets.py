@@ -26,8 +26,8 @@ SHAPES = (
     (256, 128),
 )  # (batch, features) where none are given: little work, the article's, many rows
 DTYPE, LOGITS = "float64", "normal"
-# The largest slow-down that is no concern. On identical code, over fresh pairs of processes on a busy machine, the value
-# of a pair had a standard deviation of 2 to 3 %: two processes have two layouts of memory.
+# The largest slow-down that is no concern. On identical code, over fresh pairs of processes on a busy machine, the
+# value of a pair had a standard deviation of 2 to 3 %: two processes have two layouts of memory.
 TARGET_MARGIN = 0.03
 # What verify knows of the suite's operations. The others have no backward that it could judge.
 VERIFIED = {"softmax": "softmax", "softmax_cross_entropy_backward": "softmax_cross_entropy"}
