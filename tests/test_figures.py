@@ -37,6 +37,7 @@ from softmax_bench.sweep.summary import article_sentence
 from softmax_bench.training.outcomes import AS_WELL, AS_WELL_WITHIN, Result, judge, spread
 from softmax_bench.training.study import load_study as load_training
 from softmax_bench.units import factor, quantity, significant
+from softmax_bench.verification.judging.timing import CALLS_SHARE, OVERHEAD_SHARE
 
 from .conftest import ROOT, SoftmaxBench
 from .figures import RESULTS, Sweep, complaints, mark, mark_numbers
@@ -85,7 +86,8 @@ NOT_MEASURED = {
         r"Exit status[^:|]*: 0 [a-z ]+, 1 [a-z ]+, 2 [a-z]+",
         r"turns both 1 and 2 into its own 2",
         r"the exit status is 0; with \S+ it is 1",
-        r"Exit status: 0 right, also with a limit, 1 wrong, 2 it could not",
+        r"Exit status: 0 right, also with a limit, 1 wrong or not believed, 2 it could not",
+        r"with exit status 1: see",
     ),
     "confidence or condition": (
         "runs at half its speed",
@@ -204,6 +206,11 @@ def subnormals(sweep: Sweep) -> Iterator[str]:
         seconds = [sweep.seconds(name, ARTICLE, dtype="float32", logits=logits) for logits in ("normal", "peaked")]
         times = [mark(quantity(value, "s")) for value in seconds]
         yield f"| `{name}` | {' | '.join(times)} | {mark(factor(seconds[1] / seconds[0]))} |"
+
+
+def judging(_: Sweep) -> Iterator[str]:
+    overhead, calls = mark(f"{OVERHEAD_SHARE:.0%}"), mark(f"{CALLS_SHARE:.0%}")
+    yield f"less than {overhead} of what the handing over takes plus {calls} of the calls"
 
 
 def regression(_: Sweep) -> Iterator[str]:
@@ -411,6 +418,7 @@ CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
     "docs/regression.md": regression,
     "docs/homework.md": homework,
     "docs/repeatability.md": repeatability,
+    "docs/judge.md": judging,
 }
 
 

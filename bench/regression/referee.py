@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..verification.judging.timing import Timekeeper, calls_of_block
+from ..verification.judging.timing import Timekeeper, calls_at_once, calls_of_block, helped
 from ..verification.process.block import Made
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import Isolated
@@ -103,29 +103,37 @@ class Turns:
             )
             if isinstance(block, Failure):
                 raise SideWrongError(self._role, _of_failure(block))
-            if block.complaints:
-                raise SideWrongError(self._role, "; ".join(block.complaints))
-            self._made = block.made
-            doubt = block.doubt
+            if block.checked.complaints:
+                raise SideWrongError(self._role, f"it {'; '.join(block.checked.complaints)}")
+            if helpers := self._subject.helpers():
+                raise SideWrongError(self._role, f"it {helped(helpers)}")
+            self._made, doubt = block.handover.made, block.doubt
             if not doubt:
                 self.shortest_s = min(self.shortest_s, block.call_s)
                 return block.call_s
-        raise DoubtedError(doubt)
+        raise DoubtedError(f"it {doubt}")
 
-    def peak_bytes(self) -> int:
-        """The peak of a call.
+    def at_once(self, calls: int) -> int:
+        """How many of so many calls fit into one block of this side."""
+        return calls_at_once(self._convention, calls)
+
+    def peaks(self) -> tuple[int, ...]:
+        """The peak bytes of a few calls.
 
         Raises:
-            SideWrongError: a result is wrong, or the peak is not to be believed.
+            SideWrongError: a result is wrong, or a peak is not to be believed.
         """
-        timed = self._timekeeper.timed(
-            self._subject, self._convention, self._case, inexact=self._side.limited, blocks=1
+        self.call_s(1)
+        assert self._made is not None  # noqa: S101 - by the call
+        read = self._timekeeper.peak(
+            self._subject, self._convention, self._case, self._made, inexact=self._side.limited
         )
-        if isinstance(timed, Failure):
-            raise SideWrongError(self._role, _of_failure(timed))
-        if timed.complaints or timed.peak_bytes is None:
-            raise SideWrongError(self._role, "; ".join(timed.complaints))
-        return timed.peak_bytes
+        if isinstance(read, Failure):
+            raise SideWrongError(self._role, _of_failure(read))
+        peaks, complaints = read
+        if complaints:
+            raise SideWrongError(self._role, f"it {'; '.join(complaints)}")
+        return peaks
 
 
 def _of_failure(failure: Failure) -> str:
@@ -138,7 +146,7 @@ def _time(duel: Duel, sides: Sides, rng: random.Random, effort: Effort) -> Value
     try:
         turns = base, work = Turns(duel, "base", sides), Turns(duel, "work", sides)
         longer_s = max(each.call_s(1) for each in turns)
-        calls = calls_of_block(duel.case, longer_s, BLOCK_S)
+        calls = min(each.at_once(calls_of_block(duel.case, longer_s, BLOCK_S)) for each in turns)
         blocks, least = (1, LEAST_PAIRS) if longer_s > LONG_CALL_S else (BLOCKS_A_ROUND, LEAST_ROUNDS)
         while _goes_on(ratios, least, effort, time.perf_counter() - started):
             fastest_s = dict.fromkeys(turns, math.inf)
@@ -166,8 +174,10 @@ def _goes_on(ratios: list[float], least: int, effort: Effort, elapsed_s: float) 
 def _examine(duel: Duel, sides: Sides) -> Value:
     """The peaks of both sides, of calls whose results are checked."""
     try:
-        base, work = (Turns(duel, role, sides).peak_bytes() for role in ("base", "work"))
+        base, work = (Turns(duel, role, sides).peaks() for role in ("base", "work"))
+    except DoubtedError as error:
+        raise RuntimeError(f"{duel.label}: {error}") from None
     except SideWrongError as error:
         reason = str(error)
         return Value(duel.label, base_wrong=reason) if error.role == "base" else Value(duel.label, work_wrong=reason)
-    return Value(duel.label, base_peak_bytes=base, work_peak_bytes=work)
+    return Value(duel.label, base_peak_bytes=max(base), work_peak_bytes=min(work))

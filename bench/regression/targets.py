@@ -85,6 +85,8 @@ class Contender:
             return f"could not be called: {_of_failure(report.failure, self.side.root)}"
         if report.diagnosis is not None and not report.right:
             return report.diagnosis.title
+        if report.complaints:
+            return f"not believed: it {report.complaints[0]}"
         return "; ".join([*report.limits, *report.problems[:1]]) or report.words
 
     @property

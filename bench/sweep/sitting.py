@@ -1,8 +1,8 @@
 """A sitting: a process that measures a part of a run, asked by the process that keeps the tables.
 
 Each library has a process of its own for each number of threads: pools of threads would compete, and some libraries
-size theirs once, when they start. NumPy's cases share one. A user's own implementation has one, too, so that nothing
-that it does can touch the others.
+size theirs once, when they start. NumPy's cases share one. A user's own implementation has one, too. The implementation
+itself runs in a further process, so that nothing that it does can touch a figure.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ from typing import Any
 from ..implementations import NUMPY
 from ..instruments import host
 from ..instruments.bandwidth import PAST_CACHES, Stream
-from ..operations.cases import Case
+from ..operations.cases import Case, known_as
 from ..verification.competitor import Competitor, enlist_competitor
+from .guests import GuestMeasurer
 from .measuring import Measurer, Settings
 from .selection import unique
 
@@ -116,15 +117,18 @@ def _serve(
         importlib.import_module(module)
     for competitor in competitors:
         enlist_competitor(competitor)
-    measurer = Measurer(settings, ask_pytorch=name.startswith("torch:"))
+    guest = next((competitor for competitor in competitors if known_as(competitor.target) == name), None)
+    measurer = GuestMeasurer(settings, guest) if guest else Measurer(settings, ask_pytorch=name.startswith("torch:"))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             method, arguments = connection.recv()
             connection.send(_answer(measurer, method, arguments))
+    if isinstance(measurer, GuestMeasurer):
+        measurer.close()
     os._exit(0)  # some libraries hang or crash while they are torn down
 
 
-def _answer(measurer: Measurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+def _answer(measurer: Measurer | GuestMeasurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
     try:
         return "answer", getattr(measurer, method)(*arguments)
     except Exception as error:

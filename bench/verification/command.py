@@ -102,8 +102,8 @@ def verify(
     backward. It runs in a process of its own. Targets and options default to those of [tool.softmax-bench] in
     pyproject.toml.
 
-    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong, 2 it could not be called or is something else; of
-    several targets 1 if any is wrong.
+    Exit status: 0 right, also with a limit (--strict: 1), 1 wrong or not believed, 2 it could not be called or is
+    something else; of several targets 1 if any is wrong.
     """
     if axis is not None and layout:
         raise UserError("--axis and --layout state the same thing: give one of them")
@@ -124,7 +124,7 @@ def verify(
         with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
             report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
         if report.cost is not None:
-            if report.complaints:
+            if report.cost.complaints:
                 _show_disbelief(report, console)
             _show_cost(report.cost, target, console)
         reports.append(report)
@@ -152,6 +152,8 @@ def _show(report: Report, console: Console) -> None:
     color = ("yellow" if report.limits else "green") if report.right else "red"
     mistake = f": [bold]{escape(report.diagnosis.title)}[/]" if report.diagnosis else ""
     console.print(f"{escape(report.target)}  [bold {color}]{report.words}[/]{mistake}")
+    for complaint in report.complaints:
+        console.print(f"it         {escape(complaint)}")
     for limit in report.limits:
         console.print(f"limit      {escape(limit)}")
     if report.thing:

@@ -4,18 +4,12 @@ It states no formulas for its time and memory. They are guessed from measurement
 of its own. The guess only decides which cases are skipped; it is never stored as a prediction.
 """
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
 from ..instruments.bandwidth import fresh_stream_bytes_per_s
-from ..loading import import_folders, load
 from ..operations.cases import known_as
-from .calling.call import Call
 from .calling.conventions import Convention, Options
 from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
@@ -40,6 +34,7 @@ class Competitor:
     convention: Convention
     workspace: str  # formulas
     traffic: str
+    inexact: bool = False  # right to fewer digits than usual
 
 
 def found_competitor(target: str) -> Competitor:
@@ -55,6 +50,8 @@ def found_competitor(target: str) -> Competitor:
             verdict = f"is wrong{f' ({report.diagnosis.title})' if report.diagnosis else ''}"
             if report.failure is not None:
                 verdict = f"could not be called ({report.failure.summary})"
+            if report.complaints:
+                verdict = f"is not believed: it {report.complaints[0]}"
             raise UserError(f"--implementation {target}: {verdict}; see softmax-bench verify {target}")
         try:
             convention = probe(subject, options).answers.convention
@@ -68,22 +65,18 @@ def found_competitor(target: str) -> Competitor:
     if not rows:
         raise UserError(f"--implementation {target}: too slow or too large to be measured at {BATCH} × {FEATURES}")
     workspace, traffic = guessed_formulas(rows, fresh_stream_bytes_per_s())
-    return Competitor(target, convention, str(workspace), str(traffic))
+    return Competitor(target, convention, str(workspace), str(traffic), bool(report.limits))
 
 
 def enlist_competitor(competitor: Competitor) -> None:
-    """Register a competitor as an implementation of softmax, if it is not registered yet; its name leaves folders out.
-
-    Raises:
-        UserError: the target does not exist any longer.
-    """
+    """Register a competitor as an implementation of softmax, if it is not yet; its name leaves folders out."""
     if ("softmax", known_as(competitor.target)) in registered():
         return
     enlist(
         Implementation(
             name=known_as(competitor.target),
             operation="softmax",
-            function=as_vjp(competitor.target, competitor.convention),
+            function=_elsewhere,
             summary=f"A user's own backward, called as {competitor.convention}",
             workspace=Formula(competitor.workspace),
             traffic=Formula(competitor.traffic),
@@ -119,54 +112,6 @@ def _covering(rows: list[CostRow], values: list[float]) -> Formula:
     return Formula(f"{SAFETY * coefficient:.3g}*{shape} + {min(values):.0f}")
 
 
-def as_vjp(target: str, convention: Convention) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    """The target as ``vjp(probs, grad_output)``.
-
-    A function of just these two is called as it is. Anything else is prepared the first time that it gets a pair of
-    arrays, so that only its backward is measured. Its forward gets log(probs): the softmax of that is probs.
-    """
-    folders = list(map(str, import_folders(target)))
-    sys.path[:0] = folders
-    try:
-        function, namespace = load(target)
-    finally:
-        del sys.path[: len(folders)]
-    plain = convention.style == "function" and convention.layout == "rows" and convention.container == "array"
-    if plain and not convention.forward and convention.arguments == ("probs", "grad_output"):
-        vjp: Callable[[FloatArray, FloatArray], FloatArray] = function
-        return vjp
-    if plain and not convention.forward and convention.arguments == ("grad_output", "probs"):
-        return lambda probs, grad_output: function(grad_output, probs)
-    return Remembering(Call(function, namespace, convention))
-
-
-class Remembering:
-    """A target's backward, which is prepared once for each pair of arrays."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self._arrays: tuple[FloatArray, FloatArray] | None = None
-        self._backward: Callable[[], object] = lambda: None
-
-    def __call__(self, probs: FloatArray, grad_output: FloatArray) -> FloatArray:
-        """grad_logits [B, N]."""
-        if self._arrays is None or self._arrays[0] is not probs or self._arrays[1] is not grad_output:
-            self._arrays = None  # frees the old arrays before new ones are made
-            self._backward = self._call.prepare(_inputs(probs, grad_output))
-            self._arrays = probs, grad_output
-        grad_logits: FloatArray = self._call.as_rows(self._backward(), probs.shape)
-        return grad_logits
-
-
-def _inputs(probs: FloatArray, grad_output: FloatArray) -> dict[str, object]:
-    with np.errstate(divide="ignore"):
-        logits = np.log(probs)
-    return {
-        "logits": logits,
-        "probs": probs,
-        "log_probs": logits,
-        "grad_output": grad_output,
-        "targets": np.zeros_like(probs),
-        "labels": np.zeros(len(probs), dtype=np.intp),
-        "upstream": 1.0,
-    }
+def _elsewhere(*_: FloatArray) -> FloatArray:
+    """Stand for a target, which is called in a process of its own only."""
+    raise RuntimeError("a user's own implementation is not called in this process")

@@ -14,6 +14,7 @@ from .calling.conventions import LAYOUTS, Convention, Options
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
 from .judging.answers import Answers, ask
+from .judging.confirmation import confirm
 from .judging.diagnosis import Diagnosis, buffer_is_shared, input_is_overwritten, known, state_is_kept
 from .judging.invariants import broken_invariants
 from .judging.search import Found, probe
@@ -205,6 +206,8 @@ def examine(
     report.printed = subject.printed() if isinstance(subject, Isolated) else ""
     if isinstance(subject, Isolated) and subject.forks():
         report.notes.append("it forks processes; they are ended with it")
+    if isinstance(subject, Isolated) and report.status is Status.RIGHT and (changed := subject.changed()):
+        report.complaints.append(changed)
     report.verdict_s = time.perf_counter() - started
     announce(report)
     if with_cost and report.right and probed is not None:
@@ -234,6 +237,8 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     else:
         _add_what_is_wrong(report, subject, answers, found)
     _add_side_effects(report, answers)
+    if report.status is Status.RIGHT:
+        _add_confirmation(report, subject, answers)
     report.notes += _notes(answers, options)
     return report
 
@@ -342,6 +347,20 @@ def _add_side_effects(report: Report, answers: Answers) -> None:
         report.problems.append("the result of a call changes when the next call is made: both share one array")
         report.diagnosis = report.diagnosis if not report.right else buffer_is_shared(answers.convention.operation)
         report.status = Status.WRONG
+
+
+def _add_confirmation(report: Report, subject: Subject, answers: Answers) -> None:
+    """Add what is wrong with inputs that the target cannot have met before."""
+    dtypes = [answer.trial.dtype for answer in answers.answers if answer.right and answer.trial.logits == "normal"]
+    confirmation = confirm(
+        subject, answers.convention, dtypes=tuple(dict.fromkeys(dtypes)), inexact=bool(report.limits)
+    )
+    report.complaints += confirmation.odd
+    if confirmation.wrong:
+        report.status = Status.WRONG
+        report.limits.clear()
+        report.problems += confirmation.wrong
+        report.right_only = "for the inputs of the usual trials"
 
 
 def _notes(answers: Answers, options: Options) -> list[str]:

@@ -69,6 +69,7 @@ class Call:
         self.convention = convention
         self.found_in = ""  # the attribute that held the gradient; empty if it was returned
         self.forward_result: Any = None
+        self.writes_out = False  # whether the target gets an array for its result
         self._owner: Any = None  # of a pair: one object for all calls, like a layer
         self._passed: list[tuple[str, Any, Any]] = []  # role, the value passed, a copy from before
 
@@ -307,6 +308,7 @@ class Call:
             given = [value for name, value in zip(names, given, strict=True) if name not in by_name]
         if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
+            self.writes_out = True
         return lambda: function(*given, **named)
 
     @staticmethod

@@ -6,48 +6,34 @@ where the others agree. What the handing over takes is known from a control: a p
 shapes and does nothing.
 """
 
-import contextlib
 import math
-import secrets
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-import numpy as np
-
-from ...implementations import FloatArray
-from ...implementations.softmax import log_softmax, softmax
-from ...instruments.bandwidth import FASTEST_CACHE_BYTES_PER_S
 from ...instruments.memory import SMALL_BUFFER_BYTES
-from ...operations.cases import Case, make_inputs
-from ...operations.oracle import EXACT_ITEMS
-from ...operations.precision import wide_type
+from ...operations.cases import Case
 from ...units import quantity
 from ..calling.call import Inputs
 from ..calling.conventions import Convention
-from ..calling.roles import is_loss
 from ..process.block import Made
 from ..process.failures import Failure
 from ..process.handover import Handover
 from ..process.isolation import Isolated
-from .limits import INEXACT
-from .trials import UPSTREAM, Trial, right_gradient
+from .checking import ARRAYS_MOVED, Checked, check, fresh_inputs, split
 
 BLOCKS = 5  # as many must be believed
 PATIENCE = 3  # times as many are tried
 BLOCK_S = 0.002  # of calls in a block
 MAX_CALLS = 32
 MAX_BLOCK_BYTES = 6 << 20  # of the arrays of a block, or of a single call if that has more
-CHECKED_ITEMS = 1 << 17  # of the results of a block, in rows of every call that are drawn when the results are there
-ARRAYS_MOVED = 3  # two are read and one is written
+PEAK_CALLS = 2
+LONG_S = 0.05  # of calls: two blocks are enough then
 # The clocks agree if the judge's shows no more than this share of the control's overhead, or of the calls, beyond both.
 # It is all that a lie can gain.
 OVERHEAD_SHARE, CALLS_SHARE = 0.25, 0.05
-# The same for the judge's own clock, which runs on while a process waits for a processor.
-WAITING = 3.0
 IDLE = "softmax_bench.verification.process.idle:idle"
 
 
@@ -100,49 +86,44 @@ class Timekeeper:
         blocks: int = BLOCKS,
         block_s: float = BLOCK_S,
         peak: bool = True,
+        trusted: bool = False,
     ) -> Timed | Failure:
         """The time of a call at a case's shape, dtype and distribution of logits, and its peak memory.
 
-        ``inexact``: the target is known to be right to fewer digits than usual, and is held to those.
+        ``inexact``: the target is known to be right to fewer digits than usual, and is held to those. ``trusted``: it
+        is the suite's own, and its clock is believed.
         """
-        sample = self.block(subject, convention, case, 1, inexact=inexact)
+        sample = self.block(subject, convention, case, 1, inexact=inexact, trusted=True)
         if isinstance(sample, Failure):
             return sample
-        calls = calls_of_block(case, sample.call_s, block_s)
-        if convention.style == "pair" and not convention.owner:
-            calls = 1  # one object, which keeps one forward at a time
-        complaints = list(sample.complaints)
+        calls = calls_at_once(convention, calls_of_block(case, sample.call_s, block_s))
+        complaints = list(sample.checked.complaints)
         believed: list[float] = []
-        doubts: list[str] = []
+        doubt = ""
         for _ in range(PATIENCE * blocks):
-            if complaints or len(believed) == blocks:
+            if complaints or len(believed) == blocks or (len(believed) > 1 and math.fsum(believed) * calls > LONG_S):
                 break
-            block = self.block(subject, convention, case, calls, sample.made, inexact=inexact)
+            block = self.block(subject, convention, case, calls, sample.handover.made, inexact=inexact, trusted=trusted)
             if isinstance(block, Failure):
                 return block
-            complaints += block.complaints
-            if block.doubt:
-                doubts.append(block.doubt)
-            else:
+            complaints += block.checked.complaints
+            doubt = block.doubt or doubt
+            if not block.doubt:
                 believed.append(block.call_s)
-        if not believed and not complaints:
-            complaints.append(doubts[-1])
-        if complaints:
-            return Timed(math.nan, math.nan, complaints=tuple(dict.fromkeys(complaints)))
+        if isinstance(subject, Isolated) and not trusted and not complaints and (helpers := subject.helpers()):
+            complaints.append(helped(helpers))
         peak_bytes = None
-        if peak:
-            reading = self._peak(subject, convention, case, sample.made, inexact=inexact)
+        if peak and believed and not complaints:
+            reading = self.peak(subject, convention, case, sample.handover.made, inexact=inexact)
             if isinstance(reading, Failure):
                 return reading
-            peak_bytes, complaints = reading
-        return Timed(
-            min(believed),
-            statistics.median(believed),
-            calls * len(believed),
-            peak_bytes,
-            tuple(complaints),
-            tuple(believed),
-        )
+            peaks, found = reading
+            peak_bytes = min(peaks, default=None)
+            complaints += found
+        if complaints or not believed:
+            return Timed(math.nan, math.nan, complaints=tuple(dict.fromkeys(complaints or [doubt])))
+        median_s = statistics.median(believed)
+        return Timed(min(believed), median_s, calls * len(believed), peak_bytes, (), tuple(believed))
 
     def block(
         self,
@@ -153,38 +134,49 @@ class Timekeeper:
         made: Made | None = None,
         *,
         inexact: bool = False,
-    ) -> "Judged | Failure":
+        trusted: bool = False,
+    ) -> "Block | Failure":
         """One block of so many calls, each with inputs of its own, all results checked, its clock compared with ours.
 
         ``made`` is that of an earlier block of the same case; without it there is a warm call before.
         """
         drawn = fresh_inputs(convention, case, calls + 1)
-        trials = _split(drawn, calls + 1)
+        trials = split(drawn, calls + 1)
         handover = subject.timed(convention, trials if made is None else trials[1:], made)
         if isinstance(handover, Failure):
             return handover
-        complaints = list(_complaints(handover, convention, case, drawn, inexact=inexact))
-        call_s = math.fsum(handover.claimed_s) / calls
-        if len(handover.claimed_s) != calls and not complaints:
-            complaints.append("does not say how long each call took")
-        doubt = (
-            self._doubt(handover, convention, trials[1:]) if isinstance(subject, Isolated) and not complaints else ""
-        )
-        return Judged(call_s, tuple(complaints), doubt, handover.made)
+        checked = check(handover, convention, case, trials[1:], inexact=inexact)
+        told = isinstance(subject, Isolated) and not trusted and not checked.complaints
+        doubt = self._doubt(handover, convention, trials[1:]) if told else ""
+        return Block(math.fsum(handover.claimed_s) / calls, checked, doubt, handover)
+
+    def peak(
+        self, subject: Timeable, convention: Convention, case: Case, made: Made, *, inexact: bool = False
+    ) -> tuple[tuple[int, ...], tuple[str, ...]] | Failure:
+        """The peak of each of a few calls in bytes, and complaints."""
+        trials = split(fresh_inputs(convention, case, PEAK_CALLS), PEAK_CALLS)[: calls_at_once(convention, PEAK_CALLS)]
+        handover = subject.timed(convention, trials, made, peaks=True)
+        if isinstance(handover, Failure):
+            return handover
+        complaints = check(handover, convention, case, trials, inexact=inexact).complaints
+        if len(handover.peaks) != len(trials):
+            return (), (*complaints, "does not say what the peak of each call was")
+        peak_bytes, result = min(handover.peaks), handover.results[0].nbytes
+        plain = convention.style == "function" and convention.container == "array" and not convention.is_single
+        if plain and not made.writes_out and not complaints and SMALL_BUFFER_BYTES <= result > peak_bytes:
+            complaints = (f"says that its peak is {peak_bytes} bytes, and its result alone has {result}",)
+        return handover.peaks, complaints
 
     def _doubt(self, handover: Handover, convention: Convention, trials: Sequence[Inputs]) -> str:
         """Why the clock of a target's process is not believed; empty if it is."""
-        calls = len(handover.results)
-        claimed_s = math.fsum(handover.claimed_s)
-        control = self._idle(convention, trials)
-        overhead_s = control.witnessed_s - math.fsum(control.claimed_s)
-        waiting_s = control.elapsed_s - math.fsum(control.claimed_s)
-        beyond_s = handover.witnessed_s - claimed_s - (1.0 + OVERHEAD_SHARE) * overhead_s
-        waited_s = handover.elapsed_s - claimed_s - WAITING * waiting_s
-        if max(beyond_s, waited_s) <= CALLS_SHARE * claimed_s:
+        calls, claimed_s = len(handover.results), math.fsum(handover.claimed_s)
+        hidden_s = handover.beyond_s - (1.0 + OVERHEAD_SHARE) * self._idle(convention, trials).beyond_s
+        if hidden_s <= CALLS_SHARE * claimed_s:
             return ""
-        own, ours = claimed_s / calls, (claimed_s + max(beyond_s, waited_s)) / calls
-        return f"its clock does not agree with ours: a call took {quantity(own, 's')} and {quantity(ours, 's')}"
+        own, ours = claimed_s / calls, (claimed_s + hidden_s) / calls
+        return (
+            f"has a clock that does not agree with ours: {quantity(own, 's')} a call, and {quantity(ours, 's')} by ours"
+        )
 
     def _idle(self, convention: Convention, trials: Sequence[Inputs]) -> Handover:
         """What a block of the same shapes takes in the control process."""
@@ -195,36 +187,20 @@ class Timekeeper:
         idle = Convention(
             "softmax", "function", ("probs", "grad_output"), layout=convention.layout, container=container
         )
-        handover = self._control.timed(idle, trials, Made(logits.shape, logits.dtype.str))
+        handover = self._control.timed(idle, trials, Made(logits.shape, logits.dtype.name))
         if isinstance(handover, Failure):
             raise RuntimeError(f"the control process {handover.summary}")  # noqa: TRY004 - no error of a caller's
         return handover
 
-    def _peak(
-        self, subject: Timeable, convention: Convention, case: Case, made: Made, *, inexact: bool
-    ) -> tuple[int, list[str]] | Failure:
-        """The peak of one call in bytes, the smaller of two, and complaints."""
-        calls = 1 if convention.style == "pair" and not convention.owner else 2
-        drawn = fresh_inputs(convention, case, calls + 1)
-        handover = subject.timed(convention, _split(drawn, calls + 1)[1:], made, peaks=True)
-        if isinstance(handover, Failure):
-            return handover
-        complaints = list(_complaints(handover, convention, case, drawn, inexact=inexact))
-        peak_bytes = min(handover.peaks, default=-1)
-        result = handover.results[0].nbytes
-        if not complaints and peak_bytes < (result if result >= SMALL_BUFFER_BYTES and not convention.is_single else 0):
-            complaints.append(f"its peak of {max(0, peak_bytes)} bytes is below the {result} of its result")
-        return peak_bytes, complaints
-
 
 @dataclass(frozen=True)
-class Judged:
+class Block:
     """One block: the seconds of a call by the target's clock, what is wrong with it, and why the clock is doubted."""
 
     call_s: float
-    complaints: tuple[str, ...]
+    checked: Checked
     doubt: str
-    made: Made
+    handover: Handover
 
 
 def calls_of_block(case: Case, call_s: float, block_s: float) -> int:
@@ -233,94 +209,11 @@ def calls_of_block(case: Case, call_s: float, block_s: float) -> int:
     return max(1, min(MAX_CALLS, by_memory, int(block_s / max(call_s, 1e-7))))
 
 
-def fresh_inputs(convention: Convention, case: Case, count: int) -> dict[str, Any]:
-    """Inputs that nobody can foresee, of so many calls one below another: arrays [count * B, N] by role."""
-    rows = Case(case.operation, "", count * case.batch, case.features, case.dtype, case.logits)
-    made = make_inputs(rows, secrets.randbits(63))
-    labels = np.random.default_rng(secrets.randbits(63)).integers(0, case.features, size=rows.batch)
-    drawn: dict[str, Any] = {"logits": made.logits, "probs": made.probs, "grad_output": made.grad_output}
-    drawn |= {"labels": labels, "upstream": UPSTREAM}
-    if is_loss(convention.operation):
-        drawn["targets"] = np.zeros_like(made.probs)
-        drawn["targets"][np.arange(rows.batch), labels] = 1.0
-    if "log_probs" in convention.roles:
-        drawn["log_probs"] = log_softmax(made.logits)
-    return drawn
+def calls_at_once(convention: Convention, calls: int) -> int:
+    """How many calls can be prepared before the first of them is made: an object has one forward at a time."""
+    return 1 if convention.style == "pair" and not convention.owner else calls
 
 
-def _split(drawn: Inputs, count: int) -> list[dict[str, Any]]:
-    """The inputs of each call."""
-    batch = len(drawn["labels"]) // count
-    return [
-        {
-            role: value[batch * call : batch * (call + 1)] if role != "upstream" else value
-            for role, value in drawn.items()
-        }
-        for call in range(count)
-    ]
-
-
-def _complaints(handover: Handover, convention: Convention, case: Case, drawn: Inputs, *, inexact: bool) -> list[str]:
-    """What is wrong with a block, in words that follow the target's name."""
-    complaints = list(handover.oddities)
-    if handover.overwritten:
-        complaints.append(f"overwrites its input: {', '.join(handover.overwritten)}")
-    wrong = _wrong(handover, convention, case, drawn, inexact=inexact)
-    if wrong:
-        complaints.append(wrong)
-    floor_s = ARRAYS_MOVED * case.array_bytes / FASTEST_CACHE_BYTES_PER_S
-    if handover.claimed_s and math.fsum(handover.claimed_s) < floor_s * len(handover.claimed_s):
-        claimed = quantity(math.fsum(handover.claimed_s) / len(handover.claimed_s), "s")
-        complaints.append(
-            f"says that a call took {claimed}, and moving the arrays takes {quantity(floor_s, 's')} at the least"
-        )
-    return complaints
-
-
-def _wrong(handover: Handover, convention: Convention, case: Case, drawn: Inputs, *, inexact: bool) -> str:
-    """What is wrong with the results of a block, compared with gradients that are worked out only now."""
-    if handover.results[0].shape not in {(case.batch, case.features), (case.batch, case.features, case.features)}:
-        return f"returns shape {list(handover.results[0].shape)} while it is timed"
-    got = np.concatenate(handover.results)
-    rows = {role: value[case.batch :] if role != "upstream" else value for role, value in drawn.items()}
-    most = EXACT_ITEMS if wide_type(np.dtype(case.dtype)) is Fraction else CHECKED_ITEMS
-    kept = max(1, most // max(1, handover.results[0][0].size * len(handover.results)))  # rows of each call
-    if kept < case.batch:
-        rng = np.random.default_rng(secrets.randbits(63))
-        chosen = np.concatenate(
-            [call * case.batch + rng.choice(case.batch, kept, replace=False) for call in range(len(handover.results))]
-        )
-        got = got[chosen]
-        rows = {role: value[chosen] if role != "upstream" else value for role, value in rows.items()}
-    if convention.temperature != 1.0:
-        rows["probs"] = softmax(rows["logits"] / rows["probs"].dtype.type(convention.temperature))
-    rows.setdefault("targets", rows["probs"])
-    right = right_gradient(convention.operation, "sum", rows, convention.temperature)
-    trial = Trial(convention.operation, len(got), case.features, case.dtype, case.logits, rows, **right._asdict())
-    value = got * _factor(trial, got, convention, case.batch)
-    errors = trial.errors(value, convention.recomputes)
-    allowed = np.full(errors.shape, trial.allowed_ulp)
-    if inexact:
-        scale = float(trial.unit.max(initial=0.0)) / np.finfo(case.dtype).eps
-        allowed = INEXACT * scale / trial.unit.astype(np.float64)
-    if (errors <= allowed).all():
-        return ""
-    place = tuple(int(index) for index in np.argwhere(errors > allowed)[0])
-    shown = f"{float(value[place]):.6g}, expected {float(trial.expected[place]):.6g}"
-    return f"returns a wrong result while it is timed: an element is {shown}"
-
-
-def _factor(trial: Trial, got: FloatArray, convention: Convention, batch: int) -> float:
-    """What makes a result comparable: the incoming gradient divided out, and a mean over the batch turned to a sum."""
-    incoming = (
-        UPSTREAM
-        if "upstream" in convention.roles or (convention.style == "node" and is_loss(convention.operation))
-        else 1.0
-    )
-    if not is_loss(convention.operation):
-        return 1.0 / incoming
-    with contextlib.suppress(ZeroDivisionError):
-        size, right = float(np.abs(got).sum()) / incoming, float(np.abs(trial.expected).sum())
-        if abs(size * batch - right) < abs(size - right):
-            return batch / incoming
-    return 1.0 / incoming
+def helped(processes: int) -> str:
+    """The complaint about processes that a target has at work, in words that follow 'it'."""
+    return f"has {processes} more process{'es' if processes > 1 else ''} at work, whose time is not seen"

@@ -47,10 +47,11 @@ class Ran:
 
 @dataclass(frozen=True)
 class Made:
-    """The shape and the dtype of what a target returns."""
+    """The shape and the dtype of what a target returns, and whether it writes that into an array that it is given."""
 
     shape: tuple[int, ...]
     dtype: str
+    writes_out: bool = False
 
 
 class Block:

@@ -37,14 +37,17 @@ class Handover:
     claimed_s: tuple[float, ...]
     elapsed_s: float
     processor_s: float
+    warm_s: float = math.nan  # of the first call of all and what it needed, such as compiling, if it was made here
+    faults: float = math.nan  # page faults that were served without the disk
     oddities: tuple[str, ...] = ()
     overwritten: tuple[str, ...] = ()  # roles of inputs that a call has changed
     peaks: tuple[int, ...] = ()  # bytes above the level at the start, of each call, if they were asked for
 
     @property
-    def witnessed_s(self) -> float:
-        """The time that the target's process has worked: less noise than in ``elapsed_s``, if it had to wait."""
-        return self.elapsed_s if math.isnan(self.processor_s) else min(self.elapsed_s, self.processor_s)
+    def beyond_s(self) -> float:
+        """Seconds beyond the calls, by what the target cannot reach; without waiting for a processor, if possible."""
+        worked_s = self.elapsed_s if math.isnan(self.processor_s) else min(self.elapsed_s, self.processor_s)
+        return worked_s - math.fsum(self.claimed_s)
 
 
 class Worker(Protocol):
@@ -68,6 +71,9 @@ class Worker(Protocol):
     def processor_s(self) -> float:
         """Seconds that the process has used of processors; NaN if that is not known."""
 
+    def faults(self) -> float:
+        """Page faults of the process that were served without the disk; NaN if that is not known."""
+
 
 def hand_over(
     worker: Worker,
@@ -84,7 +90,8 @@ def hand_over(
     """
     logits = trials[0]["logits"]
     asked = list(trials) if made is not None else trials[1:]
-    made = made or worker.warm(convention, trials[0])
+    warming = time.perf_counter()
+    made, warm_s = (made, math.nan) if made else (worker.warm(convention, trials[0]), time.perf_counter() - warming)
     late = _arriving(convention)
     arriving = [{role: np.asarray(trial[role]) for role in late} for trial in asked]
     known = [{role: trial[role] for role in _known(convention, late)} for trial in asked]
@@ -101,6 +108,7 @@ def hand_over(
     for array in made_by_target:
         array[...] = 0  # so that nothing of an earlier block can pass for a result
     results = [array.copy() for array in made_by_target]
+    faults = worker.faults()
     used_s, started = worker.processor_s(), time.perf_counter()
     for place, array in sending:
         np.copyto(place, array)
@@ -108,7 +116,18 @@ def hand_over(
     for result, array in zip(results, made_by_target, strict=True):
         np.copyto(result, array)
     elapsed_s, used_s = time.perf_counter() - started, worker.processor_s() - used_s
-    return Handover(made, tuple(results), ran.seconds, elapsed_s, used_s, ran.oddities, worker.overwritten(), ran.peaks)
+    return Handover(
+        made,
+        tuple(results),
+        ran.seconds,
+        elapsed_s,
+        used_s,
+        warm_s,
+        worker.faults() - faults,
+        ran.oddities,
+        worker.overwritten(),
+        ran.peaks,
+    )
 
 
 def _arriving(convention: Convention) -> list[str]:

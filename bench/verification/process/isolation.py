@@ -36,8 +36,24 @@ GRACE_S = 0.5  # after the limit: time for the process to write where it hangs
 MARK = "SOFTMAX_BENCH_TARGET"  # an environment variable that all processes started by the target inherit
 KILLING_ROUNDS = 20  # a process may fork between being found and being killed
 PROCESS_CLOCK = 2  # Linux's number, beside a process's, of the clock of all its threads
+FAULTS_FIELD = 7  # of Linux's /proc/<pid>/stat, counted behind the command
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR")}
 MAX_ANSWER_BYTES = 1 << 28
+ANSWERS: dict[str, Any] = {  # to each request, what kind of answer there is
+    "load": None,
+    "candidates": tuple[Convention],
+    "has_torch": bool,
+    "source": str,
+    "forks": int,
+    "changed": str,
+    "call": Outcome,
+    "steps": int | Failure,
+    "warm": Made,
+    "ready": None,
+    "go": Ran,
+    "go_for_peaks": Ran,
+    "overwritten": tuple[str],
+}
 SHOWN_OUTPUT = 2000  # the last characters of what a target printed
 
 
@@ -109,6 +125,12 @@ class Isolated:
             return int(self._request("forks"))
         return 0
 
+    def changed(self) -> str:
+        """What the target has replaced outside itself, in words that follow 'it'; empty if nothing is known."""
+        with contextlib.suppress(TargetFailedError):
+            return str(self._request("changed"))
+        return ""
+
     def call(self, convention: Convention, inputs: Inputs) -> Outcome:
         """The result of the target, or how its process hung or died."""
         try:
@@ -159,6 +181,17 @@ class Isolated:
             return math.nan
         return time.clock_gettime((~self._process.pid << 3) | PROCESS_CLOCK)
 
+    def faults(self) -> float:
+        """Page faults of the process that were served without the disk; NaN on systems that do not say it."""
+        if self._process is None or not sys.platform.startswith("linux"):
+            return math.nan
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return float(fields[FAULTS_FIELD])
+
+    def helpers(self) -> int:
+        """How many more processes of the target are alive."""
+        return sum(process.pid != self._process.pid for process in self._family()) if self._process else 0
+
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
         """How many Python instructions one backward executes."""
         count: int | Failure = self._request_or_failure("steps", convention, inputs)
@@ -190,7 +223,7 @@ class Isolated:
             self._connection.send((method, arguments, limit_s))
             if not self._connection.poll(limit_s + GRACE_S):
                 raise TargetFailedError(self._ended("hung", f"hangs: no answer within {limit_s:g} s"))
-            kind, answer = decoded(self._connection.recv_bytes(MAX_ANSWER_BYTES))
+            kind, answer = decoded(self._connection.recv_bytes(MAX_ANSWER_BYTES), ANSWERS[method])
         except (EOFError, OSError):
             raise TargetFailedError(self._ended("died", "")) from None
         except (ForgedError, ValueError):

@@ -4,6 +4,7 @@ import fcntl
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,15 @@ class Slot:
 
 
 class Shared:
-    """The memory, through a descriptor that the other process inherits; it only grows."""
+    """The memory, through a descriptor that the other process inherits; it only grows.
+
+    The descriptor is closed with the object. Arrays in the memory stay valid.
+    """
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = _new_descriptor() if descriptor is None else descriptor
         self._map: mmap.mmap | None = None
+        self._closing = weakref.finalize(self, os.close, self.descriptor)
 
     def grow(self, size: int) -> None:
         """Make it at least ``size`` bytes long."""
@@ -59,8 +64,8 @@ class Shared:
         return np.frombuffer(self._map, place.dtype, count, place.offset).reshape(place.shape)
 
     def close(self) -> None:
-        """Let go of the descriptor; arrays in it stay valid."""
-        os.close(self.descriptor)
+        """Let go of the descriptor now."""
+        self._closing()
 
 
 def slots(inputs: Sequence[Mapping[str, Array]], result_shape: tuple[int, ...], result_dtype: str) -> list[Slot]:

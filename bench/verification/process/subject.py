@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gc
 import inspect
+import resource
 import sys
 import time
 import types
@@ -142,7 +143,7 @@ class Local:
             logits = inputs["logits"]
             complete = {**placeholders(logits.shape, logits.dtype.str), **inputs}
             rows = call.as_rows(call.prepare(complete)(), logits.shape)
-        return Made(rows.shape, rows.dtype.str)
+        return Made(rows.shape, rows.dtype.name, call.writes_out)
 
     def ready(self, convention: Convention, assignment: Assignment) -> None:
         """Prepare a block."""
@@ -176,6 +177,10 @@ class Local:
     def processor_s(self) -> float:
         """Seconds that this process has used of processors."""
         return time.process_time()
+
+    def faults(self) -> float:
+        """Page faults of this process that were served without the disk."""
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
     def overwritten(self) -> tuple[str, ...]:
         """The roles of the inputs that the block's calls have changed. The block is over."""

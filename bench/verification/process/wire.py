@@ -38,16 +38,22 @@ def encoded(value: object) -> bytes:
     return json.dumps(value, default=_plain).encode()
 
 
-def decoded(content: bytes) -> Any:
-    """The value that the bytes stand for; lists are tuples, and text holds no control characters.
+def decoded(content: bytes, kind: Any) -> tuple[str, Any]:
+    """An answer, as the worker describes it, to a request whose answer is of this kind.
+
+    Lists are tuples, and text holds no control characters.
 
     Raises:
-        ForgedError: they are not what ``encoded`` makes.
+        ForgedError: the bytes are no such answer.
     """
     try:
-        return _revived(json.loads(content))
+        said, value = _revived(json.loads(content))
+        expected = {"answer": kind, "user": str, "failure": Failure}[said]
     except (ValueError, TypeError, KeyError, RecursionError, binascii.Error) as error:
         raise ForgedError(str(error)) from None
+    if not _is_a(value, expected):
+        raise ForgedError("an answer to another question")
+    return said, value
 
 
 def _plain(value: object) -> object:
@@ -88,6 +94,8 @@ def _array(value: dict[str, Any]) -> npt.NDArray[Any]:
 
 def _is_a(value: object, kind: Any) -> bool:
     """Whether a value has the type of a field: a class, None, a union, a tuple of one type, or a literal."""
+    if kind is None:
+        return value is None
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, Union):
         return any(_is_a(value, argument) for argument in arguments)

@@ -7,9 +7,11 @@ value), ("user", text of a UserError) or ("failure", Failure), as ``wire`` encod
 parent decides where output goes.
 """
 
+import ctypes
 import faulthandler
 import os
 import resource
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -22,8 +24,10 @@ from ...loading import let_import
 from .failures import failure_of
 from .shared import Shared
 from .subject import Local
+from .tampering import Watch
 from .wire import encoded
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 MAX_FORKS = 6  # in one request, nested or not: a fork bomb stops at 2**6 processes
 MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
 
@@ -64,6 +68,7 @@ class Worker:
         self._max_bytes = max_bytes
         self._last_words = last_words
         self._subject: Local | None = None
+        self._watch = Watch()
         self._forks = 0  # during this request; a forked process goes on counting from its parent's number
         self._all_forks = 0
         os.register_at_fork(before=self._count_fork)
@@ -90,6 +95,8 @@ class Worker:
                 return "answer", None
             if method == "forks":
                 return "answer", self._all_forks
+            if method == "changed":
+                return "answer", self._watch.changed()
             return "answer", getattr(self._subject, method)(*arguments)
         except UserError as error:
             return "user", str(error)
@@ -105,6 +112,12 @@ class Worker:
             self._last_words.die("starts processes without end")
 
 
+def end_with_parent() -> None:
+    """Let the system end this process when its parent ends, however that comes about; Linux only."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Serve the parent that gave the arguments."""
     descriptor, shared, last_words_path, target, max_bytes, root = sys.argv[1:]
@@ -116,6 +129,7 @@ def main() -> None:
     last_words = LastWords(Path(last_words_path))
     os._exit = last_words.exit  # type: ignore[assignment]
     faulthandler.enable(file=last_words.file)
+    end_with_parent()
     Worker(Connection(int(descriptor)), Shared(int(shared)), target, int(max_bytes), last_words).serve()
 
 
