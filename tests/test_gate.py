@@ -643,13 +643,13 @@ def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBe
         encoding="utf-8",
     )
     done = softmax_bench("compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json")
-    assert done.returncode == 1
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert done.returncode == (2 if content["inconclusive"] else 1)  # 2: the machine is too noisy
     assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in done.stdout
     assert "mine.py:twice against vectorized at 4 × 64 float64 normal:" in done.stdout
     assert "99 % interval" in done.stdout
     assert "peak memory" in done.stdout
-    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert content["exit"] == 1
+    assert content["exit"] == done.returncode
     assert any(finding["verdict"] == "slower" and finding["ratio"] > 1.5 for finding in content["findings"])
 
 

@@ -88,11 +88,12 @@ def test_a_change_in_a_helper_module_is_found(
 ) -> None:
     write(own_repository, helper=helper)
     done = softmax_bench("gate", f"--target={TARGET}", *QUICK, "--json=out.json")
-    assert done.returncode == 1, done.stdout + done.stderr
     content = (own_repository / "out.json").read_text(encoding="utf-8")
-    assert found in verdicts(content)
+    assert found in verdicts(content), done.stdout + done.stderr
     assert json.loads(content)["base"] == "HEAD"
-    assert done.stdout.splitlines()[-1].startswith("Regression against HEAD: ")
+    if found == "larger" or not json.loads(content)["inconclusive"]:  # a machine that is too noisy judges no time
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1].startswith("Regression against HEAD: ")
 
 
 @pytest.mark.slow
@@ -113,8 +114,9 @@ def test_compare_gives_each_side_its_own_modules(softmax_bench: SoftmaxBench, tm
     nn = "mylib/nn.py:softmax_backward"
     sizes = ("--batch=8", "--features=64", "--features=128")
     done = softmax_bench("compare", f"old/{nn}", f"new/{nn}", *sizes, "--fail-above=10%", "--json=out.json")
-    assert done.returncode == 1, done.stdout + done.stderr
-    findings = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["findings"]
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert done.returncode == (2 if content["inconclusive"] else 1), done.stdout + done.stderr
+    findings = content["findings"]
     assert [finding["verdict"] for finding in findings] == ["slower", "slower"]
     assert all(finding["work_s"] > 0.002 > finding["base_s"] for finding in findings)
     assert "at 8 × 64 float64 normal: " in done.stdout
