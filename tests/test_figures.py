@@ -236,7 +236,7 @@ def regression(_: Sweep) -> Iterator[str]:
 def own_repository(_: Sweep) -> Iterator[str]:
     yield f"slowed by {mark(f'{PADDING:.0%}')} must"
     yield f"Its margin is {mark(f'{TARGET_MARGIN:.0%}')}."
-    yield f"as `\"3%\"` or `0.03` | {mark(f'{TARGET_MARGIN:.0%}')} |"
+    yield f'as `"3%"` or `0.03` | {mark(f"{TARGET_MARGIN:.0%}")} |'
     yield f"| {', '.join(mark(f'{batch} × {features}') for batch, features in SHAPES)} |"
 
 

@@ -642,7 +642,9 @@ def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBe
         "    return once() + 0 * once()\n",
         encoding="utf-8",
     )
-    done = softmax_bench("compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json")
+    done = softmax_bench(
+        "compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json", timeout_s=600.0
+    )
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert done.returncode == (2 if content["inconclusive"] else 1)  # 2: the machine is too noisy
     assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in done.stdout
@@ -661,7 +663,7 @@ def test_compare_takes_functions_of_another_operation(softmax_bench: SoftmaxBenc
         encoding="utf-8",
     )
     case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
-    done = softmax_bench("compare", "one_node", "mine.py:backward", *case)
+    done = softmax_bench("compare", "one_node", "mine.py:backward", *case, timeout_s=600.0)
     assert done.returncode in (0, 2), done.stderr
     assert "mine.py:backward against one_node at 16 × 64" in done.stdout
     done = softmax_bench("compare", "one_node", "mine.py:summed", *case)
