@@ -135,6 +135,15 @@ def test_a_wrong_b_is_never_a_success(softmax_bench: SoftmaxBench, tmp_path: Pat
     assert "wrong, diagonal only" in done.stdout
 
 
+@pytest.mark.slow
+def test_a_b_that_is_wrong_at_the_shape_that_is_timed_is_found(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
+    lazy = HELPER.replace("    return", "    if len(left) > 200:\n        return 0.0\n    return")
+    write(tmp_path, nn=NN, helper=lazy)
+    done = softmax_bench("compare", "vectorized", TARGET, "--batch=256", "--features=16")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "wrong, it returns a wrong result: " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -105,13 +105,20 @@ class Turns:
                 raise SideWrongError(self._role, _of_failure(block))
             if block.checked.complaints:
                 raise SideWrongError(self._role, f"it {'; '.join(block.checked.complaints)}")
-            if helpers := self._subject.helpers():
-                raise SideWrongError(self._role, f"it {helped(helpers)}")
             self._made, doubt = block.handover.made, block.doubt
             if not doubt:
                 self.shortest_s = min(self.shortest_s, block.call_s)
                 return block.call_s
         raise DoubtedError(f"it {doubt}")
+
+    def check_alone(self) -> None:
+        """Check that nothing else works for the side.
+
+        Raises:
+            SideWrongError: it has other processes at work, whose time nobody sees.
+        """
+        if helpers := self._subject.helpers():
+            raise SideWrongError(self._role, f"it {helped(helpers)}")
 
     def at_once(self, calls: int) -> int:
         """How many of so many calls fit into one block of this side."""
@@ -154,6 +161,8 @@ def _time(duel: Duel, sides: Sides, rng: random.Random, effort: Effort) -> Value
                 for each in rng.sample(turns, 2):
                     fastest_s[each] = min(fastest_s[each], each.call_s(calls))
             ratios.append(math.log(fastest_s[work] / fastest_s[base]))
+        for each in turns:
+            each.check_alone()
     except DoubtedError as error:
         return Value(duel.label, failed=str(error))
     except SideWrongError as error:
