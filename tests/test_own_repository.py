@@ -1,7 +1,6 @@
 """The suite in somebody else's repository: a package with a helper module, made here, and two revisions of it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -70,8 +69,14 @@ def verdicts(content: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_identical_revisions_raise_no_alarm(own_repository: Path, softmax_bench: SoftmaxBench) -> None:
-    before = sorted(Path(os.environ.get("TMPDIR", "/tmp")).glob("softmax-bench-*"))
+def test_identical_revisions_raise_no_alarm(
+    own_repository: Path,
+    softmax_bench: SoftmaxBench,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
     done = softmax_bench(
         "gate", f"--target={TARGET}", *QUICK, "--json=out.json", "--junit=out.xml", timeout_s=PATIENCE_S
     )
@@ -81,7 +86,7 @@ def test_identical_revisions_raise_no_alarm(own_repository: Path, softmax_bench:
     assert json.loads(content)["base"] == "HEAD~1"
     assert verdicts(content) == {"unchanged"}
     assert ET.parse(own_repository / "out.xml").getroot().attrib["failures"] == "0"
-    assert sorted(Path(os.environ.get("TMPDIR", "/tmp")).glob("softmax-bench-*")) == before
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.slow
