@@ -60,7 +60,7 @@ def test_a_settled_heap_serves_large_arrays_without_page_faults() -> None:
     code = (
         "import numpy as np\n"
         "from softmax_bench.instruments.clock import minor_faults\n"
-        "from softmax_bench.instruments.memory import settle_heap\n"
+        "from softmax_bench.instruments.heap import settle_heap\n"
         "call = lambda: np.ones(3 << 17)\n"
         "fresh = minor_faults(call)\n"
         "settle_heap(); call()\n"

@@ -1,4 +1,4 @@
-"""The instrument for time: a visit by pytest-benchmark's runner, and the page faults of a call."""
+"""The instrument for time: a visit by pytest-benchmark's runner, and page faults of a call."""
 
 import math
 import resource

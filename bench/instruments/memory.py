@@ -1,4 +1,4 @@
-"""The instrument for memory: the peak of what one call allocates above the level at its start; the heap's state."""
+"""The instrument for memory: the peak of what one call allocates, above what was allocated when it began."""
 
 import contextlib
 import gc
@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 READINGS = 3
 SLACK_BYTES = 256 << 20  # for what libraries and instruments take in addition to the call's own arrays
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory for memray's file, never a fixed name in it
 SMALL_BUFFER_BYTES = 1024  # NumPy serves data buffers below this from a cache that no memory profiler sees
-# glibc raises its mmap threshold to the size of the largest mapped block freed so far, up to 32 MiB with the block's
-# header. Freeing a block just below that brings the heap to the state of a long-running program.
-SETTLING_BYTES = (32 << 20) - (64 << 10)
 TOLERANCE_BYTES = 2048  # for the interpreter's bookkeeping; the peaks of arrays are exact to the byte
 
 
@@ -49,11 +45,6 @@ def read_peak(call: Callable[[], object], count: int = READINGS) -> Peak:
     if min(readings) != max(readings):
         notes.append(f"peak readings differ: {', '.join(map(str, readings))} bytes")
     return Peak(min(readings), max(readings), "; ".join(notes))
-
-
-def settle_heap() -> None:
-    """Bring the allocator's adaptive thresholds to their steady state, whatever ran before."""
-    np.empty(SETTLING_BYTES, dtype=np.uint8)
 
 
 @contextlib.contextmanager

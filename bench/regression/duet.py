@@ -26,7 +26,8 @@ from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
 from ..implementations import bind
-from ..instruments.memory import Peak, read_peak, settle_heap
+from ..instruments.heap import settle_heap
+from ..instruments.memory import Peak, read_peak
 from ..operations import Operation, operations
 from ..operations.placement import relocated
 from .duel import OWN_LIBRARIES, Duel, Effort, Side, Task, Value

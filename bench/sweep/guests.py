@@ -9,16 +9,18 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from ..instruments.clock import LONG_CALL_S, Timing
+from ..instruments.clock import Timing
 from ..operations.cases import Case
 from ..storage.results import Row
 from ..verification.competitor import Competitor
 from ..verification.judging.timing import Block, Timekeeper, calls_at_once, calls_of_block, helped
+from ..verification.process.block import Made
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import CALL_S, Isolated
 from .budget import memory_budget_bytes, predict, reason_to_skip
 from .measuring import Settings
 
+FAULTS_S = 0.002  # of calls, over which page faults are counted
 TRIES = 5  # of a visit, before the target's clock is not believed
 
 
@@ -36,6 +38,7 @@ class GuestMeasurer:
         self._subject = Isolated(competitor.target, call_s=CALL_S + settings.max_call_s, max_bytes=max_bytes)
         self._keeper = Timekeeper()
         self._call_s: dict[Case, float] = {}  # of one call, as the latest block found it
+        self._made: dict[Case, Made] = {}
 
     def close(self) -> None:
         """End the target's process and the control's."""
@@ -73,7 +76,7 @@ class GuestMeasurer:
         raise NotBelievedError(block.doubt)
 
     def _examined(self, case: Case, row: Callable[..., Row]) -> Row:
-        first = self._block(case, 1)
+        first = self._block(case, 1, trusted=True)
         made, checked = first.handover.made, first.checked
         row = partial(row, max_error_ulp=checked.max_error_ulp, first_call_s=first.handover.warm_s)
         if made.dtype != case.dtype:
@@ -96,22 +99,29 @@ class GuestMeasurer:
 
     def _faults(self, case: Case) -> int | None:
         """Page faults of one call, the mean over a block's calls; None where the system does not count them."""
-        calls = self._calls(case, LONG_CALL_S)
-        handover = self._block(case, calls).handover
+        calls = self._calls(case, FAULTS_S)
+        handover = self._block(case, calls, trusted=True).handover
         return None if math.isnan(handover.faults) else math.floor(handover.faults / calls)
 
     def _calls(self, case: Case, block_s: float) -> int:
         wanted = calls_of_block(case, self._call_s.get(case, 0.0), block_s)
         return calls_at_once(self._competitor.convention, wanted)
 
-    def _block(self, case: Case, calls: int) -> Block:
-        """A block of calls, the first that its process makes of a case after a warm call."""
+    def _block(self, case: Case, calls: int, *, trusted: bool = False) -> Block:
+        """A block of calls, after a warm call if it is the first of its case; ``trusted``: nobody looks at its time."""
         block = self._keeper.block(
-            self._subject, self._competitor.convention, case, calls, inexact=self._competitor.inexact
+            self._subject,
+            self._competitor.convention,
+            case,
+            calls,
+            self._made.get(case),
+            inexact=self._competitor.inexact,
+            trusted=trusted,
         )
         if isinstance(block, Failure):
+            self._made.clear()  # the next block is that of a new process
             raise NotBelievedError(block.summary)
         if block.checked.complaints:
             raise NotBelievedError(f"it {block.checked.complaints[0]}")
-        self._call_s[case] = block.call_s
+        self._call_s[case], self._made[case] = block.call_s, block.handover.made
         return block

@@ -13,8 +13,9 @@ from threadpoolctl import ThreadpoolController
 
 from ..instruments.bandwidth import Stream, Streamer
 from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, time_visit
+from ..instruments.heap import settle_heap
 from ..instruments.host import available_bytes
-from ..instruments.memory import memory_limit, read_peak, settle_heap
+from ..instruments.memory import memory_limit, read_peak
 from ..operations import operations
 from ..operations.cases import Case
 from ..operations.placement import relocated

@@ -81,9 +81,9 @@ class Call:
         }
         return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
 
-    def arrivals(self, inputs: Inputs) -> list[Callable[[], None]]:
+    def arrivals(self, inputs: Inputs) -> list[Callable[[], object]]:
         """What writes other inputs into the arrays that ``prepare`` made, which the target holds or is about to get."""
-        writing: list[Callable[[], None]] = []
+        writing: list[partial[None]] = []
         rows = {role: iter(range(len(array))) for role, array in inputs.items()}
         for number, (role, value, _) in enumerate(self._passed):
             if role not in inputs:
@@ -95,7 +95,9 @@ class Call:
             array = _in_shape(array, value, self.convention.layout)
             writing.append(partial(_write_list if isinstance(value, list) else np.copyto, _destination(value), array))
             self._passed[number] = role, value, array
-        return writing
+        # A pass over what has come, and over memory for a result: the call finds them cached, as a repeated call would.
+        written = [writer.args[0] for writer in writing if isinstance(writer.args[0], np.ndarray)]
+        return [*writing, *(partial(np.positive, array) for array in written if array.dtype.kind == "f")]
 
     def prepare(self, inputs: Inputs) -> Callable[[], Any]:
         """The backward of the given arrays, as a function without arguments; ``as_rows`` takes what it returns."""

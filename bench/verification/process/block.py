@@ -66,7 +66,7 @@ class Block:
         self._backwards = [
             call.prepare({**unknown, **known}) for call, known in zip(calls, assignment.known, strict=True)
         ]
-        self._arrivals: list[list[Callable[[], None]]] = []
+        self._arrivals: list[list[Callable[[], object]]] = []
         self._results: list[Array] = []
         for call, slot in zip(calls, assignment.slots, strict=True):
             arriving = {role: shared.array(place) for role, place in slot.inputs.items()}

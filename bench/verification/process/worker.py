@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...instruments.memory import settle_heap
+from ...instruments.heap import settle_heap
 from ...loading import let_import
 from .failures import failure_of
 from .shared import Shared
@@ -28,7 +28,8 @@ from .tampering import Watch
 from .wire import encoded
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-MAX_FORKS = 6  # in one request, nested or not: a fork bomb stops at 2**6 processes
+MAX_FORKS = 6  # in one call, nested or not: a fork bomb stops at 2**6 processes
+NESTED_FORKS = 2  # of a process that was forked in a block of calls
 MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
 
 
@@ -71,7 +72,9 @@ class Worker:
         self._watch = Watch()
         self._forks = 0  # during this request; a forked process goes on counting from its parent's number
         self._all_forks = 0
-        os.register_at_fork(before=self._count_fork)
+        self._calls = 0  # of the block that was prepared
+        self._allowed_forks = MAX_FORKS
+        os.register_at_fork(before=self._count_fork, after_in_child=self._allow_few)
 
     def serve(self) -> None:
         """Answer requests until there are no more."""
@@ -87,6 +90,9 @@ class Worker:
 
     def _answer(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> tuple[str, Any]:
         self._forks = 0
+        self._allowed_forks = MAX_FORKS + (self._calls if method.startswith("go") else 0)
+        if method == "ready":
+            self._calls = len(arguments[1].slots)
         # The stack is written just before the parent ends this process: it shows where the target hung.
         faulthandler.dump_traceback_later(limit_s, file=self._last_words.file)
         try:
@@ -108,8 +114,11 @@ class Worker:
     def _count_fork(self) -> None:
         self._forks += 1
         self._all_forks += 1
-        if self._forks > MAX_FORKS:
+        if self._forks > self._allowed_forks:
             self._last_words.die("starts processes without end")
+
+    def _allow_few(self) -> None:
+        self._allowed_forks = min(self._allowed_forks, max(MAX_FORKS, self._forks + NESTED_FORKS))
 
 
 def end_with_parent() -> None:
