@@ -10,7 +10,7 @@ either through the [B, N, N] Jacobians diag(p) - outer(p, p) or without them.
 A module imports only from its own line and from the lines above it:
 
     implementations                 what is measured; it knows nothing of the suite
-    mistakes, instruments, paths, units, errors
+    mistakes, instruments, paths, units, errors, configuration
     operations                      what is computed: cases, inputs, reference, judge and baseline
     storage                         tables and stored runs
     charts, verification            figures from a stored table; whether a user's backward is right, and its mistake
@@ -18,7 +18,7 @@ A module imports only from its own line and from the lines above it:
     report                          stored runs side by side: their differences, history and growth; exports
     regression, repeatability,
     accuracy, training              the check for slow-downs, and three studies
-    cli                             the commands
+    cli, pytest_plugin              the commands, and a fixture for the tests of others
 
 ``softmax_bench.verify(function)`` reports whether a gradient is right; ``softmax_bench.assert_vjp(function)`` asserts
 that it is. ``softmax_bench.load_run(path)`` is a stored run as a data frame.

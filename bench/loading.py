@@ -12,6 +12,7 @@ from typing import Any
 from .errors import UserError
 
 SHOWN_NAMES = 8
+PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", ".git")  # of these, a project's top folder has one
 
 
 def load(target: str) -> tuple[Any, dict[str, Any]]:
@@ -44,11 +45,32 @@ def method_named(target: str, found: Any) -> str:
     return name if inspect.isclass(found) and found.__name__ != name and callable(getattr(found, name, None)) else ""
 
 
-def import_folder(target: str) -> Path:
-    """The folder from which a target can import other modules: that of its file, or that of its outermost package."""
+def import_folders(target: str, root: Path | None = None) -> list[Path]:
+    """The folders from which a target can import, as if its author started it; the first counts most.
+
+    The folder of its outermost package comes first, or that of its file if it is in no package. Then follow its
+    project's folder and ``src`` in there. ``root`` is the project's folder if the caller knows it; otherwise it is the
+    nearest one above the file that has a file of `PROJECT_FILES`.
+    """
     if ".py:" not in target:
-        return Path.cwd()
-    return _package_folder(Path(target.rpartition(":")[0]).resolve())
+        return [Path.cwd()]
+    path = Path(target.rpartition(":")[0]).resolve()
+    marked = (folder for folder in path.parents if any((folder / name).exists() for name in PROJECT_FILES))
+    root = root or next(marked, None)
+    found = [_package_folder(path)]
+    if root is not None:
+        found += [folder for folder in (root.resolve(), root.resolve() / "src") if folder.is_dir()]
+    return list(dict.fromkeys(found))
+
+
+def let_import(target: str, root: Path | None = None) -> None:
+    """Let this process import what the target's author can: from `import_folders` first, from the file's folder last.
+
+    That folder comes last for a file in a package. Its modules may have the names of Python's own.
+    """
+    sys.path[:0] = map(str, import_folders(target, root))
+    if ".py:" in target:
+        sys.path.append(str(Path(target.rpartition(":")[0]).resolve().parent))
 
 
 def _package_folder(path: Path) -> Path:
@@ -62,7 +84,10 @@ def _module_at(path: Path) -> types.ModuleType:
     if (path.parent / "__init__.py").exists():
         # Relative imports work only if the module is imported with its full name, package.module.
         within = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
-        return importlib.import_module(".".join(within.parts))
+        parts = within.parts[:-1] if within.name == "__init__" else within.parts
+        module = importlib.import_module(".".join(parts))
+        _check_file(module, path)
+        return module
     # A user's file numpy.py or random.py must not replace the real module.
     name = f"target_{path.stem}" if path.stem in sys.modules or path.stem in sys.stdlib_module_names else path.stem
     spec = importlib.util.spec_from_file_location(name, path)
@@ -72,6 +97,18 @@ def _module_at(path: Path) -> types.ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _check_file(module: types.ModuleType, path: Path) -> None:
+    """Check that an imported module is the file that was named: another one may have its name, and be judged for it.
+
+    Raises:
+        UserError: it is another file.
+    """
+    loaded = getattr(module, "__file__", None)
+    if loaded is None or Path(loaded).resolve() != path.resolve():
+        other = loaded or "a module without a file"
+        raise UserError(f"{path}: Python imports {other} as {module.__name__}, not this file; give it another name")
 
 
 def _module_named(name: str) -> types.ModuleType:

@@ -28,14 +28,14 @@ def _sweeps_do_not_know_of_parallel_tests() -> None:
 def softmax_bench(tmp_path: Path) -> SoftmaxBench:
     """Runs the command line to its end, in an empty folder from which extra modules can be imported."""
 
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: str, timeout_s: float = 120.0) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [*COMMAND, *arguments],
             capture_output=True,
             text=True,
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"},
-            timeout=120,
+            timeout=timeout_s,
             check=False,
         )
 

@@ -28,7 +28,9 @@ from softmax_bench.regression.gate import (
     Rule,
     Screening,
 )
+from softmax_bench.regression.named import PADDING
 from softmax_bench.regression.quality.study import load_trials
+from softmax_bench.regression.targets import SHAPES, TARGET_MARGIN
 from softmax_bench.repeatability.outcomes import Outcome, RuleOutcome, Scope, outcomes, percent, rule_outcomes
 from softmax_bench.repeatability.study import load_rules, load_sessions
 from softmax_bench.repeatability.tools import OURS
@@ -102,6 +104,7 @@ NOT_MEASURED = {
         r"the exit status is 0; with \S+ it is 1",
         r"Exit status: 0 right, also with a limit, 1 wrong or not believed, 2 it could not",
         r"with exit status 1: see",
+        r"2 inconclusive, or not possible",
     ),
     "confidence or condition": (
         "runs at half its speed",
@@ -246,6 +249,13 @@ def regression(_: Sweep) -> Iterator[str]:
     yield f"the margin of its kind of case, with {mark(f'{rule.alpha:.0%}')} false alarms"
     yield f"with {mark(f'{CONTROL_PADDING:.0%}')} padding must alarm"
     yield from gate_quality()
+
+
+def own_repository(_: Sweep) -> Iterator[str]:
+    yield f"slowed by {mark(f'{PADDING:.0%}')} must"
+    yield f"Its margin is {mark(f'{TARGET_MARGIN:.0%}')}."
+    yield f'as `"3%"` or `0.03` | {mark(f"{TARGET_MARGIN:.0%}")} |'
+    yield f"| {', '.join(mark(f'{batch} × {features}') for batch, features in SHAPES)} |"
 
 
 def gate_quality() -> Iterator[str]:
@@ -548,6 +558,7 @@ CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
     "README.md": readme,
     "docs/limits.md": limits,
     "docs/regression.md": regression,
+    "docs/own-repository.md": own_repository,
     "docs/homework.md": homework,
     "docs/repeatability.md": repeatability,
     "docs/tolerances.md": tolerances,

@@ -24,20 +24,12 @@ from softmax_bench.operations.cases import Case
 from softmax_bench.paths import PACKAGE
 from softmax_bench.regression import baseline
 from softmax_bench.regression.baseline import STORED_MARGIN, check_against_run, compare_rows
-from softmax_bench.regression.duet import (
-    Duel,
-    Effort,
-    Side,
-    Task,
-    Value,
-    load_function,
-    load_implementations,
-    padded,
-    run_workers,
-)
+from softmax_bench.regression.duel import Duel, Effort, Side, Task, Value
+from softmax_bench.regression.duet import load_implementations, padded
 from softmax_bench.regression.gate import (
     MARGIN,
     PADDED,
+    REGRESSIONS,
     SAME,
     SCREENING_EFFORT,
     Check,
@@ -54,6 +46,7 @@ from softmax_bench.regression.gate import (
 from softmax_bench.regression.output import to_json, to_junit, to_markdown, to_table, worst_first
 from softmax_bench.regression.revisions import git as output_of_git
 from softmax_bench.regression.revisions import two_versions
+from softmax_bench.regression.workers import run_workers
 from softmax_bench.storage.results import Row, load_rows
 
 from tests.conftest import COMMAND, ROOT, SoftmaxBench
@@ -241,10 +234,10 @@ def specs_of(*keys: Key) -> dict[Key, Implementation]:
 def test_removed_fails_unless_allowed_and_added_never() -> None:
     base, work = [("softmax", "old"), ("softmax", "kept")], specs_of(("softmax", "kept"), ("softmax", "new"))
     closed = {finding.label: finding for finding in presence_findings(base, work, allow_removed=False)}
-    assert closed["softmax old"].is_regression
-    assert not closed["softmax new"].is_regression
+    assert closed["softmax old"].verdict in REGRESSIONS
+    assert closed["softmax new"].verdict not in REGRESSIONS
     assert set(closed) == {"softmax old", "softmax new"}
-    assert not any(finding.is_regression for finding in presence_findings(base, work, allow_removed=True))
+    assert not any(finding.verdict in REGRESSIONS for finding in presence_findings(base, work, allow_removed=True))
 
 
 def test_a_renamed_implementation_is_neither_removed_nor_added_but_compared() -> None:
@@ -649,32 +642,33 @@ def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBe
         "    return once() + 0 * once()\n",
         encoding="utf-8",
     )
-    done = softmax_bench("compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json")
-    assert done.returncode == 1
+    done = softmax_bench(
+        "compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json", timeout_s=600.0
+    )
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert done.returncode == (2 if content["inconclusive"] else 1)  # 2: the machine is too noisy
     assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in done.stdout
+    assert "mine.py:twice against vectorized at 4 × 64 float64 normal:" in done.stdout
     assert "99 % interval" in done.stdout
     assert "peak memory" in done.stdout
-    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert content["exit"] == 1
+    assert content["exit"] == done.returncode
     assert any(finding["verdict"] == "slower" and finding["ratio"] > 1.5 for finding in content["findings"])
 
 
 @pytest.mark.slow
-def test_compare_takes_functions_of_another_operation_by_the_names_of_their_arrays(
-    softmax_bench: SoftmaxBench, tmp_path: Path
-) -> None:
+def test_compare_takes_functions_of_another_operation(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def backward(probs, targets):\n    return (probs - targets) / len(probs)\n\n\n"
-        "def misnamed(p, t):\n    return (p - t) / len(p)\n",
+        "def summed(p, t):\n    return p - t\n",
         encoding="utf-8",
     )
     case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
-    done = softmax_bench("compare", "one_node", "mine.py:backward", *case)
+    done = softmax_bench("compare", "one_node", "mine.py:backward", *case, timeout_s=600.0)
     assert done.returncode in (0, 2), done.stderr
     assert "mine.py:backward against one_node at 16 × 64" in done.stdout
-    done = softmax_bench("compare", "one_node", "mine.py:misnamed", *case, "--fail-above=3%")
+    done = softmax_bench("compare", "one_node", "mine.py:summed", *case)
     assert done.returncode == 1
-    assert "has no attribute 'p'" in done.stdout
+    assert "(sum over the batch), and the base the gradient of" in done.stdout
 
 
 @pytest.fixture
@@ -750,11 +744,6 @@ def test_a_suite_that_does_not_import_ends_with_2_and_not_as_a_regression(tmp_pa
     assert "does not import: ModuleNotFoundError: No module named 'numpie'" in done.stderr
     assert "softmax.py:" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_target_that_is_not_callable_is_refused() -> None:
-    with pytest.raises(UserError, match="math:pi: not a function"):
-        load_function("math:pi")
 
 
 CHECK = Check(

@@ -9,7 +9,7 @@ from softmax_bench.charts.style import write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.implementations import is_installed
 from softmax_bench.operations.cases import Case
-from softmax_bench.regression.duet import Duel, Side, Task, run_workers
+from softmax_bench.regression.duel import Duel, Side, Task
 from softmax_bench.regression.gate import duels_of
 from softmax_bench.regression.quality import study
 from softmax_bench.regression.quality.chart import gate_quality
@@ -29,6 +29,7 @@ from softmax_bench.regression.quality.study import (
     two_copies,
 )
 from softmax_bench.regression.quality.usual_gates import asv_alarms, slower_of
+from softmax_bench.regression.workers import run_workers
 
 from tests.conftest import ROOT, SoftmaxBench
 

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..implementations import NUMPY
+from ..instruments.host import in_words
 from ..storage.files import replace_file
 from ..storage.results import Run
 from ..units import quantity
@@ -126,10 +127,7 @@ def made_with(machine: Mapping[str, Any], versions: Mapping[str, str], libraries
     """The machine, and the versions of Python, NumPy and the libraries, for the text below a chart."""
     used = {NUMPY, *libraries}
     software = [f"{name} {versions.get(library, '?')}" for library, name in LIBRARY_NAMES.items() if library in used]
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {quantity(machine['memory_bytes'], 'B')} memory, "
-        f"{machine['system']} · Python {versions['python']}, {', '.join(software)}"
-    )
+    return f"{in_words(machine)} · Python {versions['python']}, {', '.join(software)}"
 
 
 def caption_of(run: Run, shown: str, libraries: Iterable[str] = ()) -> str:

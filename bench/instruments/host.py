@@ -5,11 +5,14 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ..paths import PACKAGE
+from ..units import quantity
 
 RECORDED_PACKAGES = (
     *("numpy", "scipy", "pandas", "memray", "pytest", "pytest-benchmark", "threadpoolctl"),
@@ -27,6 +30,14 @@ def machine() -> dict[str, str | int]:
         **cache_sizes(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def in_words(described: Mapping[str, Any]) -> str:
+    """A machine, as `machine` describes it, in a line."""
+    return (
+        f"{described['cpu']}, {described['cores']} cores, {quantity(described['memory_bytes'], 'B')} memory, "
+        f"{described['system']}"
+    )
 
 
 def versions(extras: tuple[str, ...] = ()) -> dict[str, str]:

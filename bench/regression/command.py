@@ -1,5 +1,6 @@
 """The commands gate and compare."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -12,18 +13,18 @@ from rich.console import Console
 from rich.status import Status
 
 from ..errors import UserError
-from ..implementations import registered
-from ..operations.cases import Case
-from ..paths import IMPLEMENTATIONS
+from ..instruments import host
 from ..storage import descriptions
 from ..storage.files import replace_file
-from ..sweep.selection import Selection
 from ..terminal import print_sentence
 from .baseline import check_against_run
-from .duet import Duel, Side, load_implementations
-from .gate import Check, Exit, Rule, controls_of, duels_of, judge_duels, presence_findings
+from .comparison import compared
+from .duet import load_implementations
+from .gate import Check, Rule, controls_of, duels_of, judge_duels, presence_findings
 from .output import comparison_sentence, to_json, to_junit, to_markdown, to_table
-from .revisions import repository, two_versions
+from .repository import check_targets
+from .revisions import repository_of_implementations, two_versions
+from .targets import SHAPES, Asked, configured, share_of
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -34,6 +35,32 @@ def _output_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--json", "json_file", type=FILE, help="write the outcome as JSON")(command)
 
 
+def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """A share, given as ``3%`` or ``0.03``; None if it is not given."""
+    del ctx
+    return None if text is None else share_of(text, parameter.opts[0])
+
+
+def _target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of both commands that say at which shapes functions are timed, and how much growth fails."""
+    positive = click.IntRange(min=1)
+    default = ", ".join(f"{batch} × {features}" for batch, features in SHAPES)
+    for option in (
+        click.option(
+            "--fail-memory-above",
+            metavar="SHARE",
+            callback=_share,
+            help="exit with 1 if the peak grew by more, as in 5%",
+        ),
+        click.option("--fail-above", metavar="SHARE", callback=_share, help="exit with 1 if slower by more, as in 3%"),
+        click.option("--dtype", multiple=True, help="repeatable [default: float64]"),
+        click.option("--features", multiple=True, type=positive, help="repeatable, with every batch"),
+        click.option("--batch", multiple=True, type=positive, help=f"repeatable [default: the shapes {default}]"),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option(
     "--base",
@@ -41,14 +68,39 @@ def _output_options(command: Callable[..., None]) -> Callable[..., None]:
     help="a revision, or the folder of a stored run [default: HEAD, or HEAD~1 if the tree does not differ from HEAD]",
 )
 @click.option("--allow-removed", is_flag=True, help="a removed implementation does not fail the check")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="FILE.py:FUNCTION",
+    help="check this function of the repository one is in; repeatable [default: targets of pyproject.toml, if any]",
+)
+@_target_options
 @_output_options
-def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit: Path | None) -> None:
-    """Check the implementations in the working tree against those at a base revision, or against a stored run.
+def gate(
+    base: str | None,
+    *,
+    allow_removed: bool,
+    targets: tuple[str, ...],
+    json_file: Path | None,
+    junit: Path | None,
+    **asked: Any,
+) -> None:
+    """Check the working tree against a base revision: functions of a repository, or this suite's implementations.
+
+    Without a target it checks the implementations, also against a stored run.
 
     Exit status: 0 no regression, 1 regression, 2 inconclusive (unfit machine, a control failed, nothing to compare).
     """
     end_on_sigterm()
-    if base is not None and (Path(base) / descriptions.FILE).is_file():
+    is_stored_run = base is not None and (Path(base) / descriptions.FILE).is_file()
+    stated, verifying = configured(Asked(targets, **asked))
+    if targets or (stated.targets and not is_stored_run):
+        with Status("", console=Console(stderr=True)) as status:
+            check = check_targets(stated, verifying, base, status.update)
+    elif any(value not in ((), None) for value in asked.values()):
+        raise UserError("--batch, --features, --dtype, --fail-above and --fail-memory-above are for a --target")
+    elif base is not None and is_stored_run:
         check = check_against_run(Path(base), allow_removed=allow_removed)
     else:
         check = _check_revision(base, allow_removed=allow_removed)
@@ -60,7 +112,7 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
 
 
 def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
-    with two_versions(repository(), base) as versions:
+    with two_versions(repository_of_implementations(), base) as versions:
         of_base = load_implementations(versions.base, "implementations_of_base", f"revision {versions.base_name}")
         of_work = load_implementations(versions.work, "implementations_of_work", "the working tree")
         presence = presence_findings(of_base, of_work, allow_removed=allow_removed)
@@ -70,39 +122,42 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
         with Status("", console=Console(stderr=True)) as status:
             controls = controls_of(str(versions.base))
             check = judge_duels(duels, controls, Rule(), versions.base_name, status.update)
-    return Check(check.base_name, [*presence, *check.findings], check.inconclusive)
+    return dataclasses.replace(check, findings=[*presence, *check.findings])
 
 
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
-@click.option("--features", default=512, show_default=True, type=click.IntRange(min=1))
-@click.option("--dtype", default="float64", show_default=True)
 @click.option("--logits", default="normal", show_default=True)
-@click.option("--operation", default="softmax", show_default=True, help="what both compute")
-@click.option("--fail-above", metavar="SHARE", help="exit with 1 if B is slower than A by more, as in 3%")
+@click.option("--operation", help="what both compute [default: softmax, or found from the names of a function]")
+@_target_options
 @_output_options
-def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, junit: Path | None, **case: Any) -> None:
+def compare(
+    a: str,
+    b: str,
+    logits: str,
+    operation: str | None,
+    json_file: Path | None,
+    junit: Path | None,
+    **asked: Any,
+) -> None:
     """Time B against A: implementations by name, or functions as module:function or path.py:function.
 
-    Exit status: 0, or 2 if inconclusive; with --fail-above also 1 if B is wrong, needs more memory, or is slower by
-    more than that share.
+    Each function is called as verify calls it, in a process of its own.
+
+    Exit status: 0; 1 if B is wrong; 2 if inconclusive. With --fail-above also 1 if B needs more memory or is slower by
+    more than that share, with --fail-memory-above if it needs more memory by more than that.
     """
     end_on_sigterm()
-    margin = 0.0 if fail_above is None else _share(fail_above)
-    base, work = (_side(text, case["operation"]) for text in (a, b))
-    duel = Duel(f"{b} against {a}", _case_of(a, b, **case), base, work)
     with Status("", console=Console(stderr=True)) as status:
-        controls = controls_of(str(IMPLEMENTATIONS))
-        check = judge_duels([duel], controls, Rule(screening=None, margin=margin), a, status.update)
-    _write_files(check, json_file, junit)
-    place = f"{case['batch']} × {case['features']} {case['dtype']} {case['logits']}"
+        check = compared(a, b, Asked((a, b), **asked), logits, operation, status.update)
     for finding in check.findings:
-        print_sentence(comparison_sentence(finding, place))
+        print_sentence(comparison_sentence(finding))
     if check.inconclusive:
         print_sentence(f"Inconclusive: {check.inconclusive}.")
-    sys.exit(int(check.exit) if fail_above is not None or check.exit is Exit.INCONCLUSIVE else 0)
+    print_sentence(f"On {host.in_words(host.machine())}.")
+    _write_files(check, json_file, junit)
+    sys.exit(int(check.exit))
 
 
 def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> None:
@@ -113,53 +168,6 @@ def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> No
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(to_markdown(check))
-
-
-def _side(text: str, operation: str) -> Side:
-    """The function that a user names on the command line.
-
-    Raises:
-        UserError: there is no such implementation, or its library is not installed.
-    """
-    place, colon, name = text.rpartition(":")
-    if colon:
-        if place.endswith(".py"):
-            place = str(Path(place).resolve())
-        return Side(place, name, operation, is_package=False)
-    if (operation, text) not in registered():
-        known = ", ".join(name for its_operation, name in registered() if its_operation == operation)
-        raise UserError(
-            f"{text!r}: no such implementation of {operation}; give one of {known}, "
-            "or a function as module:function or path.py:function"
-        )
-    spec = registered()[operation, text]
-    if not spec.installed:
-        raise UserError(
-            f"{text!r} needs {spec.library}, which is not installed; make EXTRAS=compiled,torch,jax installs it"
-        )
-    return Side(str(IMPLEMENTATIONS), text, operation)
-
-
-def _case_of(a: str, b: str, **axes: Any) -> Case:
-    """The case at which two functions are compared.
-
-    Raises:
-        UserError: a value of an axis does not exist.
-    """
-    selected: dict[str, Any] = {axis: (value,) for axis, value in axes.items()}
-    Selection(**selected).cases()  # raises if a value does not exist
-    return Case(implementation=f"{b}-against-{a}", **axes)
-
-
-def _share(text: str) -> float:
-    """A share, given as ``3%`` or ``0.03``."""
-    try:
-        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
-    except ValueError:
-        share = -1.0
-    if not 0.0 <= share < 10.0:
-        raise UserError(f"--fail-above {text}: give a share such as 3% or 0.03")
-    return share
 
 
 def end_on_sigterm() -> None:

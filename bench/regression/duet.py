@@ -7,40 +7,30 @@ a process. So the process is the unit of replication: each gives one value a cas
 ln(fastest slot of work / fastest slot of base).
 
 Libraries and several threads get processes of their own, as in a sweep: their pools of threads would compete.
-
-The parent sends a `Task` as JSON to a fresh interpreter and gets a list of `Value`s back. This module is both ends.
 """
 
-import contextlib
-import dataclasses
 import gc
 import importlib.util
-import inspect
-import json
 import math
 import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from ..errors import UserError
-from ..implementations import NUMPY, bind
+from ..implementations import bind
 from ..instruments.heap import settle_heap
 from ..instruments.memory import Peak, read_peak
-from ..loading import load
 from ..operations import Operation, operations
-from ..operations.cases import ARTICLE_OPERATION, Case
 from ..operations.placement import relocated
+from .duel import OWN_LIBRARIES, Duel, Effort, Side, Task, Value
 
 # A slot is a quarter of a millisecond of calls, or a single longer call. In the same total time, many short blocks
 # spread less than few long blocks: the standard deviation over processes was 0.2 to 0.5 % with 40 blocks of 4 slots,
@@ -52,152 +42,10 @@ LEAST_BLOCKS = 8
 # half as much as blocks of several. The standard deviation over processes was 0.4 to 0.8 % with 12 pairs.
 LONG_CALL_S = 0.003
 LEAST_PAIRS = 12
-OWN_LIBRARIES = (NUMPY, "numba")  # what our own code is written in
 # The standard error of a normal sample's median is MEDIAN_ERROR * (median absolute deviation) / sqrt(sample size), with
 # MEDIAN_ERROR = sqrt(pi / 2) / 0.6745.
 MEDIAN_ERROR = 1.858
 SEED = 42
-WORKER_LIMIT_S = 300.0
-ERROR_MARK = "duet-error: "
-
-
-@dataclass(frozen=True)
-class Side:
-    """One version of a function: an implementation in a copy of the package, or a function of a user's.
-
-    ``place`` is the folder of the copy, or the user's module or file. ``name`` is the implementation or the attribute.
-    ``padding`` slows the function down: after each call, this share of the call's time is spent spinning. None leaves
-    the function as it is; 0.0 adds only the clock's own cost.
-    """
-
-    place: str
-    name: str
-    operation: str = "softmax"
-    is_package: bool = True
-    padding: float | None = None
-
-
-@dataclass(frozen=True)
-class Duel:
-    """The two sides that are timed against each other at a case; ``label`` is unique in its task.
-
-    ``library`` is the package that the sides need. ``margin`` is the largest slow-down, as a share, that is no concern.
-    """
-
-    label: str
-    case: Case
-    base: Side
-    work: Side
-    library: str = NUMPY
-    margin: float = 0.0
-
-    @property
-    def sitting(self) -> str:
-        """The kind of process that times it: 'numpy', which our own code of one thread shares, or as in 'torch:1'."""
-        own = self.library in OWN_LIBRARIES and self.case.threads == 1
-        return NUMPY if own else f"{self.library}:{self.case.threads}"
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long a process times a duel: until the standard error of its value is ``precision``, at most ``limit_s``.
-
-    The value is the median over the blocks of this process. Only the spread of the blocks decides when to stop, never
-    their middle, so stopping favours no verdict.
-    """
-
-    precision: float
-    limit_s: float
-
-
-@dataclass(frozen=True)
-class Task:
-    """The work of one process: time the duels in an order drawn from ``seed``, or examine them if ``effort`` is None.
-
-    To examine a duel is to judge the result of both sides and to read their peak memory. All duels have one number of
-    threads. ``processors`` are the numbers of those that the process may use; empty: all.
-    """
-
-    duels: list[Duel]
-    seed: int
-    effort: Effort | None
-    processors: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Value:
-    """What one process found of a duel.
-
-    Timed: ``log_ratio`` is ln(work / base); ``base_s`` is the shortest call of the base; ``failed`` is the error of a
-    side that raised. Examined: the peaks in bytes, the base's largest and the work's smallest, and what is wrong with
-    the result of each side (empty: nothing).
-    """
-
-    label: str
-    log_ratio: float = math.nan
-    base_s: float = math.nan
-    base_peak_bytes: int | None = None
-    work_peak_bytes: int | None = None
-    base_wrong: str = ""
-    work_wrong: str = ""
-    failed: str = ""
-
-
-def run_workers(tasks: Sequence[Task]) -> list[list[Value]]:
-    """The values of each task. The tasks run at the same time, each in a fresh process.
-
-    No process is left when this returns or raises.
-
-    Raises:
-        UserError: a side could not be loaded; the message says which and why.
-        RuntimeError: a worker ended without an answer.
-    """
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_worker(task)) for task in tasks]
-        return [_answer(*worker) for worker in workers]
-
-
-@contextlib.contextmanager
-def _worker(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[str]]]:
-    """A process at work on a task, with the files of its output and of its errors; it is killed when the block ends.
-
-    Files and not pipes: nobody reads from a worker while another one is waited for, and a full pipe would block it.
-    """
-    with (
-        tempfile.TemporaryFile("w+") as content,
-        tempfile.TemporaryFile("w+") as output,
-        tempfile.TemporaryFile("w+") as errors,
-    ):
-        json.dump(dataclasses.asdict(task), content)
-        content.seek(0)
-        with subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=content,
-            stdout=output,
-            stderr=errors,
-            text=True,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        ) as worker:
-            try:
-                yield worker, output, errors
-            finally:
-                worker.kill()  # no effect if it has ended
-
-
-def _answer(worker: "subprocess.Popen[str]", output: IO[str], errors: IO[str]) -> list[Value]:
-    """The values of a worker, after its end."""
-    try:
-        status = worker.wait(timeout=WORKER_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"a worker process did not answer within {WORKER_LIMIT_S:.0f} s") from None
-    for file in (output, errors):
-        file.seek(0)
-    if status == 0:
-        return [Value(**value) for value in json.loads(output.read().splitlines()[-1])]
-    last = (errors.read().strip().splitlines() or [f"exit status {status}"])[-1]
-    if last.startswith(ERROR_MARK):
-        raise UserError(last.removeprefix(ERROR_MARK))
-    raise RuntimeError(f"a worker process ended without an answer: {last}")
 
 
 def perform(task: Task) -> list[Value]:
@@ -220,7 +68,7 @@ def perform(task: Task) -> list[Value]:
 
 
 Bind = Callable[[Any], Callable[[], Any]]  # takes the inputs of a case, returns a call without arguments
-SOFTMAX_ARGUMENTS = ("probs", "grad_output")  # of a user's function, and in revisions that had no other operation
+SOFTMAX_ARGUMENTS = ("probs", "grad_output")  # in revisions that had no other operation
 
 
 class SideLoader:
@@ -233,22 +81,15 @@ class SideLoader:
         """What binds the side's function to the inputs of a case, and to the number of threads if it runs several.
 
         Raises:
-            UserError: the package or the function could not be loaded.
+            UserError: the package could not be loaded.
         """
-        if side.is_package:
-            spec = self._implementations(side.place, role)[side.operation, side.name]
-            arguments = getattr(spec, "arguments", SOFTMAX_ARGUMENTS)
-            options = {"threads": threads} if threads > 1 and getattr(spec, "runs_threads", False) else {}
-            if hasattr(spec, "bind"):
-                bind_side: Bind = partial(spec.bind, **options)
-            else:  # an old revision; all its functions take NumPy arrays
-                bind_side = partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out, **options)
-        else:
-            function = load_function(f"{side.place}:{side.name}")
-            arguments = SOFTMAX_ARGUMENTS
-            if side.operation != ARTICLE_OPERATION:  # the names of its parameters say which arrays it takes
-                arguments = tuple(inspect.signature(function).parameters)
-            bind_side = partial(bind, function, arguments=arguments, writes_out=False)
+        spec = self._implementations(side.place, role)[side.operation, side.name]
+        arguments = getattr(spec, "arguments", SOFTMAX_ARGUMENTS)
+        options = {"threads": threads} if threads > 1 and getattr(spec, "runs_threads", False) else {}
+        if hasattr(spec, "bind"):
+            bind_side: Bind = partial(spec.bind, **options)
+        else:  # an old revision; all its functions take NumPy arrays
+            bind_side = partial(bind, spec.function, arguments=arguments, writes_out=spec.writes_out, **options)
         if side.padding is None:
             return bind_side
         share = side.padding
@@ -285,23 +126,6 @@ def load_implementations(folder: Path, name: str, known_as: str = "") -> Any:
         ) from error
 
 
-def load_function(target: str) -> Callable[..., Any]:
-    """The function that ``module:function`` or ``path.py:function`` names.
-
-    Raises:
-        UserError: there is no such module, file or function, or it does not import.
-    """
-    try:
-        function, _ = load(target)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{target}: does not import ({type(error).__name__}: {error})") from error
-    if not callable(function):
-        raise UserError(f"{target}: not a function")
-    return function  # type: ignore[no-any-return]
-
-
 def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
     """The function slowed down: each call is followed by spinning for ``share`` of its time."""
 
@@ -328,8 +152,8 @@ def _time(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effo
     work_first = rng.random() < 0.5
     end = time.perf_counter() + effort.limit_s
     ratios: list[float] = []
-    shortest_s = math.inf
-    while len(ratios) < least or (_error_of_median(ratios) > effort.precision and time.perf_counter() < end):
+    base_s = work_s = math.inf
+    while len(ratios) < least or (error_of_median(ratios) > effort.precision and time.perf_counter() < end):
         if duel.library in OWN_LIBRARIES:  # others prepare before a call what may take seconds: they compile
             inputs = _inputs_at_new_places(inputs, rng)
             base, work = bind_base(inputs), bind_work(inputs)
@@ -343,8 +167,9 @@ def _time(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effo
                 slots_s.append(_slot(call, repeats))
             work_first = not work_first
         ratios.append(math.log(min(work_slots_s) / min(base_slots_s)))
-        shortest_s = min(shortest_s, min(base_slots_s) / repeats)
-    return Value(duel.label, log_ratio=statistics.median(ratios), base_s=shortest_s)
+        base_s = min(base_s, min(base_slots_s) / repeats)
+        work_s = min(work_s, min(work_slots_s) / repeats)
+    return Value(duel.label, log_ratio=statistics.median(ratios), base_s=base_s, work_s=work_s)
 
 
 def _shape_of_blocks(call: Callable[[], Any]) -> tuple[int, int, int]:
@@ -360,7 +185,7 @@ def _inputs_at_new_places(inputs: Any, rng: random.Random) -> Any:
     return relocated(inputs, tuple(vars(inputs)), rng)
 
 
-def _error_of_median(values: list[float]) -> float:
+def error_of_median(values: list[float]) -> float:
     """The standard error of the median. It comes from the median absolute deviation, which an outlier does not move."""
     middle = statistics.median(values)
     deviation = statistics.median(abs(value - middle) for value in values)
@@ -398,22 +223,3 @@ def _examine_side(bind_side: Bind, inputs: Any, operation: Operation, reference:
         return reason, read_peak(call)
     except Exception as error:
         return f"raises {type(error).__name__}: {error}", None
-
-
-def main() -> None:
-    """Read a task from standard input, do it, and print its values."""
-    content = json.load(sys.stdin)
-    duels = [
-        Duel(**{**duel, "case": Case(**duel["case"]), "base": Side(**duel["base"]), "work": Side(**duel["work"])})
-        for duel in content["duels"]
-    ]
-    try:
-        effort = Effort(**content["effort"]) if content["effort"] else None
-        values = perform(Task(duels, content["seed"], effort, tuple(content["processors"])))
-    except UserError as error:
-        sys.exit(f"{ERROR_MARK}{' '.join(str(error).split())}")
-    print(json.dumps([dataclasses.asdict(value) for value in values]))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,8 @@ from ..instruments import host
 from ..instruments.memory import TOLERANCE_BYTES
 from ..operations import Operation, operations
 from ..operations.cases import ARTICLE_OPERATION, Case
-from .duet import OWN_LIBRARIES, Duel, Effort, Side, Task, Value, run_workers
+from .duel import OWN_LIBRARIES, TARGETS, Duel, Effort, Side, Task, Value
+from .workers import run_workers
 
 LONGEST_CALL_S = 0.05  # cases with a longer predicted call are left out
 SHORT_CALL_S = 0.002  # predicted as well: longer ones, and those on arrays of 8 MB, have a wider margin
@@ -59,13 +60,14 @@ class Rule:
 
     ``screening`` is the first stage; if it is None, every case is a suspect. ``confirming`` is the number of processes
     of the second stage, and ``effort`` how long each of them times a case. ``margin`` is the largest slow-down, as a
-    share, that is no concern; None: each case has its own. ``alpha`` is the probability of a false alarm in a whole
-    check.
+    share, that is no concern; None: each case has its own. ``memory_margin`` is the same for peak memory. ``alpha`` is
+    the probability of a false alarm in a whole check.
     """
 
     screening: Screening | None = Screening()
     confirming: int = 14
     margin: float | None = None
+    memory_margin: float = 0.0
     alpha: float = 0.01
     effort: Effort = CONFIRMING_EFFORT
 
@@ -100,7 +102,8 @@ class Finding:
     """What a check found of a case.
 
     ``ratio`` is time of work / time of base, with its 99 % interval from ``low`` to ``high``. ``detectable`` is the
-    smallest slow-down, as a share, that the rule would find in 95 % of checks of this case. NaN: nothing was timed.
+    smallest slow-down, as a share, that the rule would find in 95 % of checks of this case. ``base_s`` and ``work_s``
+    are the shortest calls. NaN: nothing was timed.
     """
 
     label: str
@@ -111,28 +114,32 @@ class Finding:
     detectable: float = math.nan
     p_value: float = math.nan
     base_s: float = math.nan
+    work_s: float = math.nan
     base_peak_bytes: int | None = None
     work_peak_bytes: int | None = None
     note: str = ""
 
-    @property
-    def is_regression(self) -> bool:
-        """Whether the finding fails the check."""
-        return self.verdict in REGRESSIONS
-
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of a whole check; ``inconclusive`` says why times have no verdict (empty: they have one)."""
+    """The outcome of a whole check; ``inconclusive`` says why times have no verdict (empty: they have one).
+
+    ``failing`` are the verdicts that fail it.
+    """
 
     base_name: str
     findings: list[Finding]
     inconclusive: str = ""
+    failing: tuple[str, ...] = REGRESSIONS
+
+    def fails_by(self, finding: Finding) -> bool:
+        """Whether a finding fails the check."""
+        return finding.verdict in self.failing
 
     @property
     def exit(self) -> Exit:
         """The exit status. Memory, results and removed cases are exact, so they count in an inconclusive check too."""
-        failing = {finding.verdict for finding in self.findings if finding.is_regression}
+        failing = {finding.verdict for finding in self.findings if self.fails_by(finding)}
         if failing - {"slower"} or (failing and not self.inconclusive):
             return Exit.REGRESSION
         return Exit.INCONCLUSIVE if self.inconclusive else Exit.PASSED
@@ -146,7 +153,7 @@ class Check:
         regressions = [
             f"{len(labels)} {verdict} ({', '.join(labels[:3])}{', ...' if len(labels) > 3 else ''})"
             for verdict, labels in by_verdict.items()
-            if verdict in REGRESSIONS
+            if verdict in self.failing
         ]
         if self.exit is Exit.REGRESSION:
             return f"Regression against {self.base_name}: {'; '.join(regressions)}."
@@ -258,10 +265,15 @@ def _judged(
 ) -> Check:
     progress("checking results and memory of both versions")
     examined = _examine(duels, workers)
-    found = (_examined_finding(duel, examined[duel.label]) for duel in duels)
+    found = (_examined_finding(duel, examined[duel.label], rule) for duel in duels)
     findings = [finding for finding in found if finding is not None]
-    wrong = {finding.label for finding in findings if finding.verdict == "wrong"}
-    suspects = timed = [duel for duel in duels if duel.label not in wrong]
+    verdicts = {finding.label: finding.verdict for finding in findings}
+    # A target whose result is wrong has no time that is believed, not even as the base.
+    suspects = timed = [
+        duel
+        for duel in duels
+        if verdicts.get(duel.label) != "wrong" and not (duel.of_targets and verdicts.get(duel.label) == "mended")
+    ]
     if not timed:
         return Check(base_name, findings)
     screened: dict[str, _Sample] = {}
@@ -270,34 +282,45 @@ def _judged(
         seeds = range(1, 1 + screening.processes)
         screened = _measure(timed, seeds, screening.effort, "screening", progress, workers)
         suspects = [
-            duel for duel in timed if abs(statistics.median(screened[duel.label].ratios)) > rule.margin_of(duel)
+            duel
+            for duel in timed
+            if not screened[duel.label].wrong
+            and abs(statistics.median(screened[duel.label].ratios)) > rule.margin_of(duel)
         ]
     first_seed = 1 + (0 if screening is None else screening.processes)  # fresh processes have seeds of their own
     seeds = range(first_seed, first_seed + rule.confirming)
     stage = f"confirming {len(suspects)} suspects and the controls"
     confirmed = _measure([*suspects, *controls], seeds, rule.effort, stage, progress, workers)
-    p_values = _holm({duel.label: _p_value(confirmed[duel.label].ratios, rule.margin_of(duel)) for duel in suspects})
     samples = {**screened, **confirmed}
+    p_values = _holm(
+        {
+            duel.label: _p_value(confirmed[duel.label].ratios, rule.margin_of(duel))
+            for duel in suspects
+            if not confirmed[duel.label].wrong
+        }
+    )
     findings += [
         _timed_finding(duel, samples[duel.label], p_values.get(duel.label), rule, examined[duel.label])
         for duel in timed
     ]
-    return Check(base_name, findings, _control_complaint(confirmed, rule))
+    return Check(base_name, findings, _control_complaint(controls, confirmed, rule))
 
 
 @dataclass
 class _Sample:
-    """The values of a case, one a process; ``base_s`` is the shortest call of the base in any of them."""
+    """The values of a case, one a process; the shortest calls in any of them; and what was wrong with a result."""
 
     ratios: list[float] = dataclasses.field(default_factory=list)
     base_s: float = math.inf
+    work_s: float = math.inf
+    wrong: str = ""
 
 
 def _examine(duels: Sequence[Duel], workers: Workers) -> dict[str, Value]:
     """What is found of each duel without timing it, by label."""
     tasks = []
     for sitting, its in _by_sitting(duels).items():
-        shares = _at_once() if sitting == NUMPY else 1  # another library takes seconds to start
+        shares = _at_once() if sitting in (NUMPY, TARGETS) else 1  # another library takes seconds to start
         tasks += [Task(its[first::shares], seed=0, effort=None) for first in range(min(shares, len(its)))]
     answers: list[list[Value]] = []
     while together := tasks[len(answers) : len(answers) + _at_once()]:
@@ -318,8 +341,12 @@ def _measure(
             for value in itertools.chain.from_iterable(workers(tasks)):
                 if value.failed:
                     raise RuntimeError(f"{value.label}: {value.failed}")
-                samples[value.label].ratios.append(value.log_ratio)
-                samples[value.label].base_s = min(samples[value.label].base_s, value.base_s)
+                sample = samples[value.label]
+                if value.work_wrong:
+                    sample.wrong = value.work_wrong
+                    continue
+                sample.ratios.append(value.log_ratio)
+                sample.base_s, sample.work_s = min(sample.base_s, value.base_s), min(sample.work_s, value.work_s)
     return samples
 
 
@@ -373,6 +400,8 @@ def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _timed_finding(duel: Duel, sample: _Sample, p_value: float | None, rule: Rule, examined: Value) -> Finding:
+    if sample.wrong:
+        return Finding(duel.label, "wrong", note=sample.wrong)
     ratios = np.asarray(sample.ratios)
     middle, count = float(np.median(ratios)), len(ratios)
     error = float(stats.sem(ratios))
@@ -394,12 +423,13 @@ def _timed_finding(duel: Duel, sample: _Sample, p_value: float | None, rule: Rul
         detectable=math.expm1(detectable),
         p_value=math.nan if p_value is None else p_value,
         base_s=sample.base_s,
+        work_s=sample.work_s,
         base_peak_bytes=examined.base_peak_bytes,
         work_peak_bytes=examined.work_peak_bytes,
     )
 
 
-def _examined_finding(duel: Duel, value: Value) -> Finding | None:
+def _examined_finding(duel: Duel, value: Value, rule: Rule) -> Finding | None:
     """A finding if the peak grew or a result is, or was, wrong; otherwise None."""
     finding = Finding(
         value.label, "larger", base_peak_bytes=value.base_peak_bytes, work_peak_bytes=value.work_peak_bytes
@@ -408,7 +438,8 @@ def _examined_finding(duel: Duel, value: Value) -> Finding | None:
         return dataclasses.replace(finding, verdict="wrong", note=value.failed or value.work_wrong)
     if value.base_wrong:
         return dataclasses.replace(finding, verdict="mended", note=f"the base: {value.base_wrong}")
-    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes, duel.case.peak_slack_bytes)
+    slack_bytes = duel.case.peak_slack_bytes + round(rule.memory_margin * (value.base_peak_bytes or 0))
+    growth = memory_growth(value.base_peak_bytes, value.work_peak_bytes, slack_bytes)
     return dataclasses.replace(finding, note=growth) if growth else None
 
 
@@ -418,16 +449,15 @@ def memory_growth(base_bytes: int | None, work_bytes: int | None, slack_bytes: i
     return f"peak grew by {growth} bytes" if growth > TOLERANCE_BYTES + slack_bytes else ""
 
 
-def _control_complaint(confirmed: Mapping[str, _Sample], rule: Rule) -> str:
+def _control_complaint(controls: tuple[Duel, Duel], confirmed: Mapping[str, _Sample], rule: Rule) -> str:
     """What a control did that it must not do; empty if there is nothing."""
-    same, padded = confirmed[SAME].ratios, confirmed[PADDED].ratios
-    if _p_value(same, MARGIN) <= rule.alpha:
-        return f"identical code differed by {math.expm1(statistics.median(same)):+.2%}; this machine is not fit now"
-    if statistics.median(padded) <= 0 or _p_value(padded, MARGIN) > rule.alpha:
-        measured = math.expm1(statistics.median(padded))
+    (same, padded), (of_same, of_padded) = controls, (confirmed[duel.label].ratios for duel in controls)
+    if _p_value(of_same, same.margin) <= rule.alpha:
+        return f"identical code differed by {math.expm1(statistics.median(of_same)):+.2%}; this machine is not fit now"
+    if statistics.median(of_padded) <= 0 or _p_value(of_padded, padded.margin) > rule.alpha:
+        measured = math.expm1(statistics.median(of_padded))
         return (
-            f"a padding of {CONTROL_PADDING:.0%} was not found (measured {measured:+.2%}); "
-            "this machine is too noisy now"
+            f"a padding of {padded.padding:.0%} was not found (measured {measured:+.2%}); this machine is too noisy now"
         )
     return ""
 
@@ -486,5 +516,8 @@ def presence_findings(of_base: Collection[Key], of_work: Registry, *, allow_remo
 def controls_of(base: str) -> tuple[Duel, Duel]:
     """The two controls on a copy of the base's implementations: the same code, and the same code padded."""
     plain = Side(base, CONTROL_CASE.implementation, padding=0.0)
-    padded = dataclasses.replace(plain, padding=CONTROL_PADDING)
-    return Duel(SAME, CONTROL_CASE, plain, plain), Duel(PADDED, CONTROL_CASE, plain, padded)
+    slowed = dataclasses.replace(plain, padding=CONTROL_PADDING)
+    return (
+        Duel(SAME, CONTROL_CASE, plain, plain, margin=MARGIN),
+        Duel(PADDED, CONTROL_CASE, plain, slowed, margin=MARGIN, padding=CONTROL_PADDING),
+    )

@@ -9,8 +9,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from ..instruments import host
 from ..units import quantity
-from .gate import REGRESSIONS, Check, Exit, Finding
+from .gate import Check, Exit, Finding
 
 HEADINGS = ("case", "work / base", "interval", "finds", "verdict")
 STYLES = {"slower": "red", "larger": "red", "wrong": "bold red", "removed": "red", "faster": "green"}
@@ -20,7 +21,7 @@ def worst_first(check: Check) -> list[Finding]:
     """The findings: regressions first, and then the slowest of each kind."""
 
     def badness(finding: Finding) -> tuple[int, float]:
-        rank = REGRESSIONS.index(finding.verdict) if finding.is_regression else len(REGRESSIONS)
+        rank = check.failing.index(finding.verdict) if check.fails_by(finding) else len(check.failing)
         return rank, -(0.0 if math.isnan(finding.ratio) else finding.ratio)
 
     return sorted(check.findings, key=badness)
@@ -45,14 +46,15 @@ def to_table(check: Check) -> Table:
     return table
 
 
-def comparison_sentence(finding: Finding, case: str) -> str:
-    """The comparison of two functions in a sentence: ratio, interval, memory of both."""
+def comparison_sentence(finding: Finding) -> str:
+    """The comparison of two functions in a sentence: times, ratio with its interval, memory of both."""
     if math.isnan(finding.ratio):
-        return f"{finding.label} at {case}: {finding.verdict}, {finding.note}."
+        return f"{finding.label}: {finding.verdict}, {finding.note}."
+    times = [quantity(time_s, "s") for time_s in (finding.work_s, finding.base_s)]
     peaks = [quantity(peak or 0, "B") for peak in (finding.work_peak_bytes, finding.base_peak_bytes)]
     return (
-        f"{finding.label} at {case}: {finding.ratio:.3f} of its time (99 % interval {finding.low:.3f} to "
-        f"{finding.high:.3f}), {finding.verdict}; peak memory {peaks[0]} against {peaks[1]}."
+        f"{finding.label}: {times[0]} against {times[1]}, {finding.ratio:.3f} of its time (99 % interval "
+        f"{finding.low:.3f} to {finding.high:.3f}), {finding.verdict}; peak memory {peaks[0]} against {peaks[1]}."
     )
 
 
@@ -72,6 +74,7 @@ def to_json(check: Check) -> str:
     """The whole check as JSON; missing numbers are null."""
     content: dict[str, Any] = {
         "base": check.base_name,
+        "machine": host.machine(),
         "exit": int(check.exit),
         "sentence": check.sentence,
         "inconclusive": check.inconclusive,
@@ -85,7 +88,7 @@ def to_json(check: Check) -> str:
 def to_junit(check: Check) -> str:
     """A test suite with a test case for each finding, and one for the check itself."""
     findings = worst_first(check)
-    failures = sum(finding.is_regression for finding in findings)
+    failures = sum(check.fails_by(finding) for finding in findings)
     suite = ET.Element(
         "testsuite", name="softmax-bench gate", tests=str(len(findings) + 1), failures=str(failures), errors="0"
     )
@@ -93,7 +96,7 @@ def to_junit(check: Check) -> str:
         case = ET.SubElement(suite, "testcase", classname="gate", name=f"{finding.label} ({finding.verdict})")
         if not math.isnan(finding.detectable):
             ET.SubElement(ET.SubElement(case, "properties"), "property", name="finds", value=_finds(finding))
-        if finding.is_regression:
+        if check.fails_by(finding):
             ET.SubElement(case, "failure", message=" · ".join(filter(None, _cells(finding))))
     whole = ET.SubElement(suite, "testcase", classname="gate", name="check")
     if check.exit is Exit.INCONCLUSIVE:

@@ -1,7 +1,6 @@
-"""Copies of the implementations at a revision of the repository, and of those in the working tree."""
+"""A repository at a revision and as it is now: copies of our implementations, or a whole tree for a user's targets."""
 
 import contextlib
-import io
 import shutil
 import subprocess
 import tarfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from ..errors import UserError
 
 IMPLEMENTATIONS = "bench/implementations"
+PREFIX = "softmax-bench-"  # of temporary folders
 
 
 @dataclass(frozen=True)
@@ -34,40 +34,74 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
     Raises:
         UserError: there is no such revision, it has no implementations, or ``root`` is not a git repository.
     """
-    base_name = revision or _default_base(root)
-    commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base_name}^{{commit}}")
-    if commit is None:
-        raise UserError(f"no revision {base_name!r} in this repository")
-    archive = git(root, "archive", "--format=tar", commit.decode().strip(), IMPLEMENTATIONS)
-    if archive is None:
-        raise UserError(f"revision {base_name} has no {IMPLEMENTATIONS}")
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
-        base, work = Path(folder, "base"), Path(folder, "work")
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(base, filter="data")
+    base_name = revision or _default_base(root, IMPLEMENTATIONS)
+    with exported(root, base_name, IMPLEMENTATIONS) as base, tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        implementations, work = base / IMPLEMENTATIONS, Path(folder, "work")
         shutil.copytree(root / IMPLEMENTATIONS, work, ignore=shutil.ignore_patterns("__pycache__"))
-        exported = base / IMPLEMENTATIONS
-        yield Versions(exported, work, base_name, _sources(exported) == _sources(work))
+        yield Versions(implementations, work, base_name, _sources(implementations) == _sources(work))
 
 
-def repository() -> Path:
-    """The top folder of the git repository around the current folder.
+@contextlib.contextmanager
+def base_tree(root: Path, revision: str | None) -> Iterator[tuple[Path, str]]:
+    """The folder of the repository's files at a revision, and the revision's name; deleted when the block ends.
+
+    If ``revision`` is None, it is HEAD if anything in the working tree differs from it, otherwise the commit before.
+
+    Raises:
+        UserError: there is no such revision.
+    """
+    base_name = revision or _default_base(root)
+    with exported(root, base_name) as folder:
+        yield folder, base_name
+
+
+@contextlib.contextmanager
+def exported(root: Path, revision: str, path: str = ".") -> Iterator[Path]:
+    """A folder with what the repository has under ``path`` at a revision, deleted when the block ends.
+
+    Raises:
+        UserError: there is no such revision, or it has no such path.
+    """
+    commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if commit is None:
+        raise UserError(f"no revision {revision!r} in this repository")
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        archive, tree = Path(folder, "tree.tar"), Path(folder, "tree")
+        if git(root, "archive", "--format=tar", f"--output={archive}", commit.decode().strip(), path) is None:
+            raise UserError(f"revision {revision} has no {path}")
+        with tarfile.open(archive) as files:
+            files.extractall(tree, filter="data")
+        archive.unlink()
+        yield tree
+
+
+def top_folder(of: Path) -> Path | None:
+    """The top folder of the git repository around a folder; None if there is none.
+
+    Raises:
+        UserError: git is not installed.
+    """
+    top = git(of, "rev-parse", "--show-toplevel")
+    return None if top is None else Path(top.decode().strip())
+
+
+def repository_of_implementations() -> Path:
+    """The top folder of the git repository around the current folder, which has implementations of ours.
 
     Raises:
         UserError: git is not installed, or there is no repository here that has implementations.
     """
-    top = git(Path(), "rev-parse", "--show-toplevel")
-    root = None if top is None else Path(top.decode().strip())
+    root = top_folder(Path())
     if root is None or not (root / IMPLEMENTATIONS).is_dir():
         raise UserError(
-            f"{Path.cwd()} is not in a git repository with {IMPLEMENTATIONS}; "
-            "run this in a clone, or name a stored run: --base=FOLDER"
+            f"{Path.cwd()} is not in a git repository with {IMPLEMENTATIONS}; run this in a clone, name a stored run: "
+            "--base=FOLDER, or functions of yours: --target=path/to/file.py:function"
         )
     return root
 
 
-def _default_base(root: Path) -> str:
-    changed = git(root, "status", "--porcelain", "--", IMPLEMENTATIONS)
+def _default_base(root: Path, path: str = ".") -> str:
+    changed = git(root, "status", "--porcelain", "--", path)
     if changed is None:
         raise UserError(f"{root} is not a git repository; name a stored run as the base instead")
     return "HEAD" if changed.strip() else "HEAD~1"

@@ -1,6 +1,7 @@
 """The command ``softmax-bench verify``: its options, the report at the terminal and as JSON, the exit status."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..configuration import Configured, configuration
 from ..errors import UserError
 from ..storage.files import replace_file
 from ..terminal import new_console
@@ -20,14 +22,14 @@ from .judging.trials import OPERATIONS
 from .judging.worked_example import one_node_explanation
 from .process.failures import Failure
 from .process.isolation import CALL_S, LOAD_S, MAX_BYTES, Isolated
-from .verdict import Report, examine, layout_of_axis
+from .verdict import Report, Status, examine, layout_of_axis
 
 SHOWN_PROBLEMS = 4
 SHOWN_CHARACTERS = 100  # of the last line that a target printed
 
 
-@click.command()
-@click.argument("target")
+@click.command(cls=Configured)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option(
     "--operation",
     type=click.Choice(list(OPERATIONS)),
@@ -78,7 +80,7 @@ SHOWN_CHARACTERS = 100  # of the last line that a target printed
 )
 @click.option("--strict", is_flag=True, help="exit with 1 if it is right with a limit")
 def verify(
-    target: str,
+    targets: tuple[str, ...],
     *,
     operation: str | None,
     signature: str,
@@ -97,10 +99,11 @@ def verify(
     """Say whether TARGET is a right backward of softmax, what is wrong with it, and what it costs.
 
     TARGET is module:attribute or path/to/file.py:attribute: a function, or a class or object with a forward and a
-    backward. It runs in a process of its own.
+    backward. It runs in a process of its own. Targets and options default to those of [tool.softmax-bench] in
+    pyproject.toml.
 
     Exit status: 0 right, also with a limit (--strict: 1), 1 wrong or not believed, 2 it could not be called or is
-    something else.
+    something else; of several targets 1 if any is wrong.
     """
     if axis is not None and layout:
         raise UserError("--axis and --layout state the same thing: give one of them")
@@ -116,15 +119,32 @@ def verify(
         reduction=reduction or "",
     )
     console = new_console()
-    with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
-        report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
-    if report.cost is not None:
-        if report.cost.complaints:
-            _show_disbelief(report, console)
-        _show_cost(report.cost, target, console)
+    reports = []
+    for target in targets or configured_targets():
+        with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
+            report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
+        if report.cost is not None:
+            if report.cost.complaints:
+                _show_disbelief(report, console)
+            _show_cost(report.cost, target, console)
+        reports.append(report)
     if json_path is not None:
-        replace_file(json_path, json.dumps(report.to_json(), indent=1) + "\n")
-    sys.exit(report.exit_status(strict=strict))
+        contents = [report.to_json() for report in reports]
+        replace_file(json_path, json.dumps(contents if len(contents) > 1 else contents[0], indent=1) + "\n")
+    statuses = {report.exit_status(strict=strict) for report in reports}
+    sys.exit(Status.WRONG if Status.WRONG in statuses else max(statuses))
+
+
+def configured_targets() -> list[str]:
+    """The targets of the repository's pyproject.toml, with their folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    stated, folder = configuration(Path())
+    if not stated.targets:
+        raise UserError("give a TARGET, such as path/to/file.py:function, or list targets in pyproject.toml")
+    return [os.path.relpath(folder / target) for target in stated.targets]
 
 
 def _show(report: Report, console: Console) -> None:

@@ -27,7 +27,7 @@ from ...instruments.host import now_utc
 from ...paths import IMPLEMENTATIONS
 from ...storage.files import make_folder
 from ...storage.tables import Table, load_table
-from ..duet import Duel
+from ..duel import Duel
 from ..gate import Rule, controls_of, duels_of, judge_duels
 from .usual_gates import ASV_FACTORS, STORED_RUN_RULES, asv_alarms, stored_run_alarms
 
@@ -175,7 +175,7 @@ def try_check(condition: Condition, seed: int, progress: Callable[[str], None]) 
         started = time.perf_counter()
         check = judge_duels(duels, controls_of(str(base)), Rule(), "base", progress)
         wall_s = time.perf_counter() - started
-    alarms = [finding.label for finding in check.findings if finding.is_regression]
+    alarms = [finding.label for finding in check.findings if check.fails_by(finding)]
     return trial_of(condition, target, check.exit.name.lower(), alarms, wall_s, note=check.inconclusive)
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pytest_benchmark.utils import parse_compare_fail
 
-from ..duet import Duel
+from ..duel import Duel
 from .usual_tools import asv_results, commit_all, make_asv_project, run_asv, run_pytest_benchmark
 
 Role = Literal["base", "work"]  # of a side in its duel
@@ -31,7 +31,8 @@ import pathlib
 from threadpoolctl import threadpool_limits
 from softmax_bench.operations.cases import Case
 from softmax_bench.operations import operations
-from softmax_bench.regression.duet import Side, SideLoader
+from softmax_bench.regression.duel import Side
+from softmax_bench.regression.duet import SideLoader
 
 LOADER = SideLoader()
 

@@ -5,6 +5,7 @@ shared memory. Each call's is copied into the arrays that the target gets, then 
 copied into shared memory, before anything else happens.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import numpy as np
 
 from ..calling.arrays import unwrapped
 from ..calling.call import MATRICES, Call, Inputs
-from .shared import Array, Shared, Slot
+from .shared import LINE_BYTES, Array, Shared, Slot
 
+BALLAST_BYTES = 1 << 16  # the most
 # Taken before any target is loaded. A target can still find and replace it: the judge's own clock is the witness.
 CLOCK = time.perf_counter
 
@@ -56,6 +58,8 @@ class Block:
     """The calls of an assignment, each prepared; a class has an instance for each call, so that none is in the way."""
 
     def __init__(self, calls: Sequence[Call], assignment: Assignment, shared: Shared) -> None:
+        # What is allocated from here on lies elsewhere in each block: no time depends on one layout of the heap.
+        self._ballast = np.empty(secrets.randbelow(BALLAST_BYTES // LINE_BYTES) * LINE_BYTES, np.uint8)
         self._calls = calls
         self._assignment = assignment
         unknown = placeholders(assignment.shape, assignment.dtype)

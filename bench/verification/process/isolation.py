@@ -20,7 +20,6 @@ from typing import Any, Self
 import psutil
 
 from ...errors import UserError
-from ...loading import import_folder
 from ..calling.call import Inputs
 from ..calling.conventions import Convention, Options
 from .block import Assignment, Made, Ran
@@ -69,11 +68,20 @@ class TargetFailedError(Exception):
 class Isolated:
     """A target named ``module:attribute`` or ``path.py:attribute``, in a process that starts at the first request.
 
-    ``call_s`` limits each request, ``load_s`` the import, ``max_bytes`` what a call may allocate.
+    ``call_s`` limits each request, ``load_s`` the import, ``max_bytes`` what a call may allocate. ``root`` is the
+    folder of the target's project, if it cannot be found from the file; see ``loading.import_folders``.
     """
 
-    def __init__(self, target: str, call_s: float = CALL_S, load_s: float = LOAD_S, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        target: str,
+        call_s: float = CALL_S,
+        load_s: float = LOAD_S,
+        max_bytes: int = MAX_BYTES,
+        root: Path | None = None,
+    ) -> None:
         self._target = target
+        self._root = root
         self._limits_s = {"load": load_s}
         self._call_s = call_s
         self._max_bytes = max_bytes
@@ -229,7 +237,7 @@ class Isolated:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(self._call_s) + 1, 0))
-        arguments = [str(self._last_words), self._target, str(self._max_bytes), str(import_folder(self._target))]
+        arguments = [str(self._last_words), self._target, str(self._max_bytes), str(self._root or "")]
         descriptors = [theirs.fileno(), self._shared.descriptor]
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(

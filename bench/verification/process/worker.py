@@ -1,10 +1,10 @@
 """The process in which a target runs: it answers requests until its parent goes away.
 
 ``isolation`` starts it with these arguments: the descriptors of a socket and of shared memory, the path of a file for
-its last words, the target, the bytes that a call may allocate, and the folder from which the target may import. A
-request is the name of a method of ``Local``, its arguments and a time limit. An answer is ("answer", value), ("user",
-text of a UserError) or ("failure", Failure), as ``wire`` encodes it. Standard input is empty; the parent decides where
-output goes.
+its last words, the target, the bytes that a call may allocate, and the folder of the target's project (empty: found
+from its file). A request is the name of a method of ``Local``, its arguments and a time limit. An answer is ("answer",
+value), ("user", text of a UserError) or ("failure", Failure), as ``wire`` encodes it. Standard input is empty; the
+parent decides where output goes.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...instruments.heap import settle_heap
+from ...loading import let_import
 from .failures import failure_of
 from .shared import Shared
 from .subject import Local
@@ -128,17 +129,16 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """Serve the parent that gave the arguments."""
-    descriptor, shared, last_words_path, target, max_bytes, folder = sys.argv[1:]
-    # As if the target were started as a script: it can import the files in its folder. No other code runs here.
-    sys.path.insert(0, folder)
+    descriptor, shared, last_words_path, target, max_bytes, root = sys.argv[1:]
+    let_import(target, Path(root) if root else None)  # no other code runs here
     sys.argv = [target]
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    settle_heap()
     last_words = LastWords(Path(last_words_path))
     os._exit = last_words.exit  # type: ignore[assignment]
     faulthandler.enable(file=last_words.file)
     end_with_parent()
-    settle_heap()
     Worker(Connection(int(descriptor)), Shared(int(shared)), target, int(max_bytes), last_words).serve()
 
 
