@@ -129,6 +129,7 @@ class Run:
     sittings: list[SittingTimes] = field(default_factory=list)
     ceiling: list[CeilingPoint] = field(default_factory=list)
     not_installed: dict[str, int] = field(default_factory=dict)  # cases left out, by the library that they need
+    commit: str = ""  # of the suite's repository, with -dirty where files were changed; empty outside one
     ended: bool = True  # whether its visits came to their end; False while it is measured, and where that was stopped
 
     def differences(self, other: "Run") -> list[str]:
