@@ -1,0 +1,115 @@
+"""Fitted growth: held against simulated tables whose exponents are known, and against the reference run."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from softmax_bench.report.growth import TOKENS, VOCABULARIES, Growth, extrapolated, growths_of
+from softmax_bench.storage.results import Row, Run, load_rows, load_run, to_frame
+
+from .figures import RESULTS
+
+BATCHES, FEATURES = (1, 8, 32, 128, 512), (10, 32, 128, 512, 2048, 8192)
+LONGEST_S = 0.5
+CALL_S, ROW_S, ITEM_S = 2.6e-6, 2e-8, 1e-9  # as the reference run has them
+CACHE_BYTES, SLOWER = 3.3e7, 3.0  # where a cache ends, and how much slower an item is beyond
+TABLES = 60
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[list[Row], Run]:
+    return load_rows(RESULTS / "reference"), load_run(RESULTS / "reference")
+
+
+def simulated(name: str, exponents: tuple[float, float], rng: np.random.Generator, slower: float) -> Iterator[Row]:
+    """A table with the given exponents of features and batch: fixed costs, a cache's end, noise, rows that are off."""
+    by_features, by_batch = exponents
+    for batch, features in itertools.product(BATCHES, FEATURES):
+        items = float(batch) ** by_batch * float(features) ** by_features
+        beyond = 1 / (1 + (CACHE_BYTES / (24.0 * items)) ** 4)  # the share of an item's bytes that misses the cache
+        truth = CALL_S + ROW_S * batch + ITEM_S * items * (1 + (slower - 1) * beyond)
+        if truth > LONGEST_S:
+            continue
+        off = rng.uniform(1.2, 1.6) if rng.random() < 0.05 else 1.0
+        deviation = rng.choice([0.015, 0.04])
+        time_s = truth * off * np.exp(deviation * rng.standard_normal())
+        reach = np.exp(1.96 * deviation)
+        row = Row("r", "softmax", name, batch, features, "float64", "normal", 1, "measured")
+        peak = 70_000 + int(24 * items)
+        yield dataclasses.replace(
+            row, time_s=time_s, time_low_s=time_s / reach, time_high_s=time_s * reach, settled=1, peak_bytes=peak
+        )
+
+
+def times_of(rows: list[Row], run: Run) -> Growth:
+    return next(growth for growth in growths_of(to_frame(rows), run) if growth.quantity == "time")
+
+
+@pytest.mark.parametrize(
+    ("name", "exponents", "slower"),
+    [
+        ("explicit_jacobian", (2.0, 1.0), SLOWER),
+        ("vectorized", (1.0, 1.0), SLOWER),
+        ("explicit_jacobian", (2.0, 1.0), 1.0),
+        ("vectorized", (1.0, 1.0), 1.0),
+        ("row_loop", (1.5, 0.8), 1.0),
+    ],
+)
+def test_nine_in_ten_intervals_hold_the_known_exponents(
+    name: str, exponents: tuple[float, float], slower: float, reference: tuple[list[Row], Run]
+) -> None:
+    rng = np.random.default_rng(20_240)
+    held = []
+    for _ in range(TABLES):
+        growth = times_of(list(simulated(name, exponents, rng, slower)), reference[1])
+        for found, known in zip((growth.features, growth.batch), exponents, strict=True):
+            assert found is not None
+            held.append(found.low <= known <= found.high)
+    assert np.mean(held) >= 0.9
+
+
+def test_the_reference_grows_as_theory_says(reference: tuple[list[Row], Run]) -> None:
+    rows, run = reference
+    frame = to_frame([row for row in rows if row.implementation in ("explicit_jacobian", "vectorized")])
+    found = {(growth.implementation, growth.quantity): growth for growth in growths_of(frame, run)}
+    for name, features in (("explicit_jacobian", 2), ("vectorized", 1)):
+        time, memory = found[name, "time"], found[name, "memory"]
+        assert time.features is not None
+        assert memory.features is not None
+        assert time.theory == memory.theory == (features, 1)
+        assert time.features.value == pytest.approx(features, abs=0.2)
+        assert memory.features.value == pytest.approx(features, abs=0.02)
+        assert time.features.low < time.features.value < time.features.high
+        assert time.points + time.left_out == sum(
+            row.status == "measured" and row.implementation == name and (row.dtype, row.logits) == ("float64", "normal")
+            for row in rows
+        )
+
+
+def test_a_vocabulary_is_extrapolated_in_bytes_and_seconds(reference: tuple[list[Row], Run]) -> None:
+    rows, run = reference
+    found = {(one.implementation, one.features): one for one in extrapolated(to_frame(rows), run)}
+    assert len(found) == 2 * len(VOCABULARIES)
+    for features in VOCABULARIES:
+        jacobian, vectorized = found["explicit_jacobian", features], found["vectorized", features]
+        assert jacobian.bytes_by_formula == 8 * (features**2 + 2 * TOKENS * features**2 + 8192)
+        assert vectorized.bytes_by_formula == 8 * (TOKENS * features + TOKENS) + 1100
+        for one in (jacobian, vectorized):
+            assert one.seconds is not None
+            assert one.bytes_by_fit is not None
+            assert one.bytes_by_formula is not None
+            assert one.bytes_by_fit.low < one.bytes_by_formula < one.bytes_by_fit.high
+            assert one.seconds.low < one.seconds.value < one.seconds.high
+        assert jacobian.seconds is not None
+        assert vectorized.seconds is not None
+        assert jacobian.seconds.low > 1000 * vectorized.seconds.high
+
+
+def test_too_few_sizes_have_no_growth(reference: tuple[list[Row], Run]) -> None:
+    rows, run = reference
+    few = [row for row in rows if (row.batch, row.features) in {(32, 512), (32, 2048)}]
+    assert not list(growths_of(to_frame(few), run))
+    assert not list(growths_of(to_frame([]), run))
+    assert all(one.seconds is None and one.bytes_by_fit is None for one in extrapolated(to_frame(few), run))
