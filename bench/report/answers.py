@@ -11,18 +11,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..implementations import NUMPY, Formula, registered
-from ..operations import operations
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..sweep.summary import settling_sentences
 from ..units import between, factor, quantity
 from .content import Answer, Section, Table
+from .extrapolation import time_at
 from .provenance import command_of
-from .source import DTYPE, LOGITS, THREADS, Source
+from .source import DTYPE, JACOBIAN, LOGITS, THREADS, VECTORIZED, Source
 from .weather import weather_sentence
 
 ARTICLE_FIGURES = "The article printed 65.1 ms and 31.9 µs for them, and did not measure memory."
-VECTORIZED = "vectorized"
-JACOBIAN = operations()[ARTICLE_OPERATION].baseline
 ITEMSIZE = 8  # bytes of a number in DTYPE
 MOST_FEATURES = 1 << 40  # where the search for the wall ends
 ASKED_FEATURES = 50_000  # about a vocabulary of natural language
@@ -137,7 +135,7 @@ def _over_shapes(source: Source) -> Iterator[Answer]:
             f", with {factor(small.vectorized['memory_ratio'])} ({small.shape}) to "
             f"{factor(large.vectorized['memory_ratio'])} ({large.shape}) less memory"
         )
-    yield Answer("And at other sizes?", f"{said}. Both factors grow with the features.")
+    yield Answer("And at other sizes?", f"{said}.")
 
 
 def _fit(source: Source) -> Iterator[Answer]:
@@ -154,12 +152,13 @@ def _fit(source: Source) -> Iterator[Answer]:
         *([f"was measured up to {measured.max()} features"] if len(measured) else []),
         *([f"was skipped from {skipped.min()} on"] if len(skipped) else []),
     ]
+    time = time_at(source, VECTORIZED, batch, ASKED_FEATURES)
     in_run = f" In this run it {' and '.join(run)}." if run else ""
     yield Answer(
         "Does the Jacobian fit?",
         f"Not for long: at batch {batch} its peak passes this machine's {quantity(memory_bytes, 'B')} at {wall} "
         f"features (its formula, {workspaces[0]} bytes). At {batch} × {ASKED_FEATURES} it would need {asked[0]}, "
-        f"{VECTORIZED} {asked[1]}.{in_run}",
+        f"{VECTORIZED} {asked[1]}{f' and {time}, extrapolated' if time else ''}.{in_run}",
     )
 
 

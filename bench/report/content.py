@@ -38,7 +38,7 @@ class Picture:
 class Section:
     """A part of the report under one heading.
 
-    ``folded`` is a summary that hides the tables until a reader opens them: they are counted, and not in the way.
+    ``folded`` are tables that a reader opens under their summary, ``fold``: counted, and not in the way.
     """
 
     key: str  # of its address in the page
@@ -48,4 +48,5 @@ class Section:
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     commands: Sequence[str] = ()  # to be typed at a terminal
-    folded: str = ""
+    fold: str = ""
+    folded: Sequence[Table] = ()

@@ -18,6 +18,7 @@ from ..charts.style import made_with
 from ..storage.results import CASES
 from .answers import answers_section
 from .content import Section
+from .extrapolation import growth_section
 from .interactive import CHARTS, Chart, chart_items, page_data
 from .left_out import left_out_section
 from .provenance import provenance_section
@@ -60,7 +61,7 @@ def page_of(source: Source, others: Sequence[Section] = ()) -> Page:
         title=f"The backward pass of softmax, measured: run {run.run_id}",
         subtitle=f"{made_with(run.machine, run.versions)} · {run.started[:16].replace('T', ' ')} UTC",
         run_id=run.run_id,
-        opening=[answers_section(source), *takeaway_section(source)],
+        opening=[answers_section(source), *takeaway_section(source), *growth_section(source)],
         rest=[
             *others,
             left_out_section(source),

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..charts.style import REFERENCE
+from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, Case
 from ..storage.results import Row, Run, Visit, load_rows, load_run, load_visits, to_frame
 from .differences import StoredRun
+from .growth import Growth, growths_of
 
+JACOBIAN, VECTORIZED = operations()[ARTICLE_OPERATION].baseline, REFERENCE  # of both families the form that is named
 DTYPE, LOGITS, THREADS = "float64", "normal", 1  # of the cases from which a report draws its findings on shapes
 
 
@@ -46,6 +50,11 @@ class Source:
             & (frame["logits"] == LOGITS)
             & (frame["threads"] == THREADS)
         ]
+
+    @cached_property
+    def growths(self) -> list[Growth]:
+        """The growth of every implementation over those shapes."""
+        return list(growths_of(self.by_shape, self.run))
 
     @cached_property
     def by_case(self) -> dict[Case, Row]:

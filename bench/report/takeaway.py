@@ -10,10 +10,10 @@ from ..errors import NothingToDrawError
 from ..implementations import registered
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..units import factor, quantity
-from .answers import ITEMSIZE, JACOBIAN, VECTORIZED, first_too_large, pairs_of
+from .answers import ITEMSIZE, first_too_large, pairs_of
 from .content import Section
 from .drawing import drawn_picture
-from .source import DTYPE, LOGITS, THREADS, Source
+from .source import DTYPE, JACOBIAN, LOGITS, THREADS, VECTORIZED, Source
 
 
 def takeaway_section(source: Source) -> Iterator[Section]:

@@ -198,7 +198,7 @@ function opened(model) {
 const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 
 async function drawCharts() {
-  Bokeh.set_log_level("error");
+  Bokeh.logger.set_level("error");
   for (const [key, item] of Object.entries(data.charts)) {
     const manager = await Bokeh.embed.embed_item(item, `chart-${key}`);
     plots[key] = opened([...manager][0].model);
@@ -237,7 +237,7 @@ async function fillTable() {
   const table = new DataTable("#rows", {
     data: data.rows,
     columns: [
-      ...["implementation", "batch", "features", "operation", "dtype", "logits", "threads", "status"].map(plain),
+      ...["implementation", "batch", "features", "dtype", "logits", "threads", "status"].map(plain),
       numeric("time", "time_s", seconds),
       numeric("from", "time_low_s", seconds),
       numeric("to", "time_high_s", seconds),
@@ -250,7 +250,7 @@ async function fillTable() {
       numeric("memory ratio", "memory_ratio", factor),
       numeric("of the ceiling", "ceiling_share", (value) => `${Math.round(100 * value)}%`),
       numeric("error, ulp", "max_error_ulp", significant),
-      plain("reason"),
+      ...["operation", "reason"].map(plain),
     ],
     order: [],
     deferRender: true,
