@@ -22,6 +22,7 @@ COMMANDS = {
     "derive": ".sweep.command:derive",
     "verify": ".verification.command:verify",
     "diff": ".report.command:diff",
+    "report": ".report.command:report",
     "gate": ".regression.command:gate",
     "compare": ".regression.command:compare",
     "gate-quality": ".regression.quality.command:gate_quality",

@@ -73,7 +73,7 @@ def families(lines: Sequence[Line], memory_bytes: int, title: str, caption: str,
     measured = [line.rows[line.rows["status"] == "measured"] for line in lines]
     if not any(rows["features"].nunique() > 1 for rows in measured):
         raise NothingToDrawError("needs an implementation at two numbers of features")
-    with mpl.rc_context({**STYLE, **_themed(theme)}):
+    with mpl.rc_context(STYLE | _themed(theme)):
         figure = new_figure(title, caption, SIZE_INCHES)
         figure.set_facecolor(theme.ground)
         figure.supxlabel(figure.get_supxlabel(), fontsize=7.5, color=theme.ink)
@@ -94,7 +94,7 @@ def families(lines: Sequence[Line], memory_bytes: int, title: str, caption: str,
         return figure
 
 
-def _themed(theme: Theme) -> dict[str, str]:
+def _themed(theme: Theme) -> dict[Any, Any]:
     """The theme as matplotlib's settings."""
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     ground = ("figure.facecolor", "axes.facecolor")

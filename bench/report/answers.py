@@ -7,6 +7,7 @@ import bisect
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,6 @@ from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..sweep.summary import settling_sentences
 from ..units import between, factor, quantity
 from .content import Answer, Section, Table
-from .extrapolation import time_at
 from .provenance import command_of
 from .source import DTYPE, JACOBIAN, LOGITS, THREADS, VECTORIZED, Source
 from .weather import weather_sentence
@@ -152,13 +152,12 @@ def _fit(source: Source) -> Iterator[Answer]:
         *([f"was measured up to {measured.max()} features"] if len(measured) else []),
         *([f"was skipped from {skipped.min()} on"] if len(skipped) else []),
     ]
-    time = time_at(source, VECTORIZED, batch, ASKED_FEATURES)
     in_run = f" In this run it {' and '.join(run)}." if run else ""
     yield Answer(
         "Does the Jacobian fit?",
         f"Not for long: at batch {batch} its peak passes this machine's {quantity(memory_bytes, 'B')} at {wall} "
         f"features (its formula, {workspaces[0]} bytes). At {batch} × {ASKED_FEATURES} it would need {asked[0]}, "
-        f"{VECTORIZED} {asked[1]}{f' and {time}, extrapolated' if time else ''}.{in_run}",
+        f"{VECTORIZED} {asked[1]}.{in_run}",
     )
 
 
@@ -194,7 +193,8 @@ def _form_to_use(source: Source) -> Iterator[Answer]:
     slower = (reference["time_s"] / best["time_s"]).dropna()
     if slower.empty:
         return
-    batch, features = (int(size) for size in slower.idxmax())
+    worst: Any = slower.idxmax()  # (batch, features)
+    batch, features = map(int, worst)
     groups = list(_groups(best))
     phrases = [f"{name} {_range(sizes, last=place == len(groups) - 1)}" for place, (name, sizes) in enumerate(groups)]
     fastest = (
@@ -237,31 +237,28 @@ def _forms_table(source: Source) -> Iterator[Table]:
     """The Jacobian, the one-liner and the fastest form of NumPy and of all libraries, by features."""
     batch = ARTICLE_SHAPE[0]
     rows = source.by_shape[source.by_shape["batch"] == batch]
-    timed = rows[(rows["status"] == "measured") & rows["time_s"].notna()]
-    best = _fastest_numpy(source)
-    if timed.empty:
+    if rows["time_s"].isna().all():
         return
-    lines = []
-    for features, mine in rows.groupby("features"):
-        measured = timed[timed["features"] == features].set_index("implementation")
-        cells = [
-            time_with_interval(measured.loc[name])
-            if name in measured.index
-            else ", ".join(mine.loc[mine["implementation"] == name, "status"]) or "not in this run"
-            for name in (JACOBIAN, VECTORIZED)
-        ]
-        numpy_best = [best.loc[(batch, features)]] if (batch, features) in best.index else []
-        of_all = measured.sort_values("time_s").head(1)
-        lines.append(
-            [
-                f"{batch} × {features}",
-                *cells,
-                *([f"{row['implementation']} {quantity(row['time_s'], 's')}" for row in numpy_best] or ["–"]),
-                *([f"{name} {quantity(row['time_s'], 's')}" for name, row in of_all.iterrows()] or ["–"]),
-            ]
-        )
+    best = _fastest_numpy(source)
+    in_numpy = best[best.index.get_level_values("batch") == batch].reset_index()
+    lines = [
+        [f"{batch} × {features}", *_forms(mine, in_numpy[in_numpy["features"] == features])]
+        for features, mine in rows.groupby("features")
+    ]
     caption = f"Time of one call at batch {batch}, {LOGITS} logits, {DTYPE}, one thread, with its interval"
     yield Table(caption, ["batch × features", JACOBIAN, VECTORIZED, "fastest in NumPy", "fastest of all"], lines)
+
+
+def _forms(rows: pd.DataFrame, in_numpy: pd.DataFrame) -> Iterator[str]:
+    """The cells of one shape: the two forms' times or why there is none, and the fastest forms by name."""
+    timed = rows[(rows["status"] == "measured") & rows["time_s"].notna()]
+    for name in (JACOBIAN, VECTORIZED):
+        mine = timed[timed["implementation"] == name]
+        statuses = rows.loc[rows["implementation"] == name, "status"]
+        yield time_with_interval(mine.iloc[0]) if len(mine) else ", ".join(statuses) or "not in this run"
+    for fastest in (in_numpy, timed.sort_values("time_s").head(1)):
+        names = [f"{row['implementation']} {quantity(row['time_s'], 's')}" for _, row in fastest.iterrows()]
+        yield ", ".join(names) or "–"
 
 
 def _trust(source: Source) -> Iterator[Answer]:

@@ -10,7 +10,7 @@ from .source import DTYPE, JACOBIAN, LOGITS, VECTORIZED, Source
 RANGE = (
     f"A power law is fitted where size dominates: to times of at least {DOMINATES:g} times that at the fewest features "
     f"of the same batch, and to peaks of at least {BUFFERS:g} of NumPy's buffers. The fit is robust (Huber's, on "
-    "logarithms); where times rise because memory leaves a cache, that step is fitted, too. In brackets: 95 % intervals."
+    "logarithms). Where times rise because memory leaves a cache, that step is fitted, too. Brackets: 95 % intervals."
 )
 
 
@@ -29,15 +29,6 @@ def growth_section(source: Source) -> Iterator[Section]:
         fold="exponents of every implementation",
         folded=[_exponents(growths)],
     )
-
-
-def time_at(source: Source, implementation: str, batch: int, features: int) -> str:
-    """The extrapolated time of one call with its interval, as text; '' where the run has no fit that reaches there."""
-    for growth in source.growths:
-        reaches = growth.features is not None and growth.batch is not None
-        if (growth.implementation, growth.quantity) == (implementation, "time") and reaches:
-            return _quantity(growth.at(batch, features), "s")
-    return ""
 
 
 def _answers(growths: Sequence[Growth]) -> Iterator[Answer]:

@@ -37,7 +37,9 @@ def left_out_section(source: Source) -> Section:
         *([_reasons("measured with a note", noted)] if noted else []),
     ]
     listed = sum(len(table.rows) for table in tables)
-    return Section("left-out", "Left out and flagged", sentences=sentences, fold=f"{listed} rows with reasons", folded=tables)
+    return Section(
+        "left-out", "Left out and flagged", sentences=sentences, fold=f"{listed} rows with reasons", folded=tables
+    )
 
 
 def _reasons(what: str, rows: Sequence[Row]) -> Table:

@@ -48,14 +48,16 @@ def provenance_section(source: Source) -> Section:
     if extras:
         sentences.append(f"It had more than NumPy installed: make bench EXTRAS={extras} installs that first.")
     if not run.ended:
-        sentences.append(f"It was broken off before its visits came to their end: make bench RESUME={run.run_id} ends it.")
+        sentences.append(
+            f"It was broken off before its visits came to their end: make bench RESUME={run.run_id} ends it."
+        )
     return Section(
         "provenance",
         "Machine, versions, command",
         sentences=sentences,
         commands=[command_of(run), f"softmax-bench report {run.run_id}"],
         tables=[
-            Table("Machine", ["what", "value"], [[name, _readable(name, value)] for name, value in run.machine.items()]),
+            Table("Machine", ["what", "value"], [[name, _readable(name, what)] for name, what in run.machine.items()]),
             Table("Versions", ["package", "version"], [[name, version] for name, version in run.versions.items()]),
             Table("Options", ["option", "value"], _options(run)),
         ],

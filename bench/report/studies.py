@@ -21,7 +21,7 @@ from ..repeatability.study import load_study as load_repeatability
 from ..training.outcomes import CRITERIA, judge
 from ..training.outcomes import sentences as training_sentences
 from ..training.study import load_study as load_training
-from .content import Picture, Section, Table
+from .content import Section, Table
 from .drawing import drawn_picture
 
 
@@ -32,9 +32,11 @@ def _quality(folder: Path) -> Section:
     sizes = sorted(slowed["size"].unique())
     rows = []
     for method, (name, _) in METHODS.items():
-        cells = [_share(identical[identical["method"] == method], "outcome", "regression")]
-        for size in sizes:
-            cells.append(_share(slowed[(slowed["method"] == method) & (slowed["size"] == size)], "found", 1))
+        mine = slowed[slowed["method"] == method]
+        cells = [
+            _share(identical[identical["method"] == method], "outcome", "regression"),
+            *(_share(mine[mine["size"] == size], "found", 1) for size in sizes),
+        ]
         if any(cell != "–" for cell in cells):
             rows.append([name, *cells])
     table = Table(
@@ -99,8 +101,8 @@ def _accuracy(folder: Path) -> Section:
         for (dtype, name), errors in zip(worst.index, worst.to_numpy(), strict=True)
     ]
     headings = ["dtype", "implementation", "loss, ulp", "gradient, ulp"]
-    caption = "Worst finite error over all scales and shapes"
-    return Section("accuracy", "How exact are loss and gradient?", sentences=said, tables=[Table(caption, headings, lines)])
+    table = Table("Worst finite error over all scales and shapes", headings, lines)
+    return Section("accuracy", "How exact are loss and gradient?", sentences=said, tables=[table])
 
 
 def _training(folder: Path) -> Section:

@@ -1,6 +1,7 @@
 """The picture to take away from a run, in the page's light and dark colours."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -30,18 +31,11 @@ def _figure(source: Source, theme: Theme) -> Figure:
     rows = source.by_shape[source.by_shape["batch"] == batch].sort_values("features")
     lines = []
     for name, colour in zip((JACOBIAN, VECTORIZED), colours_of(theme), strict=True):
-        workspace = registered()[ARTICLE_OPERATION, name].workspace
-        lines.append(
-            Line(
-                name,
-                rows[rows["implementation"] == name],
-                colour,
-                peak_bytes=lambda features, of=workspace: of(batch, features, ITEMSIZE),
-            )
-        )
+        peak = partial(registered()[ARTICLE_OPERATION, name].workspace, batch, itemsize=ITEMSIZE)
+        lines.append(Line(name, rows[rows["implementation"] == name], colour, peak))
     title = f"The backward pass of softmax at batch {batch}: with the Jacobian, and without"
-    shown = f"{DTYPE}, {LOGITS} logits, {THREADS} thread; bar: 95 % interval, hollow: not settled, dotted: predicted where it was not measured"
-    caption = caption_of(source.run, shown)
+    marks = "bar: 95 % interval, hollow: not settled, dotted: predicted where it was not measured"
+    caption = caption_of(source.run, f"{DTYPE}, {LOGITS} logits, {THREADS} thread; {marks}")
     return families(lines, int(source.run.machine.get("memory_bytes", 0)), title, caption, theme)
 
 
