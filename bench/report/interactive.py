@@ -41,6 +41,7 @@ MARKERS = {  # Bokeh's names of matplotlib's marks
     "X": "x",
     "*": "star",
 }
+LEGIBLE_ON_DARK = {"#000000": "#FFFFFF", "#882255": "#DB7FAE", "#0072B2": "#4AA3DF"}  # of the charts' colours
 DASHES = {"-": "solid", "--": "dashed", "-.": "dashdot"}
 COLUMNS = (  # of the table in the page, which the charts are drawn from
     *("operation", "implementation", "batch", "features", "dtype", "logits", "threads", "status"),
@@ -145,7 +146,7 @@ def _short(value: float) -> float | int:
 
 
 def _implementations(run: Run, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each implementation's name, colour, mark and dash as in the charts of files, and whether it is shown at first."""
+    """Each implementation's name, its look as in the charts of files, and whether it is shown at first."""
     libraries = {spec["name"]: spec.get("library", NUMPY) for spec in run.implementations}
     found: dict[str, dict[str, Any]] = {}
     for operation, mine in frame.groupby("operation", sort=False):
@@ -154,7 +155,8 @@ def _implementations(run: Run, frame: pd.DataFrame) -> list[dict[str, Any]]:
         first = [*own, *(name for name in names if name not in own)][:SHOWN_FIRST]
         for name in names:
             style = style_in(run, str(operation), name)
-            look = {"colour": style.colour, "marker": MARKERS[style.mark], "dash": DASHES[style.dash]}
+            dark = LEGIBLE_ON_DARK.get(style.colour, style.colour)
+            look = {"colour": style.colour, "dark": dark, "marker": MARKERS[style.mark], "dash": DASHES[style.dash]}
             facts = {"name": name, "library": libraries.get(name, ""), "shown": name in first, "own": name in own}
             found.setdefault(name, {**facts, **look, "operations": []})["operations"].append(operation)
     return list(found.values())

@@ -80,14 +80,13 @@ function draw(key, mine, valueOf) {
   const unit = key === "time" ? "s" : "B";
   const against = control.against.value;
   const linear = control.scales.value === "linear";
-  const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
   const ground = getComputedStyle(document.documentElement).getPropertyValue("--ground").trim();
   const lines = { xs: [], ys: [], colour: [], dash: [], width: [] };
   const points = { x: [], y: [], low: [], high: [], colour: [], fill: [], marker: [], label: [], case: [], value: [], more: [] };
   const said = [];
   for (const name of unique(mine.map((row) => row.implementation))) {
     const look = looks[name];
-    const colour = look.colour === "#000000" ? ink : look.colour;
+    const colour = darkness.matches ? look.dark : look.colour;
     const found = mine.filter((row) => row.implementation === name && valueOf(row) > 0).sort((a, b) => a[against] - b[against]);
     const solid = found.filter((row) => row.status === "measured");
     if (against !== "working_set_bytes" && solid.length) {
@@ -266,7 +265,13 @@ async function fillTable() {
     },
     language: { search: "Find in any column:", emptyTable: "The run has no rows.", info: "_START_ to _END_ of _TOTAL_ rows" },
   });
-  window.softmaxBench.table = table;
+  // The filters below the headings have no names of their own.
+  table.columns().every((index) => {
+    const title = table.column(index).title();
+    for (const field of document.querySelectorAll(`td[data-dt-column="${index}"] :is(input, select)`)) {
+      field.setAttribute("aria-label", field.matches("select") ? `how to filter ${title}` : `filter ${title}`);
+    }
+  });
 }
 
 await drawCharts();
