@@ -15,27 +15,28 @@ A module imports only from its own line and from the lines above it:
     storage                         tables and stored runs
     charts, verification            figures from a stored table; whether a user's backward is right, and its mistake
     sweep                           how a case becomes a row, in pytest and at the terminal
-    report                          stored runs side by side: their differences and their history
+    report                          stored runs side by side: their differences, history and growth; exports
     regression, repeatability,
     accuracy, training              the check for slow-downs, and three studies
     cli                             the commands
 
 ``softmax_bench.verify(function)`` reports whether a gradient is right; ``softmax_bench.assert_vjp(function)`` asserts
-that it is.
+that it is. ``softmax_bench.load_run(path)`` is a stored run as a data frame.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .storage.frames import load_run
     from .verification.verdict import assert_vjp, verify
 
-__all__ = ["assert_vjp", "verify"]
+__all__ = ["assert_vjp", "load_run", "verify"]
+_MODULES = {"assert_vjp": ".verification.verdict", "load_run": ".storage.frames", "verify": ".verification.verdict"}
 
 
 def __getattr__(name: str) -> Any:
-    """The two functions, imported when they are first used: the package itself is quick to import."""
-    if name in __all__:
-        from .verification import verdict  # noqa: PLC0415 - see above
-
-        return getattr(verdict, name)
+    """A public function, imported when it is first used: the package itself is quick to import."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

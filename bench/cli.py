@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": ".verification.command:verify",
     "diff": ".report.command:diff",
     "report": ".report.command:report",
+    "export": ".report.exports.command:export",
     "gate": ".regression.command:gate",
     "compare": ".regression.command:compare",
     "gate-quality": ".regression.quality.command:gate_quality",

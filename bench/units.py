@@ -26,6 +26,25 @@ def factor(value: float) -> str:
     return f"{text}×"
 
 
+def gain(value: float, loss: str) -> str:
+    """A ratio of which more is better, as in '1150×'; below 1 its inverse with a word for it, as in '926× slower'."""
+    return f"{factor(1.0 / value)} {loss}" if _is_loss(value) else factor(value)
+
+
+def gain_in_words(value: float, low: float, high: float, words: tuple[str, str]) -> str:
+    """A ratio with its interval and the word for it, as in '1390× (1340–1450×) faster' or '2.00× (1.90–2.10×) slower'.
+
+    ``words`` are for a gain and for a loss. A missing interval is left out.
+    """
+    if _is_loss(value):
+        return " ".join(filter(None, [factor(1.0 / value), between(1.0 / high, 1.0 / low), words[1]]))
+    return " ".join(filter(None, [factor(value), between(low, high), words[0]]))
+
+
+def _is_loss(value: float) -> bool:
+    return value > 0 and float(f"{value:.3g}") < 1
+
+
 def between(low: float, high: float) -> str:
     """A ratio's interval, as in '(1130–1170×)'; empty if it is missing."""
     return "" if math.isnan(low) or math.isnan(high) else f"({factor(low).removesuffix('×')}–{factor(high)})"

@@ -8,10 +8,17 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from softmax_bench.charts.by_shape import Slice, memory_ratio_heatmap, slices_of
+from softmax_bench.charts.by_shape import (
+    Slice,
+    memory_by_features,
+    memory_ratio_heatmap,
+    slices_of,
+    speedup_heatmap,
+    time_by_features,
+)
 from softmax_bench.charts.drawing import BY_SHAPE, OVERVIEWS, draw_run
 from softmax_bench.charts.overviews import Overview, bars, overviews_of, roofline, subnormals
-from softmax_bench.charts.style import LABEL_GAP, charts_sentence, spread_apart, write_figure
+from softmax_bench.charts.style import COLOURS, LABEL_GAP, PALE, charts_sentence, spread_apart, write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.instruments.bandwidth import CeilingPoint
 from softmax_bench.storage.results import Row, Run, RunOptions, load_rows, load_run, open_rows, to_frame, write_run
@@ -176,7 +183,7 @@ def test_bars_show_time_and_speedup_and_what_was_not_measured(with_libraries: Pa
     article, largest = figure.axes
     assert "32 × 512, uniform" in article.get_title()
     assert "128 × 1024, normal" in largest.get_title()
-    assert {text.get_text() for text in article.texts} == {"131 µs  1.00×", "67.1 ms  0.00195×"}
+    assert {text.get_text() for text in article.texts} == {"131 µs  1.00×", "67.1 ms  512× slower"}
     assert largest.get_xlabel() == "not measured here: explicit_jacobian, torch_kernel"
     assert [label.get_text() for label in article.get_yticklabels()][-1] == "explicit_jacobian"
     text = texts_of(figure, tmp_path)
@@ -223,16 +230,73 @@ def test_an_implementation_has_one_style_in_every_slice(stored: Path) -> None:
     assert first.key[2] == "normal"
     assert second.key[2] == "uniform"
     for name in NAMES:
-        assert first.style(name) == second.style(name)
-    assert first.style("vectorized") != first.style("explicit_jacobian")
+        assert first.styles[name] == second.styles[name]
+    assert first.styles["vectorized"] != first.styles["explicit_jacobian"]
 
 
-def test_more_implementations_than_colours_still_differ(stored: Path) -> None:
-    run = dataclasses.replace(
-        RUN, implementations=[{"operation": "softmax", "name": f"number_{place}"} for place in range(20)]
+OWN = "homework.py:backward"
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Path:
+    """A run of a user's own and of twelve others; the further down the slower."""
+    names = [*NAMES, *(f"number_{place}" for place in range(10))]
+    run = dataclasses.replace(RUN, implementations=[{"operation": "softmax", "name": name} for name in [*names, OWN]])
+    rows = [
+        dataclasses.replace(row, time_s=row.time_s * (2 + place), time_low_s=row.time_s, time_high_s=100 * row.time_s)
+        for place, name in enumerate([*names, OWN])
+        for features in (16, 64)
+        for row in [row_of(name, 8, features)]
+    ]
+    return store(tmp_path / "results" / "r1", rows, run)
+
+
+def test_eight_lines_have_colours_of_their_own_and_the_rest_are_pale(crowded: Path, tmp_path: Path) -> None:
+    (data,) = slices_in(crowded)
+    coloured = [name for name, style in data.styles.items() if style != PALE]
+    assert set(coloured) == {OWN, *NAMES, *(f"number_{place}" for place in range(5))}
+    assert len({data.styles[name].colour for name in coloured}) == len(COLOURS) == len(coloured)
+    for chart in (time_by_features, memory_by_features):
+        text = texts_of(chart(data), tmp_path)
+        assert "Pale: number_5, number_6, number_7, number_8, number_9." in text
+        assert "In colour: your own, then" in text
+        assert f">{OWN}<" in text
+        assert ">number_4<" in text
+        assert ">number_5<" not in text
+    assert data.styles[OWN].width > 1.5 * data.styles["vectorized"].width
+
+
+def test_a_pale_line_has_a_colour_on_demand(crowded: Path, tmp_path: Path) -> None:
+    frame, run = to_frame(load_rows(crowded)), load_run(crowded)
+    (data,) = slices_of(frame, run, ("number_9",))
+    assert data.styles["number_9"] != PALE
+    assert data.styles["number_4"] == PALE
+    with pytest.raises(UserError, match="--show nothing: not in this run; there is explicit_jacobian"):
+        list(draw_run(crowded, tmp_path / "plots", ("nothing",)))
+
+
+def test_the_fastest_of_each_library_has_a_colour(reference_run: Path) -> None:
+    data = next(data for data in slices_in(reference_run) if data.kind)
+    libraries = {spec["name"]: spec["library"] for spec in data.run.implementations}
+    coloured = [name for name, style in data.styles.items() if style != PALE]
+    assert len(coloured) == len({data.styles[name].colour for name in coloured}) == len(COLOURS)
+    assert {libraries[name] for name in coloured} == {libraries[name] for name in data.implementations}
+
+
+def test_a_slow_down_reads_as_one(crowded: Path) -> None:
+    (data,) = slices_of(
+        to_frame(
+            [
+                *load_rows(crowded),
+                *(row_of("explicit_jacobian", 1, n) for n in (16, 64)),
+                *(dataclasses.replace(row_of("vectorized", 1, n), time_s=1.0) for n in (16, 64)),
+            ]
+        ),
+        RUN,
     )
-    data, *_ = slices_of(to_frame(load_rows(stored)), run)
-    assert len({data.style(f"number_{place}") for place in range(20)}) == 20
+    texts = {text.get_text() for panel in speedup_heatmap(data).axes for text in panel.texts}
+    assert any("× slower" in text for text in texts)
+    assert not any(text.startswith("0.") for text in texts)
 
 
 def test_ratios_show_in_the_heat_map(stored: Path) -> None:

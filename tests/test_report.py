@@ -15,7 +15,8 @@ from softmax_bench.report.answers import answers_section
 from softmax_bench.report.growth import Estimate
 from softmax_bench.report.page import page_of, to_html, to_markdown
 from softmax_bench.report.source import Source
-from softmax_bench.storage.results import Row, Visit, open_rows, open_visits, write_run
+from softmax_bench.storage.results import CASES, Row, open_rows, write_run
+from softmax_bench.storage.tables import write_table
 from softmax_bench.units import factor, quantity, significant, spread
 
 from .conftest import SoftmaxBench
@@ -65,24 +66,34 @@ class Reader(HTMLParser):
         return "\n".join(line for name in sections for line in self.sections.get(name, []))
 
 
-def store(folder: Path, rows: Sequence[Row], visits: Sequence[Visit] = (), **run: Any) -> Path:
+def store(folder: Path, rows: Sequence[Row], **run: Any) -> Path:
     """A run as a sweep stores it."""
     folder.mkdir(parents=True)
     write_run(dataclasses.replace(RUN, run_id=folder.name, **run), folder)
-    with open_rows(folder) as table:
-        for row in rows:
-            table.append(row)
-    with open_visits(folder) as table_of_visits:
-        for visit in visits:
-            table_of_visits.append(visit)
+    if rows:
+        write_table(folder / CASES, rows)
+    else:
+        open_rows(folder).close()
     return folder
 
 
 def normal_rows() -> Iterator[Row]:
     for batch, features in SIZES:
         fields: dict[str, Any] = {"batch": batch, "features": features, "logits": "normal"}
-        yield row_of("vectorized", 1e-8 * batch * features, **fields, peak_bytes=9 * batch * features)
-        yield row_of("explicit_jacobian", 1e-8 * batch * features**2, **fields, peak_bytes=17 * batch * features**2)
+        yield row_of(
+            "vectorized",
+            1e-8 * batch * features,
+            **fields,
+            peak_bytes=9 * batch * features,
+            peak_high_bytes=9 * batch * features,
+        )
+        yield row_of(
+            "explicit_jacobian",
+            1e-8 * batch * features**2,
+            **fields,
+            peak_bytes=17 * batch * features**2,
+            peak_high_bytes=17 * batch * features**2,
+        )
 
 
 def page_from(folder: Path) -> Reader:

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from softmax_bench.units import between, factor, quantity, significant, spread
+from softmax_bench.units import between, factor, gain, gain_in_words, quantity, significant, spread
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,28 @@ def test_missing_is_a_dash_and_never_zero() -> None:
 )
 def test_factor(value: float, text: str) -> None:
     assert factor(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1154.3, "1150×"),
+        (1.0, "1.00×"),
+        (0.9996, "1.00×"),
+        (0.99, "1.01× slower"),
+        (0.00108, "926× slower"),
+        (1e-5, "100k× slower"),
+    ],
+)
+def test_a_loss_is_its_inverse_with_a_word(value: float, text: str) -> None:
+    assert gain(value, "slower") == text
+
+
+def test_a_loss_in_words_has_its_interval_turned_round() -> None:
+    assert gain_in_words(1390, 1340, 1450, ("faster", "slower")) == "1390× (1340–1450×) faster"
+    assert gain_in_words(0.5, 0.25, 0.8, ("faster", "slower")) == "2.00× (1.25–4.00×) slower"
+    assert gain_in_words(520, math.nan, math.nan, ("less", "more")) == "520× less"
+    assert gain(math.nan, "slower") == "–"
 
 
 def test_significant_of_zero() -> None:

@@ -4,10 +4,12 @@ A slice has one operation, dtype, distribution of logits and number of threads. 
 are in `overviews`.
 """
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import matplotlib as mpl
 import numpy as np
@@ -22,19 +24,22 @@ from ..errors import NothingToDrawError
 from ..implementations import NUMPY
 from ..operations import operations
 from ..storage.results import Run
-from ..units import factor, quantity, spread
+from ..units import gain, quantity, spread
+from .lines import colours_of, pale_note, styles_of
 from .style import (
+    COLOURS,
     MISSING_COLOUR,
+    PALE,
     REFERENCE,
     Style,
     caption_of,
     draw_unsettled,
     in_registry_order,
+    is_own,
     libraries_in,
     name_lines,
     new_figure,
     settle,
-    style_in,
     threads_in_words,
     unit_axis,
 )
@@ -44,7 +49,7 @@ PANEL_COLUMNS = 3
 PANEL_HEIGHT = 3.9  # inches
 NAME_HEIGHT = 0.3  # inches of a panel's height for each line's name
 LABEL_ROOM = 0.62  # share of the data's width (in logarithms) that is added at the right for the lines' names
-TIMES = "(bar: 95 % interval, hollow: not settled)"
+TIMES = "(pale bar: 95 % interval, hollow: not settled)"
 PEAKS = "(solid: measured, dotted: predicted, hollow: skipped)"
 
 
@@ -53,22 +58,30 @@ class Slice:
     """The data of a chart by shape: a part of a run's table.
 
     ``kind`` is empty if the implementations use NumPy only. It is ``LIBRARIES`` if they use other libraries; then the
-    slice has NumPy's ``REFERENCE`` as well, for comparison.
+    slice has NumPy's ``REFERENCE`` and a user's own as well, for comparison.
     """
 
     rows: pd.DataFrame
     run: Run
     key: tuple[str, str, str, int]  # operation, dtype, logits, threads
     kind: str = ""
+    asked: tuple[str, ...] = ()  # implementations that are to have a colour of their own
+    colours: Mapping[str, str] = field(default_factory=dict)  # of the implementations in all slices of the kind
 
     @property
     def implementations(self) -> list[str]:
         """The slice's implementations in the registry's order when the run was made."""
         return in_registry_order(self.run, self.key[0], self.rows["implementation"])
 
-    def style(self, implementation: str) -> Style:
-        """The implementation's style, which is the same in all charts of the run."""
-        return style_in(self.run, self.key[0], implementation)
+    @cached_property
+    def styles(self) -> dict[str, Style]:
+        """Each implementation's style, the same in all charts of the slice."""
+        return styles_of(self.run, self.key[0], self.rows, self.always, self.asked, self.colours)
+
+    @property
+    def always(self) -> list[str]:
+        """The implementations that have a colour of their own in any chart."""
+        return [name for name in (self.baseline, REFERENCE) if name in self.implementations]
 
     def label(self, implementation: str) -> str:
         """The implementation's name, with its number of threads if that is not the slice's."""
@@ -87,6 +100,11 @@ class Slice:
         shown = f"{operations()[operation].title}, {dtype}, {logits} logits, {threads_in_words(threads)}"
         libraries = libraries_in(self.run, operation)
         return caption_of(self.run, shown, [libraries.get(name, NUMPY) for name in self.implementations])
+
+    @property
+    def lines_caption(self) -> str:
+        """The caption of a chart with a line for each implementation: it says which of them are pale."""
+        return self.caption + pale_note(self.run, self.styles, self.always)
 
 
 def time_by_features(data: Slice) -> Figure:
@@ -116,29 +134,37 @@ def memory_by_batch(data: Slice) -> Figure:
 def speedup_heatmap(data: Slice) -> Figure:
     """Speed-up over the operation's baseline at each batch and features; a panel for each implementation."""
     title = f"How many times faster than {data.baseline}  (±: 95 % interval, in brackets: not settled, grey: skipped)"
-    return _heatmap(data, title, data.rows["speedup"], _speedup_label)
+    return _heatmap(data, title, data.rows["speedup"], _speedup_label, "slower")
 
 
 def memory_ratio_heatmap(data: Slice) -> Figure:
     """The baseline's peak memory over each implementation's, at each batch and features."""
-    title = f"How many times less peak memory than {data.baseline}  (~: from its predicted peak, as it was skipped)"
+    marks = "~: by its predicted peak; grey: skipped"
+    title = f"How many times less peak memory than {data.baseline}  ({marks})"
     ratios = data.rows["memory_ratio"].fillna(data.rows["predicted_memory_ratio"])
-    return _heatmap(data, title, ratios, _memory_label)
+    return _heatmap(data, title, ratios, _memory_label, "more")
 
 
 def _speedup_label(row: pd.Series) -> str:
     """The ratio, in brackets if one of its times has not settled, and below it how far its interval reaches."""
-    ratio = factor(row["speedup"]) if row["speedup_settled"] != 0 else f"({factor(row['speedup'])})"
+    ratio = gain(row["speedup"], "slower")
+    if row["speedup_settled"] == 0:
+        ratio = f"({ratio})"
     return "\n".join(filter(None, [ratio, spread(row["speedup"], row["speedup_low"], row["speedup_high"])]))
 
 
 def _memory_label(row: pd.Series) -> str:
     """The ratio, with ~ if it comes from a predicted peak."""
-    return ("~" if math.isnan(row["memory_ratio"]) and not math.isnan(row["ratio"]) else "") + factor(row["ratio"])
+    return ("~" if math.isnan(row["memory_ratio"]) and not math.isnan(row["ratio"]) else "") + gain(
+        row["ratio"], "more"
+    )
 
 
-def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:
-    """The table's slices: the key with the most measured cases first; for each key, NumPy first, then libraries."""
+def slices_of(frame: pd.DataFrame, run: Run, asked: tuple[str, ...] = ()) -> list[Slice]:
+    """The table's slices: the key with the most measured cases first; for each key, NumPy first, then libraries.
+
+    The implementations that are ``asked`` for have colours of their own where others are pale.
+    """
     groups = sorted(
         frame.groupby(["operation", "dtype", "logits", "threads"], sort=False),
         key=lambda group: -int((group[1]["status"] == "measured").sum()),
@@ -148,20 +174,26 @@ def slices_of(frame: pd.DataFrame, run: Run) -> list[Slice]:
         key = (str(operation), str(dtype), str(logits), int(str(threads)))
         in_numpy = rows["implementation"].map(libraries_in(run, key[0])).fillna(NUMPY) == NUMPY
         if in_numpy.any():
-            slices.append(Slice(rows[in_numpy], run, key))
+            slices.append(Slice(rows[in_numpy], run, key, asked=asked))
         others = rows[~in_numpy]
         if not others.empty:
-            with_reference = [*_reference(frame, key, others).index, *others.index]
-            slices.append(Slice(frame.loc[with_reference], run, key, LIBRARIES))
-    return slices
+            compared = [*_compared_with(frame, key, others).index, *others.index]
+            slices.append(Slice(frame.loc[compared], run, key, LIBRARIES, asked))
+    return [dataclasses.replace(data, colours=_colours_of(data, slices)) for data in slices]
 
 
-def _reference(frame: pd.DataFrame, key: tuple[str, str, str, int], others: pd.DataFrame) -> pd.DataFrame:
-    """The reference's rows at the others' shapes, with the key's number of threads or else with one thread."""
+def _colours_of(data: Slice, slices: Sequence[Slice]) -> dict[str, str]:
+    """The colours of the implementations in all slices of one operation and kind, so that they keep them."""
+    alike = [other.rows for other in slices if (other.key[0], other.kind) == (data.key[0], data.kind)]
+    return colours_of(data.run, data.key[0], pd.concat(alike), data.always)
+
+
+def _compared_with(frame: pd.DataFrame, key: tuple[str, str, str, int], others: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the reference and of a user's own at the others' shapes, with the key's threads or else with one."""
     shapes = pd.MultiIndex.from_frame(others[["batch", "features"]])
     mine = frame[
         (frame[["operation", "dtype", "logits"]] == list(key[:3])).all(axis=1)
-        & (frame["implementation"] == REFERENCE)
+        & ((frame["implementation"] == REFERENCE) | frame["implementation"].map(is_own))
         & pd.MultiIndex.from_frame(frame[["batch", "features"]]).isin(shapes)
     ]
     same_threads = mine[mine["threads"] == key[3]]
@@ -183,8 +215,8 @@ def _growth(
     facets = sorted(measured[facet].unique())
     columns = min(PANEL_COLUMNS, len(facets))
     lines = -(-len(facets) // columns)
-    height = max(PANEL_HEIGHT, NAME_HEIGHT * len(data.implementations) + 0.6)
-    figure = new_figure(title, data.caption, (5.0 * columns, height * lines + 0.9))
+    height = max(PANEL_HEIGHT, NAME_HEIGHT * min(len(data.implementations), len(COLOURS)) + 0.6)
+    figure = new_figure(title, data.lines_caption, (5.0 * columns, height * lines + 0.9))
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     values = sorted(data.rows[axis].unique())
     for panel, value in itertools.zip_longest(panels.flat, facets):
@@ -207,7 +239,9 @@ def _growth(
 def _draw_times(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None:
     for implementation, style, mine in _lines(data, rows, axis):
         drawn = mine[mine["status"] == "measured"]
-        panel.plot(drawn[axis], drawn["time_s"], **style.line, label=data.label(implementation))
+        panel.plot(drawn[axis], drawn["time_s"], **style.line, label=_name(data, implementation))
+        if style == PALE:
+            continue
         panel.vlines(
             drawn[axis], drawn["time_low_s"], drawn["time_high_s"], color=style.colour, linewidth=3.0, alpha=0.4
         )
@@ -218,6 +252,9 @@ def _draw_times(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None
 def _draw_peaks(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None:
     for implementation, style, mine in _lines(data, rows, axis):
         drawn, skipped = mine[mine["status"] == "measured"], mine[mine["status"] == "skipped"]
+        if style == PALE:
+            panel.plot(drawn[axis], drawn["peak_bytes"], **style.line, label=_name(data, implementation))
+            continue
         # The name is at the predicted line, which reaches skipped cases; without a prediction, at the measured line.
         named = {"predicted" if mine["predicted_peak_bytes"].notna().any() else "measured": data.label(implementation)}
         panel.plot(
@@ -248,17 +285,23 @@ def _draw_peaks(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None
     unit_axis(panel.yaxis, "B")
 
 
+def _name(data: Slice, implementation: str) -> str:
+    """The name at the line; a pale line's begins with _ and is not written."""
+    label = data.label(implementation)
+    return f"_{label}" if data.styles[implementation] == PALE else label
+
+
 def _lines(data: Slice, rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, Style, pd.DataFrame]]:
     for implementation in data.implementations:
         mine = rows[rows["implementation"] == implementation].sort_values(axis)
         if not mine.empty:
-            yield implementation, data.style(implementation), mine
+            yield implementation, data.styles[implementation], mine
 
 
-def _heatmap(data: Slice, title: str, ratios: pd.Series, label: Callable[[pd.Series], str]) -> Figure:
+def _heatmap(data: Slice, title: str, ratios: pd.Series, label: Callable[[pd.Series], str], loss: str) -> Figure:
     """A panel for each implementation except the baseline: the ratios, one for each of the slice's rows, as colours.
 
-    ``label`` makes the text of a field from its row.
+    ``label`` makes the text of a field from its row; ``loss`` is the word for a ratio below 1.
     """
     others = [name for name in data.implementations if name != data.baseline]
     shown = data.rows.assign(ratio=ratios)
@@ -267,7 +310,7 @@ def _heatmap(data: Slice, title: str, ratios: pd.Series, label: Callable[[pd.Ser
         raise NothingToDrawError(f"needs {data.baseline} and another implementation at two batches and features")
     columns = min(PANEL_COLUMNS, len(others))
     lines = -(-len(others) // columns)
-    figure = new_figure(title, data.caption, (4.8 * columns + 1.0, 3.1 * lines + 0.9))
+    figure = new_figure(title, data.caption, (5.4 * columns + 1.2, 3.1 * lines + 0.9))
     panels = figure.subplots(lines, columns, squeeze=False)
     norm = LogNorm(shown["ratio"].min(), max(shown["ratio"].max(), 1.001 * shown["ratio"].min()))
     for panel, name in itertools.zip_longest(panels.flat, others):
@@ -275,9 +318,10 @@ def _heatmap(data: Slice, title: str, ratios: pd.Series, label: Callable[[pd.Ser
             panel.set_visible(False)
         else:
             image = _draw_ratios(panel, shown[shown["implementation"] == name], label, norm)
-            panel.set(title=data.label(name), xlabel="features", ylabel="batch")
+            panel.set(xlabel="features", ylabel="batch")
+            panel.set_title(data.label(name), fontweight="bold" if is_own(name) else "normal")
     bar = figure.colorbar(image, ax=panels, shrink=0.8, pad=0.01, aspect=max(20, 10 * lines))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: factor(value)))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: gain(value, loss)))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     settle(figure)
     return figure
@@ -292,7 +336,7 @@ def _draw_ratios(panel: Axes, rows: pd.DataFrame, label: Callable[[pd.Series], s
     for (line, place), ratio in np.ndenumerate(values):
         shade = "black" if np.isnan(ratio) or norm(ratio) > 0.55 else "white"
         text = str(labels.iloc[line, place])
-        panel.text(place, line, text, ha="center", va="center", color=shade, fontsize=7.5)
+        panel.text(place, line, text, ha="center", va="center", color=shade, fontsize=7.0)
     panel.set_xticks(range(ratios.shape[1]), [str(value) for value in ratios.columns])
     panel.set_yticks(range(ratios.shape[0]), [str(value) for value in ratios.index])
     panel.grid(visible=False)

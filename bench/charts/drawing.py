@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..errors import NothingToDrawError
+from ..errors import NothingToDrawError, UserError
 from ..instruments.host import cores
 from ..storage.results import Run, Visit, load_rows, load_run, load_visits, to_frame
 from .by_shape import (
@@ -44,24 +44,25 @@ LEAST_TASKS = 20  # for fewer charts, starting processes takes longer than drawi
 Charts = Iterator[tuple[str, Figure]]  # each with the name of its files
 
 
-def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
+def draw_run(folder: Path, plots: Path, asked: tuple[str, ...] = ()) -> Iterator[Path]:
     """Draw every chart of a stored run into ``plots``, as PNG and SVG. Yields the files when all are written.
 
     The charts of the slice with the most measured cases have plain names, such as ``time_by_features``. Other slices
     add their operation, dtype, logits and threads. A slice of other libraries than NumPy adds ``libraries``. If there
-    are many charts, they are shared out among as many processes as the machine has cores.
+    are many charts, they are shared out among as many processes as the machine has cores. The implementations that are
+    ``asked`` for have colours of their own where others are pale.
 
     Raises:
-        UserError: the run cannot be read, or the folder cannot be written.
+        UserError: the run cannot be read or lacks what is asked for, or the folder cannot be written.
         NothingToDrawError: no chart can be drawn from the run.
     """
-    tasks = _tasks_of(folder)
+    tasks = _tasks_of(folder, asked)
     shares = cores() if len(tasks) >= LEAST_TASKS else 1
     if shares == 1:
         drawn = _draw_tasks(tasks, plots, 0, 1)
     else:
         with ProcessPoolExecutor(shares, mp_context=multiprocessing.get_context("spawn")) as pool:
-            started = [pool.submit(_draw_share, folder, plots, share, shares) for share in range(shares)]
+            started = [pool.submit(_draw_share, folder, plots, asked, share, shares) for share in range(shares)]
             drawn = {place: files for share in started for place, files in share.result().items()}
     if not any(drawn.values()):
         raise NothingToDrawError(f"{folder}: nothing to draw; charts need measured cases of two or more sizes")
@@ -69,9 +70,9 @@ def draw_run(folder: Path, plots: Path) -> Iterator[Path]:
         yield from drawn[place]
 
 
-def _draw_share(folder: Path, plots: Path, share: int, shares: int) -> dict[int, list[Path]]:
+def _draw_share(folder: Path, plots: Path, asked: tuple[str, ...], share: int, shares: int) -> dict[int, list[Path]]:
     """What a process of its own draws, which reads the run itself."""
-    return _draw_tasks(_tasks_of(folder), plots, share, shares)
+    return _draw_tasks(_tasks_of(folder, asked), plots, share, shares)
 
 
 def _draw_tasks(tasks: Sequence[Callable[[], Charts]], plots: Path, share: int, shares: int) -> dict[int, list[Path]]:
@@ -83,13 +84,16 @@ def _draw_tasks(tasks: Sequence[Callable[[], Charts]], plots: Path, share: int, 
     }
 
 
-def _tasks_of(folder: Path) -> list[Callable[[], Charts]]:
+def _tasks_of(folder: Path, asked: tuple[str, ...]) -> list[Callable[[], Charts]]:
     """What there is to draw of a run; a task whose chart lacks its data draws none."""
     run = load_run(folder)
     frame = to_frame(load_rows(folder), run.ceiling)
-    slices = slices_of(frame, run)
+    known = list(dict.fromkeys(frame["implementation"]))
+    if unknown := [name for name in asked if name not in known]:
+        raise UserError(f"--show {unknown[0]}: not in this run; there is {', '.join(known)}")
+    slices = slices_of(frame, run, asked)
     by_shape = [partial(_slice_charts, chart, data, slices[0].key) for data in slices for chart in BY_SHAPE]
-    overviews = overviews_of(frame, run)
+    overviews = overviews_of(frame, run, asked)
     across = [partial(_overview_charts, chart, overviews) for chart in OVERVIEWS]
     return [*by_shape, *across, partial(_weather_charts, load_visits(folder), frame, run)]
 

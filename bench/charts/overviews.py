@@ -20,24 +20,27 @@ from ..implementations import NUMPY
 from ..operations import operations
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..storage.results import Run
-from ..units import factor, quantity
+from ..units import factor, gain, quantity
+from .lines import pale_note, styles_of
 from .style import (
     LIBRARY_NAMES,
+    PALE,
     REFERENCE,
+    Style,
     caption_of,
     in_registry_order,
+    is_own,
     libraries_in,
     name_lines,
     new_figure,
     settle,
-    style_in,
     threads_in_words,
     unit_axis,
 )
 
 LIBRARY_COLOURS = {NUMPY: "#0072B2", "numba": "#D55E00", "torch": "#CC79A7", "jax": "#009E73", "numexpr": "#E69F00"}
 OTHER_COLOUR = "#882255"
-PALE = 0.45  # share of the colour in the first bar of a group, the rest is white
+PALE_SHARE = 0.45  # share of the colour in the first bar of a group, the rest is white
 LEAST_SHARE = 0.01  # of the ceiling: something else than memory limits an implementation that never reaches it
 LEAST_WORKING_SETS = 3
 BIN = 4.0  # working sets within this factor are one point of a line
@@ -58,6 +61,7 @@ class Overview:
     rows: pd.DataFrame
     run: Run
     dtype: str
+    asked: tuple[str, ...] = ()  # implementations that are to have a colour of their own
 
     @property
     def measured(self) -> pd.DataFrame:
@@ -89,10 +93,10 @@ class Overview:
         return caption_of(self.run, f"{title}, {self.dtype}, {shown}", libraries)
 
 
-def overviews_of(frame: pd.DataFrame, run: Run) -> list[Overview]:
+def overviews_of(frame: pd.DataFrame, run: Run, asked: tuple[str, ...] = ()) -> list[Overview]:
     """The data of the overviews, one for each dtype; the dtype with the most measured cases first."""
     mine = frame[frame["operation"] == ARTICLE_OPERATION]
-    overviews = [Overview(rows, run, str(dtype)) for dtype, rows in mine.groupby("dtype", sort=False)]
+    overviews = [Overview(rows, run, str(dtype), asked) for dtype, rows in mine.groupby("dtype", sort=False)]
     return sorted(overviews, key=lambda overview: -len(overview.measured))
 
 
@@ -109,17 +113,17 @@ def roofline(data: Overview) -> Figure:
         raise NothingToDrawError(f"needs an implementation that reaches {100 * LEAST_SHARE:g} % of the ceiling")
     note = f"\nNot shown, as always below {100 * LEAST_SHARE:g} % of the ceiling: {', '.join(slow)}" if slow else ""
     counts = sorted(shown["threads"].unique())
-    title = (
-        "How close each implementation comes to the rate of memory  (point: a shape, hollow: not settled, line: median)"
-    )
-    caption = data.caption("normal logits", shown) + note
+    marks = "faint point: a shape, hollow: not settled, line: median"
+    title = f"How close each implementation comes to the rate of memory  ({marks})"
+    styles = styles_of(data.run, ARTICLE_OPERATION, shown, [REFERENCE], data.asked)
+    caption = data.caption("normal logits", shown) + pale_note(data.run, styles, [REFERENCE]) + note
     figure = new_figure(title, caption, (8.6 * len(counts), 7.6))
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)
     for panel, threads in zip(panels.flat, counts, strict=True):
         panel.set(xscale="log", yscale="log", xlabel="working set: the arrays that must be moved, counted once")
         panel.set_title(threads_in_words(threads), pad=26)  # leaves room for the caches' names
         panel.tick_params(labelleft=True)
-        _draw_rates(panel, data, shown[shown["threads"] == threads])
+        _draw_rates(panel, shown[shown["threads"] == threads], styles)
         _draw_ceiling(panel, data.run, shown, threads)
     for panel in panels.flat:  # the panels share the y axis: names are placed after the last panel has set its limits
         name_lines(panel, NAMES_AT, NAME_GAP)
@@ -128,18 +132,21 @@ def roofline(data: Overview) -> Figure:
     return figure
 
 
-def _draw_rates(panel: Axes, data: Overview, rows: pd.DataFrame) -> None:
+def _draw_rates(panel: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
     """A faint point for each shape, and a line through the medians of working sets of similar size."""
     bins = np.floor(np.log(rows["working_set_bytes"].astype(float)) / np.log(BIN)).rename("bin")
-    for name in data.in_order(rows["implementation"]):
-        mine, style = rows[rows["implementation"] == name], style_in(data.run, ARTICLE_OPERATION, name)
+    for name, style in styles.items():
+        mine = rows[rows["implementation"] == name]
+        medians = mine.groupby(bins.loc[mine.index])[["working_set_bytes", "bytes_per_s"]].median()
+        label = f"_{name}" if style == PALE else name
+        panel.plot(medians["working_set_bytes"], medians["bytes_per_s"], **style.line, label=label)
+        if style == PALE:
+            continue
         panel.scatter(mine["working_set_bytes"], mine["bytes_per_s"], s=9, color=style.colour, alpha=0.25, linewidth=0)
         hollow = mine[mine["settled"] == 0]
         panel.scatter(
             hollow["working_set_bytes"], hollow["bytes_per_s"], s=9, facecolor="white", edgecolor=style.colour
         )
-        medians = mine.groupby(bins.loc[mine.index])[["working_set_bytes", "bytes_per_s"]].median()
-        panel.plot(medians["working_set_bytes"], medians["bytes_per_s"], **style.line, label=name)
 
 
 def _draw_ceiling(panel: Axes, run: Run, shown: pd.DataFrame, threads: int) -> None:
@@ -247,7 +254,8 @@ def _timed(data: Overview, rows: pd.DataFrame, shades: Mapping[int, float]) -> d
     for name in rows.groupby("implementation")["time_s"].min().sort_values().index:
         mine = rows[rows["implementation"] == name].sort_values("threads")
         groups[str(name)] = [
-            _bar(data, row, shades[row["threads"]], factor(reference / row["time_s"])) for _, row in mine.iterrows()
+            _bar(data, row, shades[row["threads"]], gain(reference / row["time_s"], "slower"))
+            for _, row in mine.iterrows()
         ]
     return groups
 
@@ -291,7 +299,7 @@ def subnormals(data: Overview) -> Figure:
         }
     title = "What subnormal probabilities cost  (×: time with peaked logits / time with normal logits)"
     shades = {"normal logits: hardly any subnormals": light, "peaked logits: many subnormals": full}
-    caption = data.caption("normal and peaked logits, 1 thread", rows)
+    caption = data.caption("normal and peaked logits, 1 thread", rows) + "\nLine: 95 % interval, hollow: not settled."
     figure = _bar_figure(title, caption, panels, _legend(data, rows, shades))
     settle(figure)
     return figure
@@ -335,6 +343,8 @@ def _draw_bars(panel: Axes, groups: Mapping[str, Sequence[Bar]]) -> None:
     left = min(times) / 2.0
     panel.set(xscale="log", xlim=(left, left * (max(times) / left) ** (1.0 / (1.0 - LABEL_SHARE))))
     panel.set_yticks(middles, list(groups))
+    for label in panel.get_yticklabels():
+        label.set_fontweight("bold" if is_own(label.get_text()) else "normal")
     panel.tick_params(axis="y", length=0)
     panel.grid(visible=False, axis="y")
     panel.set_axisbelow(True)
@@ -354,7 +364,7 @@ def _legend(data: Overview, rows: pd.DataFrame, shades: Mapping[str, float]) -> 
 
 def _shades(number: int) -> list[float]:
     """The share of its colour in each bar of a group, from pale to full; the rest is white."""
-    return [float(shade) for shade in np.linspace(PALE, 1.0, number)] if number > 1 else [1.0]
+    return [float(shade) for shade in np.linspace(PALE_SHARE, 1.0, number)] if number > 1 else [1.0]
 
 
 def _paled(colour: str, share: float) -> str:

@@ -23,7 +23,7 @@ from ..storage.results import Run
 from ..units import quantity
 
 # Okabe and Ito's colours, and wine from Tol's: readers with any common colour blindness can distinguish them.
-# If there are more implementations than colours, marks and dashes distinguish those of the same colour.
+# If there are more implementations than colours, `lines` chooses which of them have one.
 COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#009E73", "#882255")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.")
@@ -56,16 +56,38 @@ NAMES_AWAY = 0.05  # of a panel's width, between the last point and the names
 
 
 class Style(NamedTuple):
-    """An implementation's colour, mark and dash, the same in every chart of a run."""
+    """An implementation's colour, mark, dash and width (points)."""
 
     colour: str
     mark: str
     dash: str
+    width: float = 1.4
 
     @property
     def line(self) -> dict[str, Any]:
         """The style as arguments of ``Axes.plot``."""
-        return {"color": self.colour, "marker": self.mark, "linestyle": self.dash, "markersize": 3.5, "linewidth": 1.4}
+        return {
+            "color": self.colour,
+            "marker": self.mark,
+            "linestyle": self.dash,
+            "markersize": 2.5 * self.width,
+            "linewidth": self.width,
+            "zorder": 1.9 + 0.1 * self.width,  # a user's own above all others, the pale ones below
+        }
+
+
+OWN_WIDTH = 2.6  # points, of a user's own implementation
+PALE = Style("#C4C4C4", "", "-", width=0.8)  # of lines without a colour of their own
+
+
+def is_own(implementation: str) -> bool:
+    """Whether it is a user's own, as in 'homework.py:backward'; the suite's are functions' names."""
+    return not implementation.isidentifier()
+
+
+def own_style(place: int) -> Style:
+    """The style of a user's own implementation, the first, second or further one in a chart."""
+    return Style(COLOURS[-1 - place % len(COLOURS)], MARKS[-1 - place % len(MARKS)], "-", OWN_WIDTH)
 
 
 def draw_unsettled(panel: Axes, rows: pd.DataFrame, x: str, y: str, style: Style) -> None:
@@ -183,6 +205,7 @@ def name_lines(
             xytext=(names_at, height),
             textcoords="axes fraction",
             color=str(line.get_color()),
+            fontweight="bold" if line.get_linewidth() >= OWN_WIDTH else "normal",
             fontsize=8,
             verticalalignment="center",
             arrowprops=leader if x >= leaders_from else None,

@@ -7,8 +7,8 @@ The law that is fitted to an implementation's rows of one dtype, distribution of
 **The range.** For time, ``fixed`` is the time at the smallest number of features of the same batch: what a call and a
 row cost at any size. A row is fitted where its time is at least ``DOMINATES`` times that. For memory, ``fixed`` is one
 of NumPy's buffers, and a row is fitted where its peak is at least ``BUFFERS`` buffers: below, NumPy keeps temporaries
-that it reuses above. ``share``, between 0 and ``MOST_SHARE``, is fitted, so what is left of the fixed part does not bend the
-exponents.
+that it reuses above. ``share``, between 0 and ``MOST_SHARE``, is fitted, so what is left of the fixed part does not
+bend the exponents.
 
 **The step.** Time per item rises where the memory that a call touches leaves a cache. One such rise, over a factor of
 ``RAMP`` in bytes, is fitted where it explains most of the scatter: `_boundary_of` chooses it from the data.

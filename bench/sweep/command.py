@@ -87,9 +87,10 @@ def _summary(spec: Implementation) -> str:
 @click.argument("run_id", metavar="RUN")
 @results_option
 @plots_option
-def plot(run_id: str, results: Path, plots: Path | None) -> None:
-    """Draw every chart of a stored run, as PNG and SVG."""
-    _draw(find_run(run_id, results), plots)
+@click.option("--show", multiple=True, metavar="NAME", help="colour this line where others are pale; repeatable")
+def plot(run_id: str, results: Path, plots: Path | None, show: tuple[str, ...]) -> None:
+    """Draw every chart of a stored run, as PNG and SVG. Of more lines than colours, some are pale."""
+    _draw(find_run(run_id, results), plots, show)
 
 
 @click.command()
@@ -101,12 +102,12 @@ def derive(run_id: str, results: Path) -> None:
     print_sentence(f"{store_times(folder)} times in {folder / CASES} follow from {folder / VISITS}")
 
 
-def _draw(folder: Path, plots: Path | None) -> None:
+def _draw(folder: Path, plots: Path | None, show: tuple[str, ...] = ()) -> None:
     # matplotlib is slow to import, and only drawing needs it.
     from ..charts.drawing import draw_run  # noqa: PLC0415
     from ..charts.style import charts_sentence  # noqa: PLC0415
 
-    files = draw_run(folder, charts_folder(folder, plots))
+    files = draw_run(folder, charts_folder(folder, plots), show)
     print_sentence(charts_sentence(files))
 
 

@@ -14,7 +14,7 @@ from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
 from ..terminal import print_sentence
-from ..units import between, factor, quantity, spread
+from ..units import gain, gain_in_words, quantity, spread
 from .opening import missing_cases
 
 UNSETTLED = "~"  # before a time whose visits do not agree
@@ -63,8 +63,8 @@ def _summary_table(measured: pd.DataFrame, operation: str) -> Table:
                 ("" if row["settled"] != 0 else UNSETTLED) + quantity(row["time_s"], "s"),
                 spread(row["time_s"], row["time_low_s"], row["time_high_s"]),
                 quantity(row["peak_bytes"], "B"),
-                factor(row["speedup"]),
-                factor(row["memory_ratio"]),
+                gain(row["speedup"], "slower"),
+                gain(row["memory_ratio"], "more"),
                 "" if math.isnan(row["ceiling_share"]) else f"{row['ceiling_share']:.0%}",
             )
         table.add_section()
@@ -109,11 +109,11 @@ def article_sentence(frame: pd.DataFrame) -> str:
     if missing:
         return f"{case} is not complete in this run: no {' and no '.join(missing)}."
     jacobian, vectorized = (article.loc[name].to_dict() for name in (baseline, "vectorized"))
-    interval = between(vectorized["speedup_low"], vectorized["speedup_high"])
+    speedup, low, high = (vectorized[column] for column in ("speedup", "speedup_low", "speedup_high"))
+    memory = gain_in_words(vectorized["memory_ratio"], math.nan, math.nan, ("less", "more"))
     return (
         f"{case}: {baseline} {quantity(jacobian['time_s'], 's')}, vectorized {quantity(vectorized['time_s'], 's')}, "
-        f"{' '.join(filter(None, [factor(vectorized['speedup']), interval]))} faster with "
-        f"{factor(vectorized['memory_ratio'])} less memory at the peak "
+        f"{gain_in_words(speedup, low, high, ('faster', 'slower'))} with {memory} memory at the peak "
         "(the article: 65.1 ms, 31.9 µs, 2000×, memory not measured)."
     )
 
