@@ -5,16 +5,18 @@ Answers on shapes are drawn from `source.Source.by_shape`; an answer whose cases
 
 import bisect
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from ..charts.style import libraries_in
 from ..implementations import NUMPY, Formula, registered
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..sweep.summary import settling_sentences
-from ..units import between, factor, quantity
+from ..units import factor, gain_in_words, quantity
 from .content import Answer, Section, Table
 from .provenance import command_of
 from .source import DTYPE, JACOBIAN, LOGITS, THREADS, VECTORIZED, Source
@@ -102,7 +104,7 @@ def _article(source: Source) -> Iterator[Answer]:
     if pair is None:
         return
     row = pair.vectorized
-    ratio = " ".join(filter(None, [factor(row["speedup"]), between(row["speedup_low"], row["speedup_high"])]))
+    ratio = gain_in_words(row["speedup"], row["speedup_low"], row["speedup_high"], ("faster", "slower"))
     batch, features, dtype, logits = ARTICLE_INPUTS[0]
     yield Answer(
         "How much faster?",
@@ -111,10 +113,11 @@ def _article(source: Source) -> Iterator[Answer]:
         f"{ARTICLE_FIGURES}",
     )
     if pd.notna(row["memory_ratio"]):
+        less = gain_in_words(row["memory_ratio"], math.nan, math.nan, ("less memory", "more memory"))
         peaks = [quantity(its["peak_bytes"], "B") for its in (pair.jacobian, row)]
         yield Answer(
             "How much smaller?",
-            f"{factor(row['memory_ratio'])} less memory at the peak of one call there: {peaks[0]} against {peaks[1]}.",
+            f"{less} at the peak of one call there: {peaks[0]} against {peaks[1]}.",
         )
 
 
@@ -211,10 +214,10 @@ def _form_to_use(source: Source) -> Iterator[Answer]:
 
 def _fastest_numpy(source: Source) -> pd.DataFrame:
     """The row of NumPy's fastest form at each shape, by (batch, features)."""
-    libraries = {spec["name"]: spec.get("library", NUMPY) for spec in source.run.implementations}
+    libraries = libraries_in(source.run, ARTICLE_OPERATION)
     rows = source.by_shape
     timed = rows[(rows["status"] == "measured") & rows["time_s"].notna()]
-    mine = timed[timed["implementation"].map(lambda name: libraries.get(name) == NUMPY)]
+    mine = timed[timed["implementation"].map(libraries).fillna(NUMPY) == NUMPY]
     return mine.sort_values("time_s").groupby(["batch", "features"]).head(1).set_index(["batch", "features"])
 
 

@@ -255,7 +255,7 @@ def to_frame(rows: Iterable[Row], ceiling: Sequence[CeilingPoint] = ()) -> pd.Da
     and number of threads.
     """
     table = list(rows)
-    frame = pd.DataFrame([dataclasses.asdict(row) for row in table], columns=list(COLUMNS))
+    frame = pd.DataFrame(list(map(vars, table)), columns=list(COLUMNS))
     frame["case"] = [str(row.case) for row in table]
     numeric = [column for column, kind in COLUMNS.items() if kind is not str]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)

@@ -1,5 +1,6 @@
 """The picture of one's own function: its time and peak memory against features, beside the suite's two forms."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..charts.families import LIGHT, Line, Theme, colours_of, families
 from ..charts.style import REFERENCE
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION
-from ..units import factor, quantity
+from ..units import gain_in_words, quantity
 
 COMPARED = (operations()[ARTICLE_OPERATION].baseline, REFERENCE)
 COLUMNS = (
@@ -68,7 +69,7 @@ def cost_finding(rows: pd.DataFrame, name: str) -> str:
     for other in COMPARED:
         if ("time_s", other) in shared:
             ratio = last["time_s", name] / last["time_s", other]
-            word = f"{factor(ratio)} slower" if ratio > 1 else f"{factor(1 / ratio)} faster"
+            word = gain_in_words(1.0 / ratio, math.nan, math.nan, ("faster", "slower"))
             peaks = quantity(last["peak_bytes", other], "B")
             said.append(f"{word} than {other}, which needs {peaks} at the peak")
     peak = quantity(last["peak_bytes", name], "B")

@@ -34,8 +34,13 @@ const boxes = [...document.querySelectorAll("#implementations input")];
 const looks = Object.fromEntries(data.implementations.map((one) => [one.name, one]));
 const plots = {};
 
+// What the figures call, and what a console or a test may ask.
 window.softmaxBench = {
   tick: (value, unit) => (unit === "size" ? sizeText(value) : quantity(value, unit)),
+  points: (key) => plots[key].select("points").data,
+  scale: (key) => plots[key].model.y_scale.type,
+  ink: (key) => plots[key].axes[0].major_label_text_color,
+  screen: (key, number) => plots[key].screen(number),
 };
 const sizeText = (value) => (control.against.value === "working_set_bytes" ? quantity(value, "B") : String(value));
 const sliceOf = (row) => SLICE.map((name) => row[name]).join("|");
@@ -182,7 +187,8 @@ function applyTheme() {
 }
 
 // A plot with what the functions above change of it.
-function opened(model) {
+function opened(view) {
+  const { model } = view;
   const sources = Object.fromEntries(model.renderers.filter((one) => one.data_source).map((one) => [one.data_source.name, one.data_source]));
   const sides = [model.below, model.left].map((side) => side.filter((one) => one.tags.includes("log") || one.tags.includes("linear")));
   return {
@@ -191,6 +197,10 @@ function opened(model) {
     grids: model.center.filter((one) => one.type.endsWith("Grid")),
     sideOf: (axis) => sides.findIndex((side) => side.includes(axis)),
     select: (name) => sources[name],
+    screen: (number) => {
+      const [corner, frame, { x, y }] = [view.el.getBoundingClientRect(), view.frame, sources.points.data];
+      return [corner.x + frame.x_scale.compute(x[number]), corner.y + frame.y_scale.compute(y[number])];
+    },
   };
 }
 
@@ -199,8 +209,8 @@ const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 async function drawCharts() {
   Bokeh.logger.set_level("error");
   for (const [key, item] of Object.entries(data.charts)) {
-    const manager = await Bokeh.embed.embed_item(item, `chart-${key}`);
-    plots[key] = opened([...manager][0].model);
+    const [view] = [...await Bokeh.embed.embed_item(item, `chart-${key}`)];
+    plots[key] = opened(view);
   }
   fillSlices();
   fillFixed();
@@ -265,6 +275,7 @@ async function fillTable() {
     },
     language: { search: "Find in any column:", emptyTable: "The run has no rows.", info: "_START_ to _END_ of _TOTAL_ rows" },
   });
+  window.softmaxBench.table = table;
   // The filters below the headings have no names of their own.
   table.columns().every((index) => {
     const title = table.column(index).title();
