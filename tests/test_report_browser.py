@@ -102,7 +102,7 @@ def test_pointing_at_a_mark_shows_its_figures(opened: Any, reference_run: Path) 
     opened.find_element("css selector", '#implementations input[value="vectorized"]').click()
     chart = opened.find_element("id", "chart-time")
     opened.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
-    time.sleep(0.5)  # until the chart is drawn again
+    time.sleep(1.0)  # until the chart is drawn again
     x, y = opened.execute_script("return softmaxBench.screen('time', 3)")
     webdriver.ActionChains(opened).move_to_element(chart).perform()
     action = webdriver.ActionChains(opened)
