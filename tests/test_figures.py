@@ -41,7 +41,9 @@ from softmax_bench.units import factor, gain_in_words, quantity, significant
 from .conftest import ROOT, SoftmaxBench
 from .figures import RESULTS, Sweep, complaints, mark, mark_numbers
 
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 SMALL, ARTICLE, LARGE = (32, 10), (32, 512), (512, 8192)
 
 NOT_MEASURED = {

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from softmax_bench.report.answers import answers_section
 from softmax_bench.report.growth import Estimate
-from softmax_bench.report.page import page_of, to_html, to_markdown
+from softmax_bench.report.page import Page, page_of, to_html, to_markdown
 from softmax_bench.report.source import Source
 from softmax_bench.storage.results import CASES, Row, open_rows, write_run
 from softmax_bench.storage.tables import write_table
@@ -101,8 +100,13 @@ def page_from(folder: Path) -> Reader:
 
 
 @pytest.fixture(scope="module")
-def reference(reference_run: Path) -> Reader:
-    return Reader(to_html(page_of(Source.load(reference_run))))
+def reference_page(reference_run: Path) -> Page:
+    return page_of(Source.load(reference_run))
+
+
+@pytest.fixture(scope="module")
+def reference(reference_page: Page) -> Reader:
+    return Reader(to_html(reference_page))
 
 
 def test_the_page_asks_for_nothing_and_its_markup_is_whole(reference: Reader) -> None:
@@ -268,10 +272,9 @@ def counts_of(source: Source) -> Iterator[str]:
     yield f"{sum(sitting.wall_s for sitting in source.run.sittings):.0f} s"
 
 
-def test_the_markdown_says_the_same(reference: Reader, reference_run: Path) -> None:
-    markdown = to_markdown(page_of(Source.load(reference_run)))
-    plain = markdown.replace("\\", "")
-    for answer in answers_section(Source.load(reference_run)).answers:
+def test_the_markdown_says_the_same(reference_page: Page) -> None:
+    plain = to_markdown(reference_page).replace("\\", "")
+    for answer in reference_page.opening[0].answers:
         assert answer.question in plain
         assert answer.text in plain
     assert "| 32 × 512 |" in plain
@@ -318,6 +321,7 @@ def test_names_and_reasons_are_shown_and_not_run(tmp_path: Path) -> None:
     assert "<script" not in to_markdown(page_of(Source.load(folder)))
 
 
+@pytest.mark.slow
 def test_fifty_thousand_rows_are_all_in_the_page(tmp_path: Path) -> None:
     rows = [
         row_of(f"form_{number % 50}", 1e-6, batch=1 + number // 50, features=512, logits="normal", reason="a note")
