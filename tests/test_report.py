@@ -384,3 +384,32 @@ def test_a_file_that_is_no_outcome_is_one_line(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "plots").exists()
+
+
+HOMEWORK = """
+def backward(probs, grad_output):
+    return (grad_output - (grad_output * probs).sum(1, keepdims=True)) * probs
+"""
+
+
+@pytest.mark.slow
+def test_verify_draws_a_picture_of_what_is_right(tmp_path: Path, softmax_bench: SoftmaxBench) -> None:
+    (tmp_path / "homework.py").write_text(HOMEWORK, encoding="utf-8")
+    done = softmax_bench("verify", "homework.py:backward", "--plot=mine.svg")
+    assert done.returncode == 0, done.stderr
+    assert "picture: mine.svg. At" in done.stdout
+    picture = (tmp_path / "mine.svg").read_text(encoding="utf-8")
+    for words in (
+        "homework.py:backward: right",
+        ">yours<",
+        "explicit_jacobian",
+        "vectorized",
+        "peak memory of one call",
+    ):
+        assert f"<!-- {words} -->" in picture  # what a text drawn as outlines says
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_first(tmp_path: Path, softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("verify", "homework.py:backward", "--plot=mine.gif")
+    assert done.returncode == 2
+    assert done.stderr == "softmax-bench: --plot mine.gif: the name must end in .png, .svg, .pdf\n"

@@ -148,7 +148,7 @@ def _plot(report: Report, path: Path, console: Console) -> None:
         return
     rows = cost_frame(map(dataclasses.asdict, report.cost.rows))
     try:
-        figure = own_figure(rows, report.target, report.words, "float64, normal logits")
+        figure = own_figure(rows, report.target, report.words, f"batch {rows['batch'].max()}, float64, normal logits")
     except NothingToDrawError as error:
         console.print(f"no picture: {escape(str(error))}")
         return

@@ -33,12 +33,12 @@ def own_figure(rows: pd.DataFrame, name: str, verdict: str, caption: str, theme:
     colours: Mapping[str, str] = dict(zip(COMPARED, colours_of(theme), strict=True))
     lines = [
         Line(
-            f"{implementation} (yours)" if implementation == name else implementation,
+            "yours" if implementation == name else implementation,
             rows[rows["implementation"] == implementation].sort_values("features"),
             colours.get(implementation, OWN_COLOURS[theme is LIGHT]),
             highlighted=implementation == name,
         )
-        for implementation in (*COMPARED, name)
+        for implementation in (name, *COMPARED)  # yours is the thickest: what lies over it stays visible
         if (rows["implementation"] == implementation).any()
     ]
     return families(lines, 0, f"{name}: {verdict}", caption, theme)
