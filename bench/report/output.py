@@ -215,7 +215,8 @@ def _step(step: Step) -> str:
     if not step.comparable:
         return NEUTRAL_WORDS[Measure.TIME].format(value)
     grown, shrunk = WORDS[Measure.TIME]
-    return f"{grown if step.ratio.value > 1 else shrunk}, {value} ({_interval(step.ratio)})"
+    said = f"{grown if step.ratio.value > 1 else shrunk}, {value} ({_interval(step.ratio)})"
+    return said if step.lasting else f"{said}, for one run"
 
 
 def history_sentences(history: History) -> Iterator[str]:
