@@ -21,16 +21,16 @@ BOX = $(if $(MINUTES),--minutes=$(MINUTES))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots check gate-quality repeatability accuracy tolerances train baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables of the bench targets: OPERATION IMPLEMENTATION LIBRARY BATCH FEATURES DTYPE LOGITS THREADS (several in'
-	@echo 'quotes), MINUTES=<time box>, RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots: RUN=<run>'
+	@echo 'quotes), MINUTES=<time box>, RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots and report: RUN=<run>'
 	@echo '(reference unless given). IMPLEMENTATION takes path/to/file.py:name, too: one more competitor, of your own. EXTRAS=compiled,torch,jax installs and measures Numba, NumExpr, PyTorch and JAX, too.'
 
-bench: $(STAMP) ## measure the default grid, store the table, draw the charts (under 5 minutes)
+bench: $(STAMP) ## measure the default grid, store the table, draw the charts, make the report (under 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED) $(BOX)
 
 bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone)
@@ -41,6 +41,9 @@ bench-full: $(STAMP) ## the same with float32, more features, more distributions
 
 plots: $(STAMP) ## draw the charts of a stored run: make plots RUN=<run>
 	$(BIN)/softmax-bench plot $(RUN)
+
+report: $(STAMP) ## make one page of a stored run, or of several, the oldest first: make report RUN="<old> <new>"
+	$(BIN)/softmax-bench report $(RUN)
 
 check: $(STAMP) ## find what got slower, larger or wrong: against HEAD, or BASE=<revision or stored run>
 	$(BIN)/softmax-bench gate $(if $(BASE),--base=$(BASE))

@@ -22,6 +22,7 @@ COMMANDS = {
     "derive": ".sweep.command:derive",
     "verify": ".verification.command:verify",
     "diff": ".report.command:diff",
+    "report": ".report.command:report",
     "export": ".report.exports.command:export",
     "gate": ".regression.command:gate",
     "compare": ".regression.command:compare",

@@ -158,6 +158,21 @@ def test_steps_are_marked_between_like_runs_and_settled_times_only() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("times", "marked"),
+    [
+        ([1.0, 1.5, 1.0], set()),  # one slow day
+        ([1.0, 1.5, 1.5], {1}),
+        ([1.0, 1.0, 1.5], {2}),  # it may last: nothing came after it
+        ([1.0, 1.5, 1.0, 1.5, 1.5], {3}),
+    ],
+)
+def test_a_step_lasts(times: list[float], marked: set[int]) -> None:
+    runs = [stored(str(place), [row_of(time_s=1e-5 * time_s)]) for place, time_s in enumerate(times)]
+    (track,) = history_of(runs, []).tracks
+    assert track.marked == marked
+
+
 def test_a_case_that_a_run_lacks_steps_from_the_run_before_it_across_what_lies_between() -> None:
     runs = [
         stored("a", OLD),

@@ -50,7 +50,9 @@ from softmax_bench.verification.judging.timing import CALLS_SHARE, OVERHEAD_SHAR
 from .conftest import ROOT, SoftmaxBench
 from .figures import RESULTS, Sweep, complaints, mark, mark_numbers
 
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*")))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 SMALL, ARTICLE, LARGE = (32, 10), (32, 512), (512, 8192)
 
 NOT_MEASURED = {

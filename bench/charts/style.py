@@ -247,11 +247,19 @@ def write_figure(figure: Figure, path: Path) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
+    return replace_file(path, image_of(figure, path.suffix[1:]))
+
+
+def image_of(figure: Figure, kind: str) -> bytes:
+    """A figure as an image of a kind that matplotlib knows, such as png, svg or webp; the same figure, the same bytes.
+
+    The figure's own background is kept, whatever the style in force says.
+    """
     image = io.BytesIO()
-    options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": DPI}
-    with mpl.rc_context(STYLE):  # the style's salt fixes the SVG's identifiers: the same figure gives the same file
-        figure.savefig(image, format=path.suffix[1:], **options)
-    return replace_file(path, image.getvalue())
+    options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": DPI}
+    with mpl.rc_context(STYLE):  # the style's salt fixes the SVG's identifiers
+        figure.savefig(image, format=kind, facecolor="auto", **options)
+    return image.getvalue()
 
 
 def charts_sentence(files: Iterable[Path]) -> str:

@@ -23,7 +23,7 @@ VISIT_COLOUR, MEDIAN_COLOUR, CHOSEN_COLOUR = "#56B4E9", "#0072B2", "#D55E00"
 
 def weather(visits: Sequence[Visit], frame: pd.DataFrame, run: Run) -> Figure:
     """Every visit over time: when the machine was slow, and from which moments the times in the table come."""
-    table = _relative(visits, frame)
+    table = slowdowns(visits, frame)
     if len(table) < LEAST_VISITS:
         raise NothingToDrawError(f"needs {LEAST_VISITS} visits")
     slow = (table["slowdown"] > SLOWED).mean()
@@ -45,7 +45,7 @@ def weather(visits: Sequence[Visit], frame: pd.DataFrame, run: Run) -> Figure:
     return figure
 
 
-def _relative(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
+def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     """A row a visit of a measured case: minutes, slow-down, and whether its time in the table comes from the visit."""
     measured = frame[(frame["status"] == "measured") & frame["time_s"].notna()]
     times = dict(zip(measured["case"], measured["time_s"], strict=True))

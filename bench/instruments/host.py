@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ def code_hashes() -> dict[str, str]:
         path.relative_to(PACKAGE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         for path in sorted(PACKAGE.rglob("*.py"))
     }
+
+
+def commit() -> str:
+    """The commit of the suite's repository, ending in -dirty where files were changed; '' where it is in none."""
+    try:
+        for command in (["ls-files", "--error-unmatch", "cli.py"], ["describe", "--always", "--dirty", "--exclude=*"]):
+            done = subprocess.run(["git", "-C", str(PACKAGE), *command], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
 def now_utc() -> str:

@@ -1,7 +1,7 @@
-"""The command diff."""
+"""The commands diff and report."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,19 +14,22 @@ from ..paths import charts_folder
 from ..storage.files import replace_file
 from ..storage.results import find_run, load_rows, load_run
 from ..terminal import new_console, print_sentence
-from .differences import StoredRun, compare
+from .differences import StoredRun, compare, short_names
 from .history import History, history_of, matches
 from .output import (
     comparison_json,
     history_json,
     history_sentences,
     history_table,
-    label_of,
     opening_sentences,
     result_sentences,
     to_table,
 )
 
+FILE = click.Path(dir_okay=False, path_type=Path)
+FORMATS = {"html": ".html", "markdown": ".md"}
+BOTH = "both"
+DEFAULT_PAGE = "report.html"
 HISTORY = "history"  # the folder of its chart, and the chart's name
 EXAMPLE = Case(ARTICLE_OPERATION, "vectorized", *ARTICLE_SHAPE, "float64", "normal")
 
@@ -62,6 +65,46 @@ def diff(
     sys.exit(0)
 
 
+@click.command()
+@click.argument("names", metavar="RUN [RUN ...]", nargs=-1, required=True)
+@results_option
+@plots_option
+@click.option("--output", type=FILE, help="the page [default: report.html in the folder of the run's charts]")
+@click.option("--format", "kind", type=click.Choice([*FORMATS, BOTH]), default=BOTH, show_default=True)
+@click.option(
+    "--outcome",
+    "outcomes",
+    type=FILE,
+    multiple=True,
+    help="what verify, gate or compare wrote as JSON; repeatable",
+)
+def report(
+    names: tuple[str, ...],
+    results: Path,
+    plots: Path | None,
+    output: Path | None,
+    kind: str,
+    outcomes: tuple[Path, ...],
+) -> None:
+    """Make one page of a stored run, which opens from the disk: HTML, and Markdown beside it.
+
+    With more runs, the oldest first, the page is about the last one and compares it with each before it.
+    """
+    from .writing import write_report  # noqa: PLC0415 - drawing and templates are slow to import
+
+    folders = [find_run(name, results) for name in names]
+    page = output or charts_folder(folders[-1], plots) / DEFAULT_PAGE
+    kinds = list(FORMATS) if kind == BOTH else [kind]
+    # With one format the file is called as the user says.
+    files = {each: page.with_suffix(FORMATS[each]) if output is None or kind == BOTH else page for each in kinds}
+    print_sentence(report_sentence(write_report(folders, files, outcomes)))
+
+
+def report_sentence(files: Sequence[Path]) -> str:
+    """Where a report is."""
+    return f"report: {' and '.join(map(str, files))}"
+
+
 def _load(names: Sequence[str], results: Path, texts: Sequence[str]) -> list[StoredRun]:
     """The runs with those of their rows that match the texts.
 
@@ -71,14 +114,9 @@ def _load(names: Sequence[str], results: Path, texts: Sequence[str]) -> list[Sto
     if len(names) < 2:
         raise UserError("diff: give two runs or more, the oldest first")
     folders = [find_run(name, results) for name in names]
-    short = len({folder.name for folder in folders}) == len({folder.resolve() for folder in folders})
     runs = [
-        StoredRun(
-            folder.name if short else str(folder),
-            load_run(folder),
-            [row for row in load_rows(folder) if matches(row.case, texts)],
-        )
-        for folder in folders
+        StoredRun(name, load_run(folder), [row for row in load_rows(folder) if matches(row.case, texts)])
+        for name, folder in zip(short_names(folders), folders, strict=True)
     ]
     if texts and not any(run.rows for run in runs):
         raise UserError(f"--case {' '.join(texts)}: in none of these runs; a case's id is as in {EXAMPLE}")
@@ -106,29 +144,12 @@ def _show_comparison(old: StoredRun, new: StoredRun) -> str:
 def _show_history(history: History, folder: Path) -> str:
     """Print and draw the history; it is returned as JSON."""
     # matplotlib is slow to import, and only drawing needs it.
-    from ..charts.style import charts_sentence  # noqa: PLC0415
+    from ..charts.style import charts_sentence, write_charts  # noqa: PLC0415
+    from .several import history_figure  # noqa: PLC0415
 
     console = new_console()
     console.print(history_table(history))
     for sentence in history_sentences(history):
         print_sentence(sentence, console)
-    print_sentence(charts_sentence(_draw(history, folder)), console)
+    print_sentence(charts_sentence(write_charts(history_figure(history), folder, HISTORY)), console)
     return history_json(history)
-
-
-def _draw(history: History, folder: Path) -> Iterator[Path]:
-    from ..charts import history as chart  # noqa: PLC0415 - see above
-    from ..charts.style import made_with, write_charts  # noqa: PLC0415
-
-    lines = [chart.Line(label_of(track.case), track.rows, frozenset(track.marked)) for track in history.tracks]
-    first = history.runs[0]
-    caption = [
-        f"{first.name}: {made_with(first.run.machine, first.run.versions)}",
-        *(
-            f"From {history.runs[place].name} on: {'; '.join(its.surroundings)}"
-            for place, its in history.breaks.items()
-        ),
-    ]
-    breaks = {place: "other machine" if its.machine else "other versions" for place, its in history.breaks.items()}
-    figure = chart.history(lines, [run.name for run in history.runs], breaks, "\n".join(caption))
-    return write_charts(figure, folder, HISTORY)

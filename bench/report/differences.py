@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ..instruments.memory import TOLERANCE_BYTES
@@ -54,6 +55,12 @@ class StoredRun:
     def by_case(self) -> dict[Case, Row]:
         """The row of each case."""
         return {row.case: row for row in self.rows}
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each run's folder: its last part, or the whole path where two of them end alike."""
+    short = len({folder.name for folder in folders}) == len({folder.resolve() for folder in folders})
+    return [folder.name if short else str(folder) for folder in folders]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,16 @@ LINES = 8  # of a chart: as many as there are colours
 
 @dataclass(frozen=True)
 class Step:
-    """A time that lies beyond both intervals from the run before it.
+    """A time that lies beyond both intervals from the level before it.
 
-    ``comparable`` is whether machine and versions are alike.
+    ``comparable`` is whether machine and versions are alike. ``lasting`` is False where the run after it is back at the
+    level before: one slow day is no step.
     """
 
     ratio: Ratio
     settled: bool
     comparable: bool
+    lasting: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Track:
 
     @property
     def marked(self) -> set[int]:
-        """The places of the steps between settled times of like runs."""
-        return {place for place, step in self.steps.items() if step.settled and step.comparable}
+        """The places of the lasting steps between settled times of like runs."""
+        return {place for place, step in self.steps.items() if step.settled and step.comparable and step.lasting}
 
     @property
     def change(self) -> float:
@@ -96,16 +98,26 @@ def history_of(runs: Sequence[StoredRun], texts: Sequence[str]) -> History:
 
 def _track(case: Case, rows: Sequence[Row | None], breaks: Collection[int]) -> Track:
     timed = [row if row is not None and row.time_s > 0 else None for row in rows]
+    known = [(place, row) for place, row in enumerate(timed) if row is not None]
     steps = {}
     last: tuple[int, Row] | None = None
-    for place, row in enumerate(timed):
-        if row is None:
-            continue
+    for number, (place, row) in enumerate(known):
+        lasting = True
         if last and lie_apart(last[1], row):
-            comparable = not any(last[0] < broken <= place for broken in breaks)
-            steps[place] = Step(time_ratio(row, last[1]), both_settled(last[1], row), comparable)
-        last = place, row
+            comparable = not _is_broken(last[0], place, breaks)
+            lasting = all(
+                _is_broken(last[0], later, breaks) or lie_apart(last[1], after)
+                for later, after in known[number + 1 : number + 2]
+            )
+            steps[place] = Step(time_ratio(row, last[1]), both_settled(last[1], row), comparable, lasting)
+        if lasting:
+            last = place, row
     return Track(case, timed, steps)
+
+
+def _is_broken(first: int, last: int, breaks: Collection[int]) -> bool:
+    """Whether a run after the first one, up to the last, is unlike the run before it."""
+    return any(first < broken <= last for broken in breaks)
 
 
 def _article_cases() -> list[Case]:

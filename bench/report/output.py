@@ -31,6 +31,8 @@ NEUTRAL_WORDS = {  # between unlike machines or versions
     Measure.ERROR: "has {} the error there",
 }
 UNSETTLED = "not settled"
+COMPARED_HEADINGS = ("case", "old", "new", "new / old", "interval", "verdict")
+HISTORY_HEADINGS = ("run", "time", "interval", "of the first", "step")
 STYLES = {"slower": "red", "larger": "red", "less exact": "red", "faster": "green", "smaller": "green"}
 
 
@@ -43,13 +45,21 @@ def label_of(case: Case) -> str:
 def to_table(comparison: Comparison) -> Table:
     """The differing cases, what is settled first and then the largest ratio; long cases wrap between words."""
     labels = [label_of(difference.case) for difference in comparison.differences]
-    table = _new_table("case", width=max(len(word) for label in labels for word in label.split()))
-    for heading in ("old", "new", "new / old", "interval"):
+    first, *middle, last = COMPARED_HEADINGS
+    table = _new_table(first, width=max(len(word) for label in labels for word in label.split()))
+    for heading in middle:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column(last)
+    for difference, cells in zip(comparison.differences, compared_cells(comparison), strict=True):
+        style = "" if comparison.unlike.surroundings or not difference.settled else STYLES.get(_word(difference), "")
+        table.add_row(*map(Text, cells), style=style)
+    return table
+
+
+def compared_cells(comparison: Comparison) -> Iterator[list[str]]:
+    """A row of texts under ``COMPARED_HEADINGS`` for each difference, in their order."""
     for difference in comparison.differences:
-        word = _word(difference)
-        cells = [
+        yield [
             label_of(difference.case),
             _value(difference.old, difference.measure),
             _value(difference.new, difference.measure),
@@ -57,9 +67,6 @@ def to_table(comparison: Comparison) -> Table:
             _interval(difference.ratio),
             _verdict(difference, neutral=bool(comparison.unlike.surroundings)),
         ]
-        style = "" if comparison.unlike.surroundings or not difference.settled else STYLES.get(word, "")
-        table.add_row(*map(Text, cells), style=style)
-    return table
 
 
 def opening_sentences(comparison: Comparison) -> Iterator[str]:
@@ -172,20 +179,23 @@ def _new_table(first: str, width: int) -> Table:
 
 def history_table(history: History) -> Table:
     """The chosen cases over the runs: time, interval, share of the first time, and what the step to it says."""
-    table = _new_table("run", width=2 + max(len(run.name) for run in history.runs))
-    for heading in ("time", "interval", "of the first"):
+    first, *middle, last = HISTORY_HEADINGS
+    table = _new_table(first, width=2 + max(len(run.name) for run in history.runs))
+    for heading in middle:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("step")
+    table.add_column(last)
     for track in history.tracks:
         table.add_row(Text(label_of(track.case), style="bold"))
         for place, row in enumerate(track.rows):
-            table.add_row(*map(Text, _history_cells(history, track, place, row)))
+            name, *cells = history_cells(history, track, place, row)
+            table.add_row(*map(Text, [f"  {name}", *cells]))
         table.add_section()
     return table
 
 
-def _history_cells(history: History, track: Track, place: int, row: Row | None) -> list[str]:
-    name = f"  {history.runs[place].name}"
+def history_cells(history: History, track: Track, place: int, row: Row | None) -> list[str]:
+    """The texts under ``HISTORY_HEADINGS`` for a case's row in the run at a place."""
+    name = history.runs[place].name
     if row is None:
         return [name, "–", "", "", ""]
     low, high = (quantity(bound, "s") for bound in (row.time_low_s, row.time_high_s))
@@ -205,7 +215,8 @@ def _step(step: Step) -> str:
     if not step.comparable:
         return NEUTRAL_WORDS[Measure.TIME].format(value)
     grown, shrunk = WORDS[Measure.TIME]
-    return f"{grown if step.ratio.value > 1 else shrunk}, {value} ({_interval(step.ratio)})"
+    said = f"{grown if step.ratio.value > 1 else shrunk}, {value} ({_interval(step.ratio)})"
+    return said if step.lasting else f"{said}, for one run"
 
 
 def history_sentences(history: History) -> Iterator[str]:

@@ -129,6 +129,7 @@ class Run:
     sittings: list[SittingTimes] = field(default_factory=list)
     ceiling: list[CeilingPoint] = field(default_factory=list)
     not_installed: dict[str, int] = field(default_factory=dict)  # cases left out, by the library that they need
+    commit: str = ""  # of the suite's repository, with -dirty where files were changed; empty outside one
     ended: bool = True  # whether its visits came to their end; False while it is measured, and where that was stopped
 
     def differences(self, other: "Run") -> list[str]:
@@ -254,7 +255,7 @@ def to_frame(rows: Iterable[Row], ceiling: Sequence[CeilingPoint] = ()) -> pd.Da
     and number of threads.
     """
     table = list(rows)
-    frame = pd.DataFrame([dataclasses.asdict(row) for row in table], columns=list(COLUMNS))
+    frame = pd.DataFrame(list(map(vars, table)), columns=list(COLUMNS))
     frame["case"] = [str(row.case) for row in table]
     numeric = [column for column, kind in COLUMNS.items() if kind is not str]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)

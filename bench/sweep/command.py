@@ -29,7 +29,7 @@ MEASURED = (0, 1)  # exit statuses of a run that came to its end, all cases fine
 @click.command()
 @add_click_options
 @plots_option
-@click.option("--charts/--no-charts", default=True, help="draw the charts when the run is complete")
+@click.option("--charts/--no-charts", default=True, help="draw the charts and make the report when the run is complete")
 @click.argument("pytest_arguments", nargs=-1, metavar="[-- PYTEST OPTIONS]")
 def run(pytest_arguments: tuple[str, ...], plots: Path | None, *, charts: bool, **given: Any) -> None:
     """Measure every selected case, and store and sum up the run.
@@ -47,6 +47,7 @@ def run(pytest_arguments: tuple[str, ...], plots: Path | None, *, charts: bool, 
                 _draw(folder, plots)
             except NothingToDrawError as error:
                 print_sentence(f"no charts: {error}")
+            _report(folder, plots)
     sys.exit(status)
 
 
@@ -108,3 +109,13 @@ def _draw(folder: Path, plots: Path | None, show: tuple[str, ...] = ()) -> None:
 
     files = draw_run(folder, charts_folder(folder, plots), show)
     print_sentence(charts_sentence(files))
+
+
+def _report(folder: Path, plots: Path | None) -> None:
+    # Bokeh, itables and matplotlib are slow to import, and only the report needs them all.
+    from ..report.command import DEFAULT_PAGE, FORMATS, report_sentence  # noqa: PLC0415
+    from ..report.writing import write_report  # noqa: PLC0415
+
+    page = charts_folder(folder, plots) / DEFAULT_PAGE
+    files = {kind: page.with_suffix(ending) for kind, ending in FORMATS.items()}
+    print_sentence(report_sentence(write_report([folder], files)))

@@ -92,6 +92,7 @@ def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: flo
         machine=host.machine(),
         versions=host.versions(),
         code=host.code_hashes(),
+        commit=host.commit(),
         not_installed=options.not_installed(),
         implementations=[
             {

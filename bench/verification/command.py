@@ -1,5 +1,6 @@
 """The command ``softmax-bench verify``: its options, the report at the terminal and as JSON, the exit status."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..configuration import Configured, configuration
-from ..errors import UserError
+from ..errors import NothingToDrawError, UserError
 from ..storage.files import replace_file
 from ..terminal import new_console
 from ..units import quantity
@@ -24,6 +25,7 @@ from .process.failures import Failure
 from .process.isolation import CALL_S, LOAD_S, MAX_BYTES, Isolated
 from .verdict import Report, Status, examine, layout_of_axis
 
+PICTURES = (".png", ".svg", ".pdf")
 SHOWN_PROBLEMS = 4
 SHOWN_CHARACTERS = 100  # of the last line that a target printed
 
@@ -78,6 +80,13 @@ SHOWN_CHARACTERS = 100  # of the last line that a target printed
     metavar="FILE",
     help="also write the report to FILE",
 )
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help=f"also draw time and memory against features, beside the suite's forms: {', '.join(PICTURES)}",
+)
 @click.option("--strict", is_flag=True, help="exit with 1 if it is right with a limit")
 def verify(
     targets: tuple[str, ...],
@@ -94,6 +103,7 @@ def verify(
     timeout: float | None,
     max_bytes: int,
     json_path: Path | None,
+    plot_path: Path | None,
     strict: bool,
 ) -> None:
     """Say whether TARGET is a right backward of softmax, what is wrong with it, and what it costs.
@@ -109,6 +119,8 @@ def verify(
         raise UserError("--axis and --layout state the same thing: give one of them")
     if json_path is not None and not json_path.parent.is_dir():
         raise UserError(f"--json {json_path}: there is no folder {json_path.parent}")
+    if plot_path is not None and plot_path.suffix not in PICTURES:
+        raise UserError(f"--plot {plot_path}: the name must end in {', '.join(PICTURES)}")
     options = Options(
         operation=operation or "",
         signature=tuple(role.strip() for role in signature.split(",") if role.strip()),
@@ -118,9 +130,12 @@ def verify(
         layout=layout or layout_of_axis(axis),
         reduction=reduction or "",
     )
+    named = targets or configured_targets()
+    if plot_path is not None and len(named) > 1:
+        raise UserError(f"--plot {plot_path}: draws one target, and there are {len(named)}")
     console = new_console()
     reports = []
-    for target in targets or configured_targets():
+    for target in named:
         with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
             report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
         if report.cost is not None:
@@ -131,6 +146,8 @@ def verify(
     if json_path is not None:
         contents = [report.to_json() for report in reports]
         replace_file(json_path, json.dumps(contents if len(contents) > 1 else contents[0], indent=1) + "\n")
+    if plot_path is not None:
+        _plot(reports[0], plot_path, console)
     statuses = {report.exit_status(strict=strict) for report in reports}
     sys.exit(Status.WRONG if Status.WRONG in statuses else max(statuses))
 
@@ -145,6 +162,23 @@ def configured_targets() -> list[str]:
     if not stated.targets:
         raise UserError("give a TARGET, such as path/to/file.py:function, or list targets in pyproject.toml")
     return [os.path.relpath(folder / target) for target in stated.targets]
+
+
+def _plot(report: Report, path: Path, console: Console) -> None:
+    """Draw what the target costs; what is wrong, or cannot be drawn, is said."""
+    from ..charts.style import write_figure  # noqa: PLC0415 - matplotlib is slow to import
+    from .plot import cost_finding, cost_frame, own_figure  # noqa: PLC0415 - matplotlib is slow to import
+
+    if report.cost is None:
+        console.print("no picture: the cost was not measured")
+        return
+    rows = cost_frame(map(dataclasses.asdict, report.cost.rows))
+    try:
+        figure = own_figure(rows, report.target, report.words, f"batch {rows['batch'].max()}, float64, normal logits")
+    except NothingToDrawError as error:
+        console.print(f"no picture: {escape(str(error))}")
+        return
+    console.print(escape(f"picture: {write_figure(figure, path)}. {cost_finding(rows, report.target)}"))
 
 
 def _show(report: Report, console: Console) -> None:
