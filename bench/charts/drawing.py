@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..errors import NothingToDrawError
 from ..instruments.host import cores
-from ..storage.results import Run, Visit, load_rows, load_run, load_visits, to_frame
+from ..storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
 from .by_shape import (
     Slice,
     memory_by_batch,
@@ -86,7 +86,7 @@ def _draw_tasks(tasks: Sequence[Callable[[], Charts]], plots: Path, share: int, 
 def _tasks_of(folder: Path) -> list[Callable[[], Charts]]:
     """What there is to draw of a run; a task whose chart lacks its data draws none."""
     run = load_run(folder)
-    frame = to_frame(load_rows(folder), run.ceiling)
+    frame = to_frame(of_one_machine(load_rows(folder), folder), run.ceiling)
     slices = slices_of(frame, run)
     by_shape = [partial(_slice_charts, chart, data, slices[0].key) for data in slices for chart in BY_SHAPE]
     overviews = overviews_of(frame, run)

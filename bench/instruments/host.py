@@ -15,6 +15,8 @@ RECORDED_PACKAGES = (
     *("numpy", "scipy", "pandas", "memray", "pytest", "pytest-benchmark", "threadpoolctl"),
     *("numba", "torch", "jax", "numexpr"),
 )
+MACHINE_VARIABLE = "SOFTMAX_BENCH_MACHINE"
+MACHINE_ID = Path("/etc/machine-id")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # where Linux says what caches a core has
 
 
@@ -27,6 +29,21 @@ def machine() -> dict[str, str | int]:
         **cache_sizes(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def machine_id() -> str:
+    """A name that tells this machine from others and stays: ``SOFTMAX_BENCH_MACHINE``, or its host name and a digest.
+
+    The digest is of the host name and of systemd's machine-id, where there is one: cloned images share the latter.
+    """
+    if given := os.environ.get(MACHINE_VARIABLE):
+        return given
+    try:
+        installed = MACHINE_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        installed = ""
+    name = platform.node() or "machine"
+    return f"{name}-{hashlib.sha256(f'{name} {installed}'.encode()).hexdigest()[:8]}"
 
 
 def versions(extras: tuple[str, ...] = ()) -> dict[str, str]:

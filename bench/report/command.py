@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
 from ..paths import charts_folder
 from ..storage.files import replace_file
-from ..storage.results import find_run, load_rows, load_run
+from ..storage.results import find_run, load_rows, load_run, of_one_machine
 from ..terminal import new_console, print_sentence
 from .differences import StoredRun, compare
 from .history import History, history_of, matches
@@ -76,7 +76,7 @@ def _load(names: Sequence[str], results: Path, texts: Sequence[str]) -> list[Sto
         StoredRun(
             folder.name if short else str(folder),
             load_run(folder),
-            [row for row in load_rows(folder) if matches(row.case, texts)],
+            [row for row in of_one_machine(load_rows(folder), folder) if matches(row.case, texts)],
         )
         for folder in folders
     ]

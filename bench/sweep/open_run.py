@@ -56,6 +56,9 @@ class Observer:
     def visiting(self, rounds: Rounds) -> None:
         """A visit is about to be made."""
 
+    def visited(self, visit: Visit, took_s: float) -> None:
+        """A visit is stored; what it took with all that belongs to it."""
+
     def reported(self, row: Row) -> None:
         """All is measured, and this is what the case's benchmark reported."""
 
@@ -112,7 +115,7 @@ class OpenRun:
         for case in cases:
             if case not in self.rows and self.now_s() < self._deadline_s:
                 observer.examining(case)
-                self._examine(case)
+                self._examine(case, observer)
                 observer.examined(self.rows[case])
         if self._settings.visit is not None:
             self._visit_rounds([case for case in cases if self._is_measured(case)], observer)
@@ -134,7 +137,7 @@ class OpenRun:
     def _is_measured(self, case: Case) -> bool:
         return case in self.rows and self.rows[case].status == "measured"
 
-    def _examine(self, case: Case) -> None:
+    def _examine(self, case: Case, observer: Observer) -> None:
         """Store the row of a case without its time, and make its first visit unless that would take long."""
         try:
             row: Row = self._ask("examine", case)
@@ -143,7 +146,7 @@ class OpenRun:
         self.table.append(row)
         self.rows[case] = row
         timed = row.status == "measured" and self._settings.visit is not None and row.first_call_s < LONG_CALL_S
-        if timed and (first := self._visit(case, 0)):
+        if timed and (first := self._visit(case, 0, observer)):
             self.visits[str(case)].append(first)
 
     def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
@@ -159,10 +162,10 @@ class OpenRun:
         for subject in rounds.upcoming():
             observer.visiting(rounds)
             started = time.perf_counter()
-            moment = self._visit(subject, rounds.number)
+            moment = self._visit(subject, rounds.number, observer)
             rounds.record(subject, moment, time.perf_counter() - started)
 
-    def _visit(self, subject: Subject, number: int) -> Moment | None:
+    def _visit(self, subject: Subject, number: int, observer: Observer) -> Moment | None:
         """Make a visit and store it; None where it failed, and then the case's row says why."""
         when_s = self.now_s()
         try:
@@ -174,6 +177,7 @@ class OpenRun:
             return None
         visit = Visit(str(subject), number, round(when_s, 4), timing.calls, timing.fastest_s, timing.median_s)
         self._visits_table.append(visit)
+        observer.visited(visit, self.now_s() - when_s)
         return visit.moment
 
     def _ask(self, method: str, subject: Subject, *arguments: object, number: int = 0) -> Any:
