@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 from pathlib import Path
 
 import psutil
@@ -36,14 +37,13 @@ def machine_id() -> str:
 
     The digest is of the host name and of systemd's machine-id, where there is one: cloned images share the latter.
     """
-    if given := os.environ.get(MACHINE_VARIABLE):
-        return given
     try:
         installed = MACHINE_ID.read_text(encoding="ascii").strip()
     except OSError:
         installed = ""
     name = platform.node() or "machine"
-    return f"{name}-{hashlib.sha256(f'{name} {installed}'.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(f"{name} {installed}".encode()).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get(MACHINE_VARIABLE) or f"{name}-{digest}")
 
 
 def versions(extras: tuple[str, ...] = ()) -> dict[str, str]:

@@ -92,11 +92,10 @@ class Visit:
     calls: int
     fastest_s: float  # of one call
     median_s: float
-    # Of a run on several machines: which, which attempt at the share of cases, and when by its clock (Unix time).
-    machine: str = ""
+    machine: str = ""  # of a run on several machines, as a row's
     attempt: str = ""
-    began_s: float = math.nan
-    took_s: float = math.nan
+    began_s: float = math.nan  # Unix time by the machine's clock
+    took_s: float = math.nan  # with the copying of inputs and the warm call
 
     @property
     def moment(self) -> Moment:

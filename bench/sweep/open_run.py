@@ -56,8 +56,8 @@ class Observer:
     def visiting(self, rounds: Rounds) -> None:
         """A visit is about to be made."""
 
-    def visited(self, visit: Visit, took_s: float) -> None:
-        """A visit is stored; what it took with all that belongs to it."""
+    def visited(self, visit: Visit) -> None:
+        """A visit was made and is stored."""
 
     def reported(self, row: Row) -> None:
         """All is measured, and this is what the case's benchmark reported."""
@@ -167,7 +167,7 @@ class OpenRun:
 
     def _visit(self, subject: Subject, number: int, observer: Observer) -> Moment | None:
         """Make a visit and store it; None where it failed, and then the case's row says why."""
-        when_s = self.now_s()
+        when_s, began_s = self.now_s(), time.time()
         try:
             timing: Timing = self._ask("visit", subject, self._rng.getrandbits(32), number=number)
         except (SittingLostError, MeasuringError) as error:
@@ -175,9 +175,18 @@ class OpenRun:
                 reason = f"in round {number}: {error}"
                 self.rows[subject] = dataclasses.replace(self.rows[subject], status="failed", reason=reason)
             return None
-        visit = Visit(str(subject), number, round(when_s, 4), timing.calls, timing.fastest_s, timing.median_s)
+        visit = Visit(
+            str(subject),
+            number,
+            round(when_s, 4),
+            timing.calls,
+            timing.fastest_s,
+            timing.median_s,
+            began_s=round(began_s, 4),
+            took_s=round(self.now_s() - when_s, 4),
+        )
         self._visits_table.append(visit)
-        observer.visited(visit, self.now_s() - when_s)
+        observer.visited(visit)
         return visit.moment
 
     def _ask(self, method: str, subject: Subject, *arguments: object, number: int = 0) -> Any:
