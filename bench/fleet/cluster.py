@@ -2,14 +2,12 @@
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
@@ -57,8 +55,8 @@ def security_of(ca: Path | None, cert: Path | None, key: Path | None) -> Securit
 
 
 @contextlib.contextmanager
-def connected(address: str, security: Security | None) -> Iterator[Client]:
-    """A client of the scheduler at an address, closed when the block ends.
+def connected(address: str, security: Security | None, limit_s: float) -> Iterator[Client]:
+    """A client of the scheduler at an address, which has ``limit_s`` to answer; closed when the block ends.
 
     Raises:
         UserError: no scheduler answers there, or it or a worker has another version of Dask.
@@ -67,7 +65,7 @@ def connected(address: str, security: Security | None) -> Iterator[Client]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # checked here, in one line
-            client = Client(address, timeout=CONNECT_S, security=security, set_as_default=False)
+            client = Client(address, timeout=min(CONNECT_S, limit_s), security=security, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"--scheduler {address}: no scheduler answers there ({reason})") from None
@@ -167,7 +165,6 @@ def _slurm_cluster(slurm: Slurm, security: Security | None) -> Any:
 
 def quieten() -> None:
     """Keep Dask's own log off the terminal, where a user's mistake is one line."""
-    dask.config.set({"distributed.logging.distributed": "critical", "distributed.admin.tick.limit": "1h"})
-    for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

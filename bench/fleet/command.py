@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cli import INTERRUPTED, plots_option
+from ..cli import INTERRUPTED, plots_option, results_option
 from ..errors import NothingToDrawError, UserError
 from ..paths import charts_folder
+from ..report.machines import load_across
+from ..report.machines_output import draw_across, print_across
+from ..storage.results import find_run
 from ..sweep.options import Options, add_click_options
 from ..terminal import new_console, print_sentence
+from .merging import load_part_of, merge_parts, part_of, store_merged
 
 if TYPE_CHECKING:
     from distributed import Client
 
+NAMED = 10  # duplicates and conflicts
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -66,7 +71,7 @@ def fleet_run(plots: Path | None, *, charts: bool, dry_run: bool, **given: Any) 
         print(_job_script(**given), end="")
         return
     try:
-        with _cluster(**given) as client:
+        with _cluster(**given, limit_s=asked.patience_s) as client:
             status, folder = _conduct(client, options, asked)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -118,7 +123,7 @@ def _cluster(scheduler: str | None, workers: int, *, pretend: bool, slurm: bool,
     if slurm:
         opened = cluster.slurm_cluster(_slurm(workers, given), security)
     elif scheduler:
-        opened = cluster.connected(scheduler, security)
+        opened = cluster.connected(scheduler, security, given["limit_s"])
     else:
         opened = cluster.local_cluster(workers, apart=pretend)
     with opened as client:
@@ -143,16 +148,60 @@ def _slurm(workers: int, given: dict[str, Any]) -> Any:
 
 def _sum_up(folder: Path, plots: Path | None, *, charts: bool) -> None:
     """Print what a table of several machines says, and draw it."""
-    from .across import load_across  # noqa: PLC0415 - pandas is slow to import
-    from .output import print_across  # noqa: PLC0415
-
     across = load_across(folder)
     print_across(across, new_console())
     if charts:
         from ..charts.style import charts_sentence  # noqa: PLC0415 - matplotlib is slow to import
-        from .chart import draw_across  # noqa: PLC0415
 
         try:
             print_sentence(charts_sentence(draw_across(across, charts_folder(folder, plots))))
         except NothingToDrawError as error:
             print_sentence(f"no charts: {error}")
+
+
+@click.command()
+@click.argument("names", metavar="RUN RUN [RUN ...]", nargs=-1)
+@results_option
+@plots_option
+@click.option("--run-id", default="merged", show_default=True, help="name of the table that is made")
+@click.option("--apart", is_flag=True, help="each run of one machine counts as a machine of its own, named for the run")
+@click.option("--keep-apart", is_flag=True, help="machines with other versions or code are taken in, kept apart")
+@click.option("--charts/--no-charts", default=True, help="draw the charts across machines")
+def merge(
+    names: tuple[str, ...],
+    results: Path,
+    plots: Path | None,
+    run_id: str,
+    *,
+    apart: bool,
+    keep_apart: bool,
+    charts: bool,
+) -> None:
+    """Make one table of runs that were made apart, and report what is there twice and what is missing where.
+
+    Exit status: 0, 1 if two runs have different figures of one case on one machine (the first run's stay), 2 if a run
+    cannot be read or they do not fit together.
+    """
+    if len(names) < 2:
+        raise UserError("merge: give two runs or more")
+    parts = [load_part_of(find_run(name, results), apart=apart) for name in names]
+    merged = merge_parts(parts, run_id, keep_apart=keep_apart)
+    folder = store_merged(merged, results)
+    for kind, found in (("duplicate", merged.duplicates), ("conflict", merged.conflicts)):
+        for text in found[:NAMED]:
+            print_sentence(f"{kind}: {text}")
+        if len(found) > NAMED:
+            print_sentence(f"{len(found)} {kind}s in all")
+    _sum_up(folder, plots, charts=charts)
+    sys.exit(1 if merged.conflicts else 0)
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@click.argument("machine")
+@results_option
+@click.option("--run-id", help="name of the run that is made [default: the machine's id]")
+def part(name: str, machine: str, results: Path, run_id: str | None) -> None:
+    """Take what one machine measured out of a table of several, as a run that plot, diff and the rest understand."""
+    of = load_part_of(find_run(name, results), apart=False)
+    print_sentence(f"stored in {store_merged(part_of(of, machine, run_id or machine), results)}")

@@ -6,7 +6,7 @@ each replica of a share another part of the machines, so that no machine has a s
 machine are with Dask at a time, so the driver's memory does not grow with the run.
 """
 
-import dataclasses
+import contextlib
 import queue
 import time
 from collections import Counter, defaultdict, deque
@@ -17,8 +17,9 @@ from typing import Any
 from distributed import Client, Future
 
 from ..errors import UserError
+from ..storage.machines import APART, KEPT, LEFT_OUT, Machine
 from . import worker
-from .machines import APART, KEPT, LEFT_OUT, Machine, differences, left_out, reference_of
+from .machines import differences, left_out, reference_of
 from .messages import BEGAN, RECORDS, WAITING, Order, Outcome, Records, from_plain, settings_only, to_plain
 from .shares import PATIENCE_S, Share, limit_s
 from .store import FAILED, HUNG, LOST, Attempt, FleetStore
@@ -41,6 +42,7 @@ class Plan:
     patience_s: float = PATIENCE_S
     competitors: list[dict[str, Any]] = field(default_factory=list)
     task: Callable[[dict[str, Any]], dict[str, Any]] = worker.measure_share
+    describe: Callable[[], dict[str, Any]] = worker.describe
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Driver:
         self._inbox: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._workers: dict[str, str] = {}  # of machines that take part: address and machine
         self._known: set[str] = set()  # addresses that have been asked what they are
-        self._excluded: set[str] = set()  # addresses of workers that hung
+        self._excluded: set[str] = set()  # addresses of workers that fell silent
+        self._avoided: set[tuple[int, str]] = set()  # shares, and the machines on which they failed or hung
         self._flights: dict[str, Flight] = {}
         self._failures: dict[Job, int] = defaultdict(int)
         self._given_up: list[Job] = []
@@ -121,6 +124,12 @@ class Driver:
         Raises:
             UserError: what arrives cannot be stored, or the scheduler is gone.
         """
+        try:
+            return self._run()
+        except (OSError, TimeoutError) as error:
+            raise UserError(f"the scheduler is gone ({_first_line(error)}); {self._hint()}") from None
+
+    def _run(self) -> bool:
         looked_s = 0.0
         while self.left:
             self._fill()
@@ -137,11 +146,11 @@ class Driver:
 
     def close(self) -> None:
         """Take back what is with Dask, and tell the workers to forget a run that is over."""
-        for flight in self._flights.values():
-            flight.future.cancel()
-        if not self.left:
-            order = to_plain(self._order(Share(0, (), 0.0)))
-            self._client.run(worker.forget, order, on_error="ignore")
+        with contextlib.suppress(OSError, TimeoutError):  # the scheduler may be gone
+            self._client.cancel([flight.future for flight in self._flights.values()], force=True)
+            if not self.left:
+                order = to_plain(self._order(Share(0, (), 0.0)))
+                self._client.run(worker.forget, order, on_error="ignore")
 
     # Who is there
 
@@ -151,12 +160,9 @@ class Driver:
         Raises:
             UserError: the scheduler is gone, or see `Driver`.
         """
-        try:
-            there = set(self._client.nthreads())
-            new = sorted(there - self._known)
-            said = self._client.run(worker.describe, workers=new, on_error="return") if new else {}
-        except (OSError, TimeoutError) as error:
-            raise UserError(f"the scheduler is gone ({error}); {self._hint()}") from None
+        there = set(self._client.nthreads())
+        new = sorted(there - self._known)
+        said = self._client.run(self.plan.describe, workers=new, on_error="return") if new else {}
         self._workers = {address: machine for address, machine in self._workers.items() if address in there}
         found = {address: _machine(address, answer) for address, answer in said.items()}
         self._known = there
@@ -242,7 +248,8 @@ class Driver:
         free = [name for name in machines if name not in taken and (job.share, name) not in self.store.done]
         turn = job.share % max(1, len(machines))  # else the same machines would share their part with fewer others
         part = [*machines[turn:], *machines[:turn]][job.replica :: self.plan.replicas]
-        return [name for name in free if name in part] or free
+        best = [name for name in free if (job.share, name) not in self._avoided]
+        return [name for name in best if name in part] or best or free
 
     def _submit(self, job: Job, allowed: dict[str, str]) -> None:
         order = self._order(self.plan.shares[job.share])
@@ -317,17 +324,16 @@ class Driver:
         if flight.future.status == "cancelled" and self._client.status != "running":
             raise UserError(f"the scheduler is gone; {self._hint()}")
         error = flight.future.exception() if flight.future.status == "error" else None
-        reason = f"{error}" if error else "Dask has cancelled it"
+        reason = _first_line(error) if error else "Dask has cancelled it"
         hung = "did not end within" in reason
         self._note(flight, HUNG if hung else FAILED, reason)
-        self._again(flight, exclude=hung)
+        self._again(flight)
 
-    def _again(self, flight: Flight, *, exclude: bool) -> None:
-        """Have a job done again, unless it has failed too often; without the worker on which it hung."""
+    def _again(self, flight: Flight) -> None:
+        """Have a job done again, unless it has failed too often; on another machine, if it may move."""
         job = flight.job
         self._failures[job] += 1
-        if exclude and flight.worker:
-            self._excluded.add(flight.worker)
+        self._avoided.add((job.share, flight.machine))
         if self._failures[job] < TRIES:
             self._jobs.append(job)
         else:
@@ -344,7 +350,7 @@ class Driver:
                 silent = set(flight.allowed) if not flight.worker else {flight.worker}
                 self._excluded |= silent
                 self._note(flight, HUNG, f"silent for {flight.limit_s:.0f} s")
-                self._again(flight, exclude=False)
+                self._again(flight)
 
     def _recall_stranded(self) -> None:
         """Take back jobs of which no worker that may have them is left."""
@@ -379,6 +385,10 @@ class Driver:
         return f"softmax-bench fleet run --resume={self.store.run.run_id} goes on with it"
 
 
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def _events(arrived: Sequence[tuple[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [content for source, content in arrived if source == "event" and content["kind"] == kind]
 
@@ -393,4 +403,4 @@ def _machine(address: str, answer: Any) -> Machine:
         raise UserError(f"worker {address}: {answer}; it needs this version of softmax-bench[fleet]")
     if isinstance(answer, BaseException):
         raise UserError(f"worker {address}: {type(answer).__name__}: {answer}")
-    return dataclasses.replace(from_plain(answer, Machine))
+    return from_plain(answer, Machine)

@@ -1,43 +1,17 @@
-"""A machine as a row: what it is, what it runs, how fast its memory is, and whether it agrees with itself."""
+"""What a machine is, as it says itself, and what keeps the rows of two machines apart."""
 
 import dataclasses
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..instruments import host
+from ..storage.machines import FACTS, Machine
 
 PROCESSORS_VARIABLE = "SOFTMAX_BENCH_PROCESSORS"  # of a worker: the numbers of its processors, as in '0 1'
 ABSENT = "absent"
-KEPT, APART, LEFT_OUT = "yes", "apart", "no"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A row of machines.csv. Missing is NaN, empty when stored."""
-
-    machine: str  # its id
-    cpu: str
-    cores: int
-    memory_bytes: int
-    system: str
-    processors: str  # on which it measures; empty where the system does not say
-    versions: str  # as in 'python 3.11.7, numpy 2.4.6'
-    code: str  # a digest of the suite's source
-    ceiling_bytes_per_s: float = math.nan  # at the largest working set that its streams had
-    calibrations: int = 0  # looks at the calibration's cases
-    drift: float = math.nan  # see `calibration`
-    kept: str = KEPT  # KEPT, APART or LEFT_OUT
-    reason: str = ""  # why it is not kept
-
-    @property
-    def installed(self) -> dict[str, str]:
-        """The versions by package, without what is absent."""
-        return dict(part.split(" ", 1) for part in self.versions.split(", ")) if self.versions else {}
 
 
 def described() -> dict[str, Any]:
@@ -45,7 +19,7 @@ def described() -> dict[str, Any]:
     facts = host.machine()
     return {
         "machine": host.machine_id(),
-        **{name: facts[name] for name in ("cpu", "cores", "memory_bytes", "system")},
+        **{name: facts[name] for name in FACTS if name in facts},
         "processors": " ".join(map(str, processors())),
         "versions": versions_text(host.versions()),
         "code": digest(host.code_hashes()),
@@ -69,12 +43,15 @@ def digest(code: Mapping[str, str]) -> str:
 
 
 def differences(machine: Machine, reference: Machine) -> list[str]:
-    """What keeps a machine's rows from standing beside the reference's, each in a phrase."""
+    """What keeps a machine's rows from standing beside the reference's, each in a phrase.
+
+    A library that only one of them has does not: its cases are skipped on the other.
+    """
     its, others = machine.installed, reference.installed
     found = [
-        f"{package} is {its.get(package, ABSENT)}, elsewhere {others.get(package, ABSENT)}"
-        for package in sorted({*its, *others})
-        if its.get(package) != others.get(package)
+        f"{package} is {its[package]}, elsewhere {others[package]}"
+        for package in its
+        if package in others and its[package] != others[package]
     ]
     return found + (["the suite's code is another"] if machine.code != reference.code else [])
 

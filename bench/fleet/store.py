@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..storage.files import make_folder
+from ..storage.machines import KEPT, LEFT_OUT, Machine, load_machines, store_machines
 from ..storage.results import CASES, VISITS, Row, Run, Visit, load_rows, load_visits, write_run
 from ..storage.tables import Table, load_table, write_table
 from ..sweep.table import highest
 from .calibration import Look, disagreement, drift_of
-from .machines import KEPT, LEFT_OUT, Machine, in_words, left_out
+from .machines import in_words, left_out
 from .messages import Outcome, Records
 from .shares import Planned, Share, planned, restored
 
-PLAN, EXAMINED, SHARES, CALIBRATIONS, MACHINES = (
-    *("plan.csv", "examined.csv", "shares.csv"),
-    *("calibrations.csv", "machines.csv"),
-)
+PLAN, EXAMINED, SHARES, CALIBRATIONS = "plan.csv", "examined.csv", "shares.csv", "calibrations.csv"
 DONE, LOST, HUNG, FAILED = "done", "lost", "hung", "failed"
 HINT = "softmax-bench fleet run stores a new run"
 
@@ -149,7 +147,7 @@ class FleetStore:
         machines = [self._judged(machine, looks[machine.machine]) for machine in self.machines.values()]
         if machines:
             self.machines = {machine.machine: machine for machine in machines}
-            write_table(self.folder / MACHINES, machines)
+            store_machines(machines, self.folder)
             self.run = dataclasses.replace(self.run, machine=in_words(machines))
         self.run = dataclasses.replace(self.run, ceiling=self._ceiling, ended=ended)
         write_run(self.run, self.folder)
@@ -172,16 +170,6 @@ class FleetStore:
         """Let go of the tables."""
         for table in (self._cases, self._examined, self._visits, self._looks, self._attempts):
             table.close()
-
-
-def load_machines(folder: Path) -> list[Machine]:
-    """The machines of a stored run; none where it was made on one.
-
-    Raises:
-        UserError: the table is damaged.
-    """
-    path = folder / MACHINES
-    return [machine for _, machine in load_table(path, Machine, HINT)] if path.exists() else []
 
 
 def load_attempts(folder: Path) -> list[Attempt]:

@@ -34,10 +34,12 @@ def describe() -> dict[str, Any]:
     return machines.described()
 
 
-def cases_of(selection: dict[str, Any], competitors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The selected cases on this machine, as plain data."""
+def cases_of(
+    selection: dict[str, Any], competitors: list[dict[str, Any]], dask_worker: Any = None
+) -> list[dict[str, Any]]:
+    """The selected cases on this machine, as plain data. Dask hands over the worker."""
     for competitor in competitors:
-        enlist_competitor(from_plain(_found_here(competitor), Competitor))
+        enlist_competitor(from_plain(_found_here(competitor, dask_worker), Competitor))
     return [to_plain(case) for case in Selection.restored(selection).cases()]
 
 
@@ -48,7 +50,7 @@ def measure_share(order: dict[str, Any]) -> dict[str, Any]:
         ShareFailedError: the process failed, or did not end within the order's limit and was ended.
     """
     worker = get_worker()
-    order["competitors"] = [_found_here(competitor) for competitor in order["competitors"]]
+    order["competitors"] = [_found_here(competitor, worker) for competitor in order["competitors"]]
     share = order["share"]["number"]
     process = subprocess.Popen(
         [sys.executable, "-m", measuring.__name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
@@ -108,10 +110,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in its}
 
 
-def _found_here(competitor: dict[str, Any]) -> dict[str, Any]:
+def _found_here(competitor: dict[str, Any], worker: Any) -> dict[str, Any]:
     """A user's own implementation with its file where Dask put it on this worker."""
     file, _, attribute = competitor["target"].rpartition(":")
-    here = Path(get_worker().local_directory) / Path(file).name
+    here = Path(worker.local_directory) / Path(file).name
     if not here.exists():
         raise UserError(f"{here}: was not sent")
     return {**competitor, "target": f"{here}:{attribute}"}

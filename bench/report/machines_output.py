@@ -1,23 +1,28 @@
 """What a table of several machines says at the terminal."""
 
+import contextlib
+import dataclasses
 import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..report.output import label_of
+from ..errors import NothingToDrawError
+from ..storage.machines import APART, KEPT, Machine
 from ..storage.results import STATUSES
 from ..terminal import print_sentence
 from ..units import factor, quantity
-from .across import Across, CaseAcross
-from .machines import APART, KEPT, Machine
+from .machines import Across, CaseAcross
+from .output import label_of
 
 NAMED = 5
+DRAWN = 40  # of the cases
 SHOWN = 12  # of the cases, those with the largest spread
 IN_WORDS = {KEPT: "", APART: "kept apart: "}
 
@@ -119,3 +124,31 @@ def _new_table(first: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first)
     return table
+
+
+def draw_across(across: Across, plots: Path) -> list[Path]:
+    """Draw the speed-ups by machine and the ceilings into a folder; the files.
+
+    Raises:
+        NothingToDrawError: there is neither.
+        UserError: a file cannot be written.
+    """
+    # matplotlib is slow to import, and only drawing needs it.
+    from ..charts.machines import Mark, Strip, ceilings_by_machine, speedups_by_machine  # noqa: PLC0415
+    from ..charts.style import write_charts  # noqa: PLC0415
+
+    shown = across.cases[:DRAWN]
+    strips = [
+        Strip(label_of(each.case), [Mark(*dataclasses.astuple(ratio)) for ratio in each.ratios]) for each in shown
+    ]
+    which = f"the {len(shown)} of {len(across.cases)} cases that differ most, " if len(across.cases) > DRAWN else ""
+    run, machines = across.run, [machine.machine for machine in across.kept]
+    caption = f"{which}{run.machine['cpu']} · run {run.run_id}, {run.started[:10]}"
+    files: list[Path] = []
+    with contextlib.suppress(NothingToDrawError):
+        files += write_charts(speedups_by_machine(strips, machines, caption), plots, "speedups_by_machine")
+    with contextlib.suppress(NothingToDrawError):
+        files += write_charts(ceilings_by_machine(run.ceiling, machines, caption), plots, "ceilings_by_machine")
+    if not files:
+        raise NothingToDrawError("no case has a time on two machines")
+    return files

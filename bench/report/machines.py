@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from ..errors import UserError
 from ..operations import operations
 from ..operations.cases import Case
+from ..storage.machines import KEPT, Machine, load_machines
 from ..storage.results import Row, Run, load_rows, load_run, to_frame
-from .machines import KEPT, Machine
-from .store import load_machines
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ def _short(rows: Sequence[Row], kept: Sequence[str], replicas: int) -> list[str]
     return [case for case, machines in count.items() if machines < replicas]
 
 
-def to_json(across: Across) -> dict[str, Any]:
-    """What is compared, as plain data."""
-    return {
+def machines_json(across: Across) -> str:
+    """What is compared, as JSON; missing numbers are null."""
+    content: dict[str, Any] = {
         "run": across.run.run_id,
         "machines": [dataclasses.asdict(machine) for machine in across.machines],
         "ceilings": [dataclasses.asdict(point) for point in across.run.ceiling],
@@ -158,3 +158,4 @@ def to_json(across: Across) -> dict[str, Any]:
         "missing": across.missing,
         "short": across.short,
     }
+    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
