@@ -205,3 +205,32 @@ def part(name: str, machine: str, results: Path, run_id: str | None) -> None:
     """Take what one machine measured out of a table of several, as a run that plot, diff and the rest understand."""
     of = load_part_of(find_run(name, results), apart=False)
     print_sentence(f"stored in {store_merged(part_of(of, machine, run_id or machine), results)}")
+
+
+@fleet.command("scale")
+@click.option("--workers", default=500, show_default=True, help="simulated workers of the largest run")
+@click.option("--cases", default=1_000_000, show_default=True, help="cases of the largest run")
+@results_option
+@plots_option
+@click.option("--draw-only", is_flag=True, help="draw the stored simulations, make none")
+def fleet_scale(workers: int, cases: int, results: Path, plots: Path | None, *, draw_only: bool) -> None:
+    """Simulate runs on hundreds of workers whose measuring only sleeps; store and draw memory and rate."""
+    _require_dask()
+    from ..charts.style import charts_sentence, made_with, write_charts  # noqa: PLC0415 - matplotlib is slow to import
+    from . import simulation  # noqa: PLC0415 - Dask is an extra
+    from .chart import scale  # noqa: PLC0415
+    from .cluster import quieten  # noqa: PLC0415
+
+    folder = results / simulation.NAME
+    if workers < 1 or cases < 1:
+        raise UserError("--workers and --cases: must be at least 1")
+    if not draw_only:
+        quieten()
+        for each in simulation.measure_scale(workers, cases, folder):
+            print_sentence(
+                f"{each.workers} workers, {each.cases} cases: {each.cases_per_s:g} cases a second, "
+                f"{each.not_measuring:.0%} of the workers' time not measuring"
+            )
+    study = simulation.load_study(folder)
+    figure = scale(*simulation.load_scale(folder), made_with(study.machine, study.versions))
+    print_sentence(charts_sentence(write_charts(figure, charts_folder(folder, plots), "scale")))

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from distributed import Client, Future
 
 from ..errors import UserError
 from ..storage.machines import APART, KEPT, LEFT_OUT, Machine
 from . import worker
 from .machines import differences, left_out, reference_of
-from .messages import BEGAN, RECORDS, WAITING, Order, Outcome, Records, from_plain, settings_only, to_plain
+from .messages import BEGAN, RECORDS, WAITING, Order, Outcome, Records, from_plain, settings_only
 from .shares import PATIENCE_S, Share, limit_s
 from .store import FAILED, HUNG, LOST, Attempt, FleetStore
 
@@ -41,7 +42,7 @@ class Plan:
     keep_apart: bool = False
     patience_s: float = PATIENCE_S
     competitors: list[dict[str, Any]] = field(default_factory=list)
-    task: Callable[[dict[str, Any]], dict[str, Any]] = worker.measure_share
+    task: Callable[[str], dict[str, Any]] = worker.measure_share
     describe: Callable[[], dict[str, Any]] = worker.describe
 
 
@@ -149,8 +150,8 @@ class Driver:
         with contextlib.suppress(OSError, TimeoutError):  # the scheduler may be gone
             self._client.cancel([flight.future for flight in self._flights.values()], force=True)
             if not self.left:
-                order = to_plain(self._order(Share(0, (), 0.0)))
-                self._client.run(worker.forget, order, on_error="ignore")
+                order = self._order(Share(0, (), 0.0))
+                self._client.run(worker.forget, msgspec.json.encode(order).decode(), on_error="ignore")
 
     # Who is there
 
@@ -255,8 +256,9 @@ class Driver:
         order = self._order(self.plan.shares[job.share])
         self._number += 1
         key = f"share-{job.share}-{self.store.run.run_id}-{self._number}-{time.time_ns()}"
+        text = msgspec.json.encode(order).decode()  # one text: Dask looks into dictionaries for tasks
         future = self._client.submit(
-            self.plan.task, to_plain(order), key=key, workers=list(allowed), allow_other_workers=False, pure=False
+            self.plan.task, text, key=key, workers=list(allowed), allow_other_workers=False, pure=False
         )
         self._flights[key] = Flight(job, future, allowed, order.limit_s + GRACE_S, time.monotonic())
         future.add_done_callback(lambda done: self._inbox.put(("ended", done.key)))

@@ -24,7 +24,7 @@ from distributed import Client, Worker, get_worker
 from ..errors import UserError
 from ..instruments import host
 from ..operations.cases import Case
-from ..storage.descriptions import store_description
+from ..storage.descriptions import load_description, store_description
 from ..storage.files import make_folder
 from ..storage.results import Run, RunOptions
 from ..storage.tables import load_table, write_table
@@ -35,7 +35,7 @@ from .store import FleetStore
 CASE_S = 0.1  # that a case is pretended to take
 SHARE_CASES = 100
 WORKERS_A_PROCESS = 125
-STEPS = ((20, 8_000), (60, 24_000), (180, 72_000))  # workers and cases, before what is asked for
+STEPS = ((20, 8_000), (100, 40_000))  # workers and cases, before what is asked for
 SAMPLE_S = 1.0
 MEASURED, SAMPLES, NAME = "scale.csv", "samples.csv", "fleet-scale"
 HINT = "softmax-bench fleet scale measures it anew"
@@ -112,9 +112,9 @@ def simulated_machine(dask_worker: Any = None) -> dict[str, Any]:
     return {"machine": name, **facts, "processors": "", "versions": "", "code": ""}
 
 
-def simulated_share(order: dict[str, Any]) -> dict[str, Any]:
+def simulated_share(text: str) -> dict[str, Any]:
     """The outcome of a share whose measuring only slept, its records sent as real ones are."""
-    worker = get_worker()
+    worker, order = get_worker(), json.loads(text)
     share, name = order["share"], str(worker.name)
     attempt = f"{share['number']}-{name}"
     event = {"share": share["number"], "worker": worker.address}
@@ -278,6 +278,15 @@ def measure_scale(workers: int, cases: int, folder: Path) -> Iterator[Scale]:
         write_table(folder / MEASURED, scales)
         write_table(folder / SAMPLES, samples)
         yield scale
+
+
+def load_study(folder: Path) -> Study:
+    """How the stored simulations were made.
+
+    Raises:
+        UserError: the description is missing or damaged.
+    """
+    return load_description(folder, Study, HINT)
 
 
 def load_scale(folder: Path) -> tuple[list[Scale], list[Sample]]:

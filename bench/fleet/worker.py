@@ -43,13 +43,13 @@ def cases_of(
     return [to_plain(case) for case in Selection.restored(selection).cases()]
 
 
-def measure_share(order: dict[str, Any]) -> dict[str, Any]:
-    """The outcome of a share, measured in a process of its own; its messages become events as they arrive.
+def measure_share(text: str) -> dict[str, Any]:
+    """The outcome of an order, given as JSON: a share measured in a process of its own, whose messages become events.
 
     Raises:
         ShareFailedError: the process failed, or did not end within the order's limit and was ended.
     """
-    worker = get_worker()
+    worker, order = get_worker(), msgspec.json.decode(text)
     order["competitors"] = [_found_here(competitor, worker) for competitor in order["competitors"]]
     share = order["share"]["number"]
     process = subprocess.Popen(
@@ -94,9 +94,9 @@ def _messages(process: "subprocess.Popen[bytes]", order: dict[str, Any]) -> Iter
         yield msgspec.json.decode(line)
 
 
-def forget(order: dict[str, Any]) -> None:
-    """Remove the journals of a run that is over."""
-    run = settings_only(from_plain(order, Order).run)
+def forget(text: str) -> None:
+    """Remove the journals of a run that is over, of which any order is given as JSON."""
+    run = settings_only(msgspec.json.decode(text, type=Order).run)
     shutil.rmtree(measuring.journals_folder(host.machine_id(), run), ignore_errors=True)
 
 

@@ -46,7 +46,7 @@ class Table(Generic[RowType]):
         Raises:
             UserError: they cannot be written.
         """
-        self._write("".join(map(_row_line, rows)))
+        self._write(_lines(rows))
 
     def close(self) -> None:
         """Close the file and let others hold it."""
@@ -83,8 +83,7 @@ def write_table(path: Path, rows: Sequence[Any]) -> Path:
     Raises:
         UserError: it cannot be written.
     """
-    columns = columns_of(type(rows[0]))
-    return replace_file(path, "".join([_csv_line(columns), *map(_row_line, rows)]))
+    return replace_file(path, _csv_line(columns_of(type(rows[0]))) + _lines(rows))
 
 
 def columns_of(row_type: type) -> dict[str, Any]:
@@ -132,8 +131,9 @@ def load_table(
         yield where, row_type(**{column: _parse(where, column, columns[column], value) for column, value in named})
 
 
-def _row_line(row: Any) -> str:
-    return _csv_line(_stored(getattr(row, column)) for column in columns_of(type(row)))
+def _lines(rows: Sequence[Any]) -> str:
+    columns = columns_of(type(rows[0]))
+    return "".join(_csv_line(_stored(getattr(row, column)) for column in columns) for row in rows)
 
 
 def _csv_line(values: Iterable[str]) -> str:
