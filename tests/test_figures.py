@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 from softmax_bench.accuracy.study import load_study as load_accuracy
+from softmax_bench.fleet.calibration import LARGEST_DRIFT, LEAST_LOOKS
+from softmax_bench.fleet.scale import CASE_S, SHARE_CASES, load_scale
 from softmax_bench.implementations import NUMPY
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
 from softmax_bench.instruments.agreement import AGREEMENT, REACH_OF_RUNS, REACH_OF_SPREAD
@@ -387,6 +389,28 @@ def repeatability(_: Sweep) -> Iterator[str]:
     yield f"{mark(f'{REACH_OF_SPREAD:g}')} times the spread"
 
 
+def fleet(_: Sweep) -> Iterator[str]:
+    scales = load_scale(RESULTS / "fleet-scale")[0]
+    largest = scales[-1]
+    yield f"three fixed cases are visited for about {mark('half')} a second"
+    yield f"Beyond {mark(f'{LARGEST_DRIFT:.0%}')} the machine"
+    yield f"Fewer than {mark(LEAST_LOOKS)} looks"
+    yield f"measuring a case only sleeps {mark(f'{CASE_S:g} s')}, {mark(SHARE_CASES)} cases to a share"
+    for scale in scales:
+        cells = [
+            f"{scale.workers}",
+            f"{scale.cases}",
+            f"{scale.seconds:.0f} s",
+            f"{scale.cases_per_s:.0f}",
+            f"{scale.not_measuring:.0%}",
+            quantity(scale.driver_first_bytes, "B"),
+            quantity(scale.driver_last_bytes, "B"),
+            quantity(scale.scheduler_last_bytes, "B"),
+        ]
+        yield f"| {' | '.join(map(mark, cells))} |"
+    yield f"{mark(f'{largest.driver_busy:.0%}')} of a processor, the scheduler {mark(f'{largest.scheduler_busy:.0%}')}"
+
+
 SHOWN_RULES = ((2, 0.03, 0.0), (3, 0.03, 0.0), (4, 0.02, 1.0), (5, 0.03, 1.0), (6, 0.03, 1.0), (6, 0.05, 1.0))
 
 
@@ -411,6 +435,7 @@ CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
     "docs/regression.md": regression,
     "docs/homework.md": homework,
     "docs/repeatability.md": repeatability,
+    "docs/fleet.md": fleet,
 }
 
 

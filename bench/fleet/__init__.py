@@ -7,5 +7,5 @@ On a worker: ``worker`` (what Dask calls) starts ``measuring`` (a process that m
 sweep's own `OpenRun`, under the machine's ``lock``, between two looks at ``calibration``).
 At the driver: ``cluster`` (where the workers come from), ``driver`` (which share is where), ``store`` (the tables).
 Both: ``shares`` (what a share is), ``machines`` (what a machine is), ``messages`` (what they send each other).
-Afterwards: ``merging`` (runs made apart), ``across`` and ``chart`` (does it hold everywhere?), ``simulation`` (scale).
+Afterwards: ``merging`` (runs made apart). ``simulation``, ``scale`` and ``chart``: how far all this goes.
 """

@@ -10,12 +10,12 @@ from matplotlib.ticker import FuncFormatter
 from ..charts.style import COLOURS, MARKS, STYLE, new_figure, settle
 from ..errors import NothingToDrawError
 from ..units import quantity
-from .simulation import CASE_S, Sample, Scale
+from .scale import CASE_S, Sample, Scale
 
 DRIVER, SCHEDULER, IDEAL = COLOURS[4], COLOURS[0], "#888888"
 
 
-def scale(scales: Sequence[Scale], samples: Sequence[Sample], made: str = "") -> Figure:
+def draw_scale(scales: Sequence[Scale], samples: Sequence[Sample], made: str = "") -> Figure:
     """Memory of driver and scheduler during the largest run, and the rate of all runs; ``made`` says where.
 
     Raises:

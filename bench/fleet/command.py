@@ -17,6 +17,7 @@ from ..storage.results import find_run
 from ..sweep.options import Options, add_click_options
 from ..terminal import new_console, print_sentence
 from .merging import load_part_of, merge_parts, part_of, store_merged
+from .scale import NAME, load_scale, load_study
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -215,22 +216,28 @@ def part(name: str, machine: str, results: Path, run_id: str | None) -> None:
 @click.option("--draw-only", is_flag=True, help="draw the stored simulations, make none")
 def fleet_scale(workers: int, cases: int, results: Path, plots: Path | None, *, draw_only: bool) -> None:
     """Simulate runs on hundreds of workers whose measuring only sleeps; store and draw memory and rate."""
-    _require_dask()
     from ..charts.style import charts_sentence, made_with, write_charts  # noqa: PLC0415 - matplotlib is slow to import
-    from . import simulation  # noqa: PLC0415 - Dask is an extra
-    from .chart import scale  # noqa: PLC0415
-    from .cluster import quieten  # noqa: PLC0415
+    from .chart import draw_scale  # noqa: PLC0415
 
-    folder = results / simulation.NAME
+    folder = results / NAME
     if workers < 1 or cases < 1:
         raise UserError("--workers and --cases: must be at least 1")
     if not draw_only:
-        quieten()
-        for each in simulation.measure_scale(workers, cases, folder):
-            print_sentence(
-                f"{each.workers} workers, {each.cases} cases: {each.cases_per_s:g} cases a second, "
-                f"{each.not_measuring:.0%} of the workers' time not measuring"
-            )
-    study = simulation.load_study(folder)
-    figure = scale(*simulation.load_scale(folder), made_with(study.machine, study.versions))
+        _simulate(workers, cases, folder)
+    study = load_study(folder)
+    figure = draw_scale(*load_scale(folder), made_with(study.machine, study.versions))
     print_sentence(charts_sentence(write_charts(figure, charts_folder(folder, plots), "scale")))
+
+
+def _simulate(workers: int, cases: int, folder: Path) -> None:
+    """Simulate, store, and say how each run went."""
+    _require_dask()
+    from .cluster import quieten  # noqa: PLC0415 - Dask is an extra
+    from .simulation import measure_scale  # noqa: PLC0415
+
+    quieten()
+    for each in measure_scale(workers, cases, folder):
+        print_sentence(
+            f"{each.workers} workers, {each.cases} cases: {each.cases_per_s:g} cases a second, "
+            f"{each.not_measuring:.0%} of the workers' time not measuring"
+        )

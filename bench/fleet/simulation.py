@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,62 +23,18 @@ from distributed import Client, Worker, get_worker
 from ..errors import UserError
 from ..instruments import host
 from ..operations.cases import Case
-from ..storage.descriptions import load_description, store_description
+from ..storage.descriptions import store_description
 from ..storage.files import make_folder
 from ..storage.results import Run, RunOptions
-from ..storage.tables import load_table, write_table
+from ..storage.tables import write_table
 from .driver import Driver, Follower, Plan
+from .scale import CASE_S, MEASURED, SAMPLES, SHARE_CASES, Sample, Scale, Study
 from .shares import Share
 from .store import FleetStore
 
-CASE_S = 0.1  # that a case is pretended to take
-SHARE_CASES = 100
 WORKERS_A_PROCESS = 125
 STEPS = ((20, 8_000), (100, 40_000))  # workers and cases, before what is asked for
 SAMPLE_S = 1.0
-MEASURED, SAMPLES, NAME = "scale.csv", "samples.csv", "fleet-scale"
-HINT = "softmax-bench fleet scale measures it anew"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A row of scale.csv: a simulated run. Bytes are of resident memory, shares of processor time of one processor."""
-
-    workers: int
-    cases: int
-    shares: int
-    seconds: float
-    cases_per_s: float
-    not_measuring: float  # share of the workers' time
-    driver_first_bytes: int  # when a tenth of the cases was stored
-    driver_last_bytes: int
-    scheduler_last_bytes: int
-    driver_busy: float
-    scheduler_busy: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A row of samples.csv: a moment of a simulated run."""
-
-    workers: int
-    second: float
-    cases: int  # stored so far
-    driver_bytes: int
-    scheduler_bytes: int
-    driver_busy: float
-    scheduler_busy: float
-
-
-@dataclass(frozen=True)
-class Study:
-    """What run.json holds."""
-
-    started: str  # ISO 8601, UTC
-    machine: dict[str, Any]
-    versions: dict[str, str]
-    case_s: float
-    share_cases: int
 
 
 class SimulatedShares(Sequence[Share]):
@@ -278,25 +233,6 @@ def measure_scale(workers: int, cases: int, folder: Path) -> Iterator[Scale]:
         write_table(folder / MEASURED, scales)
         write_table(folder / SAMPLES, samples)
         yield scale
-
-
-def load_study(folder: Path) -> Study:
-    """How the stored simulations were made.
-
-    Raises:
-        UserError: the description is missing or damaged.
-    """
-    return load_description(folder, Study, HINT)
-
-
-def load_scale(folder: Path) -> tuple[list[Scale], list[Sample]]:
-    """The stored simulated runs and their samples.
-
-    Raises:
-        UserError: a table is missing or damaged.
-    """
-    scales = [scale for _, scale in load_table(folder / MEASURED, Scale, HINT)]
-    return scales, [sample for _, sample in load_table(folder / SAMPLES, Sample, HINT)]
 
 
 if __name__ == "__main__":
