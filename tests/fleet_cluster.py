@@ -44,6 +44,8 @@ class Cluster:
             for pid in [*(child.pid for child in children_of(process)), process.pid]:
                 kill(pid)
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     @property
     def address(self) -> str:
@@ -74,10 +76,10 @@ class Cluster:
 
     def _start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", *arguments]
-        log = (self.folder / "log").open("a", encoding="utf-8")
-        process = subprocess.Popen(
-            command, cwd=self.folder, env={**self._environment, **environment}, stdout=log, stderr=log, text=True
-        )
+        with (self.folder / "log").open("a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env={**self._environment, **environment}, stdout=log, stderr=log, text=True
+            )
         self._processes.append(process)
         return process
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..charts.style import COLOURS, MARKS, STYLE, new_figure, settle
 from ..errors import NothingToDrawError
@@ -25,9 +25,7 @@ def draw_scale(scales: Sequence[Scale], samples: Sequence[Sample], made: str = "
         raise NothingToDrawError("nothing was simulated: softmax-bench fleet scale")
     largest = max(scales, key=lambda each: each.workers)
     with mpl.rc_context(STYLE):
-        title = f"A simulated run: {largest.workers} workers, {largest.cases:,} cases".replace(
-            ",", "\N{NO-BREAK SPACE}"
-        )
+        title = f"A simulated run: {largest.workers} workers, {quantity(largest.cases, '')}cases"
         caption = f"real scheduler, driver and tables; measuring a case only sleeps {CASE_S:g} s.\n{made}".rstrip()
         figure = new_figure(title, caption, (12.0, 4.8))
         memory, rate = figure.subplots(1, 2)
@@ -63,6 +61,8 @@ def _draw_rate(panel: Axes, scales: Sequence[Scale]) -> None:
             fontsize=8,
         )
     panel.set(xscale="log", yscale="log", xlabel="workers", ylabel="cases a second", title="rate")
-    for axis in (panel.xaxis, panel.yaxis):
+    for axis, values in ((panel.xaxis, workers), (panel.yaxis, [round(each.cases_per_s) for each in scales])):
+        axis.set_major_locator(FixedLocator(values))
+        axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.legend(frameon=False, loc="upper left")

@@ -42,7 +42,7 @@ class Plan:
     keep_apart: bool = False
     patience_s: float = PATIENCE_S
     competitors: list[dict[str, Any]] = field(default_factory=list)
-    task: Callable[[str], dict[str, Any]] = worker.measure_share
+    task: Callable[[str], str] = worker.measure_share
     describe: Callable[[], dict[str, Any]] = worker.describe
 
 
@@ -283,7 +283,7 @@ class Driver:
                 arrived.append(self._inbox.get_nowait())
         except queue.Empty:
             pass
-        self.store.take(*(from_plain(event["content"], Records) for event in _events(arrived, RECORDS)))
+        self.store.take(*(msgspec.json.decode(event["content"], type=Records) for event in _events(arrived, RECORDS)))
         for kind, content in arrived:
             if kind == "event":
                 self._hear(content)
@@ -296,10 +296,11 @@ class Driver:
             if event["worker"] in flight.allowed:
                 flight.heard_s = now_s
         if event["kind"] == WAITING:
-            self._follower.said(event["content"])
+            self._follower.said(msgspec.json.decode(event["content"], type=str))
         if event["kind"] != BEGAN:
             return
-        machine, attempt = event["content"]["machine"], event["content"]["attempt"]
+        began = msgspec.json.decode(event["content"], type=dict[str, str])
+        machine, attempt = began["machine"], began["attempt"]
         for flight in self._flights.values():
             if flight.job.share == event["share"] and event["worker"] in flight.allowed:
                 if flight.attempt and flight.attempt != attempt:
@@ -314,8 +315,8 @@ class Driver:
         if len(results) < len(fine):  # a worker is gone, and its results with it
             results = []
             self._jobs.extendleft(flight.job for flight in fine.values())
-        for flight, plain in zip(fine.values(), results, strict=False):
-            outcome = from_plain(plain, Outcome)
+        for flight, text in zip(fine.values(), results, strict=False):
+            outcome = msgspec.json.decode(text, type=Outcome)
             if not self.store.finish(flight.job.share, flight.worker, outcome):
                 self._jobs.appendleft(flight.job)  # the machine's journal has what was lost on the way
         for key, flight in flights.items():

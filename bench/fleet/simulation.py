@@ -67,13 +67,14 @@ def simulated_machine(dask_worker: Any = None) -> dict[str, Any]:
     return {"machine": name, **facts, "processors": "", "versions": "", "code": ""}
 
 
-def simulated_share(text: str) -> dict[str, Any]:
+def simulated_share(text: str) -> str:
     """The outcome of a share whose measuring only slept, its records sent as real ones are."""
     worker, order = get_worker(), json.loads(text)
     share, name = order["share"], str(worker.name)
     attempt = f"{share['number']}-{name}"
     event = {"share": share["number"], "worker": worker.address}
-    worker.log_event(order["topic"], {**event, "kind": "began", "content": {"machine": name, "attempt": attempt}})
+    began = json.dumps({"machine": name, "attempt": attempt})
+    worker.log_event(order["topic"], {**event, "kind": "began", "content": began})
     began_s = time.time()
     time.sleep(CASE_S * len(share["cases"]))
     of_machine = {"machine": name, "attempt": attempt}
@@ -93,12 +94,12 @@ def simulated_share(text: str) -> dict[str, Any]:
         for place, case in enumerate(share["cases"])
     ]
     records = {"attempt": attempt, "first_row": 0, "rows": rows, "first_visit": 0, "visits": visits, "looks": []}
-    worker.log_event(order["topic"], {**event, "kind": "records", "content": records})
+    worker.log_event(order["topic"], {**event, "kind": "records", "content": json.dumps(records)})
     timed = [{**row, "time_s": 1e-6, "time_low_s": 0.98e-6, "time_high_s": 1.02e-6, "visits": 1} for row in rows]
     ended_s = time.time()
     sent = {"sent_rows": len(rows), "sent_visits": len(visits)}
     moments = {"began_s": began_s, "ended_s": ended_s, "measuring_s": CASE_S * len(rows)}
-    return {**of_machine, "rows": timed, "ceiling": [], **sent, **moments}
+    return json.dumps({**of_machine, "rows": timed, "ceiling": [], **sent, **moments})
 
 
 async def _work(address: str, first: int, count: int) -> None:

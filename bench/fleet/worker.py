@@ -43,8 +43,10 @@ def cases_of(
     return [to_plain(case) for case in Selection.restored(selection).cases()]
 
 
-def measure_share(text: str) -> dict[str, Any]:
-    """The outcome of an order, given as JSON: a share measured in a process of its own, whose messages become events.
+def measure_share(text: str) -> str:
+    """The outcome of an order, both as JSON: a share measured in a process of its own, whose messages become events.
+
+    An event's content stays the text that it is: the scheduler keeps the latest thousand of them.
 
     Raises:
         ShareFailedError: the process failed, or did not end within the order's limit and was ended.
@@ -65,14 +67,16 @@ def measure_share(text: str) -> dict[str, Any]:
     outcome, failure = None, ""
     try:
         for message in _messages(process, order):
-            if message["kind"] == BEGAN:
+            content = bytes(message.content).decode()
+            if message.kind == BEGAN:
                 limit.start()  # not before: the machine may have been held by another worker
-            if message["kind"] == OUTCOME:
-                outcome = message["content"]
-            elif message["kind"] == FAILED:
-                failure = message["content"]
+            if message.kind == OUTCOME:
+                outcome = content
+            elif message.kind == FAILED:
+                failure = msgspec.json.decode(content, type=str)
             else:
-                worker.log_event(order["topic"], {**message, "share": share, "worker": worker.address})
+                event = {"kind": message.kind, "content": content, "share": share, "worker": worker.address}
+                worker.log_event(order["topic"], event)
     finally:
         limit.cancel()
         process.kill()
@@ -80,10 +84,17 @@ def measure_share(text: str) -> dict[str, Any]:
     if outcome is None:
         ending = f"did not end within {order['limit_s']:.0f} s" if hung.is_set() else f"ended with {process.returncode}"
         raise ShareFailedError(failure or f"its process {ending}")
-    return dict(outcome)
+    return outcome
 
 
-def _messages(process: "subprocess.Popen[bytes]", order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+class Message(msgspec.Struct):
+    """A line that the measuring process says; its content is looked into by whom it is for."""
+
+    kind: str
+    content: msgspec.Raw
+
+
+def _messages(process: "subprocess.Popen[bytes]", order: dict[str, Any]) -> Iterator[Message]:
     """What the process says to the order, until it ends."""
     if process.stdin is None or process.stdout is None:
         raise ValueError("a process with pipes is needed")
@@ -91,7 +102,8 @@ def _messages(process: "subprocess.Popen[bytes]", order: dict[str, Any]) -> Iter
         process.stdin.write(msgspec.json.encode(order) + b"\n")
         process.stdin.flush()
     for line in process.stdout:
-        yield msgspec.json.decode(line)
+        if line.endswith(b"\n"):  # else it was ended while it said this
+            yield msgspec.json.decode(line, type=Message)
 
 
 def forget(text: str) -> None:
