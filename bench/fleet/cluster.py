@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask.config
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
@@ -166,7 +166,7 @@ def _slurm_cluster(slurm: Slurm, security: Security | None) -> Any:
 
 def quieten() -> None:
     """Keep Dask's own log off the terminal, where a user's mistake is one line."""
-    dask.config.set({"distributed.logging.distributed": "critical"})  # workers of this machine inherit it
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # workers on this machine inherit it
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -103,6 +103,8 @@ def _conduct(client: "Client", options: Options, asked: Any) -> tuple[int, Path]
         display.said(
             f"run {store.run.run_id}: {len(plan.shares)} shares, {mode}; machines: {', '.join(driver.machines)}"
         )
+        if plan.competitors:
+            display.said(f"sent to all machines: {', '.join(each['target'] for each in plan.competitors)}")
         display.said(f"Dask's dashboard: {client.dashboard_link} (its pages need bokeh beside the scheduler)")
         complete = False
         try:

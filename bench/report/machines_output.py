@@ -83,7 +83,8 @@ def sentences(across: Across) -> Iterator[str]:
     """Whether speed-ups hold everywhere, who disagrees, what is missing, and which machines are left out."""
     counts = across.frame["status"].value_counts()
     outcomes = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
-    yield f"{outcomes or 'nothing measured'} on {len(across.machines)} machines. Stored in {across.folder}."
+    machines = "1 machine" if len(across.machines) == 1 else f"{len(across.machines)} machines"
+    yield f"{outcomes or 'nothing measured'} on {machines}. Stored in {across.folder}."
     if across.cases:
         spreads = [each.spread for each in across.cases]
         holds = sum(each.holds for each in across.cases)
