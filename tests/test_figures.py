@@ -416,7 +416,12 @@ def fleet(_: Sweep) -> Iterator[str]:
             quantity(scale.scheduler_last_bytes, "B"),
         ]
         yield f"| {' | '.join(map(mark, cells))} |"
-    yield f"{mark(f'{largest.driver_busy:.0%}')} of a processor, the scheduler {mark(f'{largest.scheduler_busy:.0%}')}"
+    driver_s, scheduler_s = (
+        busy * largest.seconds / largest.cases for busy in (largest.driver_busy, largest.scheduler_busy)
+    )
+    yield f"The driver took {mark(quantity(driver_s, 's'))} of a processor for a case"
+    yield f"the scheduler {mark(quantity(scheduler_s, 's'))}"
+    yield f"at about {mark(f'{1 / driver_s:.0f}')} cases a second"
 
 
 SHOWN_RULES = ((2, 0.03, 0.0), (3, 0.03, 0.0), (4, 0.02, 1.0), (5, 0.03, 1.0), (6, 0.03, 1.0), (6, 0.05, 1.0))

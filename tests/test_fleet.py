@@ -270,6 +270,7 @@ def test_a_machine_with_another_numpy_is_refused_or_kept_apart(cluster: Cluster)
     status, said = cluster.run(*SHORT, "--run-id=no")
     assert status == 2
     assert said.splitlines()[-1].startswith("softmax-bench: z is unlike a: numpy is 1.0, elsewhere ")
+    assert not (cluster.folder / "results" / "no").exists()
     status, said = cluster.run(*SHORT, "--minutes=0.01", "--run-id=its", "--keep-apart")
     assert status == 0, said
     folder = cluster.folder / "results" / "its"

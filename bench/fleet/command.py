@@ -90,7 +90,6 @@ def _require_dask() -> None:
 def _conduct(client: "Client", options: Options, asked: Any) -> tuple[int, Path]:
     """Drive the run to its end; the exit status and the run's folder."""
     from . import opening  # noqa: PLC0415 - Dask is an extra
-    from .driver import Driver  # noqa: PLC0415
     from .progress import FleetDisplay  # noqa: PLC0415
 
     if options.resume:
@@ -98,7 +97,7 @@ def _conduct(client: "Client", options: Options, asked: Any) -> tuple[int, Path]
     else:
         store, plan = opening.begin(client, options, asked)
     with FleetDisplay(new_console()) as display, contextlib.closing(store):
-        driver = Driver(client, store, plan, display)
+        driver = opening.driver_of(client, store, plan, display, new=not options.resume)
         mode = "every machine measures all of them" if plan.everywhere else f"each on {plan.replicas} machines"
         display.said(
             f"run {store.run.run_id}: {len(plan.shares)} shares, {mode}; machines: {', '.join(driver.machines)}"

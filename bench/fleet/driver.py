@@ -165,8 +165,9 @@ class Driver:
         new = sorted(there - self._known)
         said = self._client.run(self.plan.describe, workers=new, on_error="return") if new else {}
         self._workers = {address: machine for address, machine in self._workers.items() if address in there}
-        found = {address: _machine(address, answer) for address, answer in said.items()}
-        self._known = there
+        gone = {address for address, answer in said.items() if isinstance(answer, OSError)}  # since it was listed
+        found = {address: _machine(address, answer) for address, answer in said.items() if address not in gone}
+        self._known = there - gone
         if found:
             self._admit(found)
 
@@ -187,7 +188,10 @@ class Driver:
             else:
                 self.store.machines[machine.machine] = machine
         for address, machine in found.items():
-            if self._takes_part(self.store.machines[machine.machine]):
+            stored = self.store.machines[machine.machine]
+            if changed := differences(machine, stored):
+                self._follower.said(f"{machine.machine} is not what it was: {changed[0]}; worker {address} is left out")
+            elif self._takes_part(stored):
                 self._workers[address] = machine.machine
         if new:
             self.store.describe(ended=False)
@@ -293,7 +297,7 @@ class Driver:
         """Note that a machine is alive, and which attempt is under way on it."""
         now_s = time.monotonic()
         for flight in self._flights.values():
-            if event["worker"] in flight.allowed:
+            if event["worker"] in ([flight.worker] if flight.worker else flight.allowed):
                 flight.heard_s = now_s
         if event["kind"] == WAITING:
             self._follower.said(msgspec.json.decode(event["content"], type=str))

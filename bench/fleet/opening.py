@@ -1,6 +1,7 @@
 """How a run on many machines is opened: begun in a folder of its own, or a stored one resumed."""
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,14 @@ from distributed import Client
 from ..errors import UserError
 from ..instruments import bandwidth
 from ..operations.cases import Case
+from ..storage.files import make_folder
 from ..storage.results import find_run, load_run
 from ..sweep.opening import describe
 from ..sweep.options import Options
 from ..sweep.plugin import STORED_TIMING, TIMING
 from ..verification.competitor import enlist_competitor, found_competitor, is_target
 from . import worker
-from .driver import Plan
+from .driver import Driver, Follower, Plan
 from .machines import digest
 from .messages import from_plain, to_plain
 from .shares import PATIENCE_S, SHARE_MINUTES, Share, shares_of
@@ -48,9 +50,9 @@ def begin(client: Client, options: Options, fleet: FleetOptions) -> tuple[FleetS
     if folder.exists():
         raise UserError(f"{folder}: exists already; resume it (--resume={run.run_id}) or choose another name")
     shares = shares_of(_cases_of_a_worker(client, options, competitors), options.box_minutes, fleet.share_minutes)
-    store = FleetStore(run, folder)
-    store_plan(shares, folder)
-    return store, _plan(shares, fleet, competitors)
+    make_folder(folder)
+    store_plan(shares, folder)  # before run.json: what can be found can be resumed
+    return FleetStore(run, folder), _plan(shares, fleet, competitors)
 
 
 def resume(client: Client, name: str, options: Options, fleet: FleetOptions) -> tuple[FleetStore, Plan]:
@@ -70,6 +72,20 @@ def resume(client: Client, name: str, options: Options, fleet: FleetOptions) -> 
     its = dataclasses.replace(its, patience_s=fleet.patience_s)
     competitors = send_competitors(client, Options(implementation=tuple(stored.selection["implementation"])), its)
     return FleetStore(stored, folder), _plan(load_plan(folder), its, competitors)
+
+
+def driver_of(client: Client, store: FleetStore, plan: Plan, follower: Follower, *, new: bool) -> Driver:
+    """The driver of an opened run; a new run that is refused leaves no folder behind.
+
+    Raises:
+        UserError: see `Driver`.
+    """
+    try:
+        return Driver(client, store, plan, follower)
+    except UserError:
+        if new:
+            shutil.rmtree(store.folder)
+        raise
 
 
 def send_competitors(client: Client, options: Options, fleet: FleetOptions) -> list[dict[str, Any]]:
