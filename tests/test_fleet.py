@@ -376,6 +376,10 @@ def test_without_dask_a_line_says_what_to_install(softmax_bench: SoftmaxBench, t
         (("--workers=0",), "--workers 0: must be at least 1"),
         (("--replicas=0",), "--replicas 0: must be at least 1"),
         (("--dry-run",), "--dry-run shows the job script of --slurm"),
+        (
+            ("--scheduler=tls://127.0.0.1:1",),
+            "--scheduler tls://127.0.0.1:1: TLS needs --tls-ca, --tls-cert and --tls-key",
+        ),
         (("--scheduler=tls://127.0.0.1:1", "--tls-ca=none.pem"), "--tls-ca none.pem: TLS needs a file for each of"),
     ],
 )

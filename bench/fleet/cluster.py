@@ -63,6 +63,8 @@ def connected(address: str, security: Security | None, limit_s: float) -> Iterat
         UserError: no scheduler answers there, or it or a worker has another version of Dask.
     """
     quieten()
+    if address.startswith("tls://") and security is None and Security().tls_ca_file is None:
+        raise UserError(f"--scheduler {address}: TLS needs --tls-ca, --tls-cert and --tls-key, or Dask's configuration")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # checked here, in one line
