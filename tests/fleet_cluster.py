@@ -55,7 +55,7 @@ class Cluster:
         self.file.unlink(missing_ok=True)
         started = self._start("dask", "scheduler", f"--port={port}", "--host=127.0.0.1", "--no-dashboard",
                               f"--scheduler-file={self.file}")  # fmt: skip
-        wait_until(self.file.exists)
+        wait_until(lambda: self.file.exists() and self.file.read_text(encoding="utf-8").rstrip().endswith("}"))
         return started
 
     def start_worker(self, machine: str, *options: str, **environment: str) -> "subprocess.Popen[str]":

@@ -121,7 +121,7 @@ def simulated_cluster(workers: int, folder: Path) -> Iterator[tuple[Client, psut
     scheduler = subprocess.Popen([sys.executable, "-m", "dask", "scheduler", *options], **quiet)
     processes = []
     try:
-        while not file.exists():
+        while not (file.exists() and file.read_text(encoding="utf-8").rstrip().endswith("}")):
             time.sleep(0.1)
             if scheduler.poll() is not None:
                 raise UserError("the scheduler did not start")
