@@ -398,7 +398,7 @@ def repeatability(_: Sweep) -> Iterator[str]:
 
 
 def fleet(_: Sweep) -> Iterator[str]:
-    scales = load_scale(RESULTS / "fleet-scale")[0]
+    scales, samples = load_scale(RESULTS / "fleet-scale")
     largest = scales[-1]
     yield f"three fixed cases are visited for about {mark('half')} a second"
     yield f"Beyond {mark(f'{LARGEST_DRIFT:.0%}')} the machine"
@@ -421,7 +421,10 @@ def fleet(_: Sweep) -> Iterator[str]:
     )
     yield f"The driver took {mark(quantity(driver_s, 's'))} of a processor for a case"
     yield f"the scheduler {mark(quantity(scheduler_s, 's'))}"
-    yield f"at about {mark(f'{1 / driver_s:.0f}')} cases a second"
+    yield f"at about {mark(f'{1 / max(driver_s, scheduler_s):.0f}')} cases a second"
+    mine = [sample for sample in samples if sample.workers == largest.workers and sample.cases > largest.cases / 10]
+    grown = (mine[-1].scheduler_bytes - mine[0].scheduler_bytes) / (mine[-1].cases - mine[0].cases)
+    yield f"The scheduler's memory grows by {mark(quantity(grown, 'B'))} a case"
 
 
 SHOWN_RULES = ((2, 0.03, 0.0), (3, 0.03, 0.0), (4, 0.02, 1.0), (5, 0.03, 1.0), (6, 0.03, 1.0), (6, 0.05, 1.0))
