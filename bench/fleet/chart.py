@@ -25,7 +25,7 @@ def draw_scale(scales: Sequence[Scale], samples: Sequence[Sample], made: str = "
         raise NothingToDrawError("nothing was simulated: softmax-bench fleet scale")
     largest = max(scales, key=lambda each: each.workers)
     with mpl.rc_context(STYLE):
-        title = f"A simulated run: {largest.workers} workers, {quantity(largest.cases, '')}cases"
+        title = f"A simulated run: {largest.workers} workers, {largest.cases} cases"
         caption = f"real scheduler, driver and tables; measuring a case only sleeps {CASE_S:g} s.\n{made}".rstrip()
         figure = new_figure(title, caption, (12.0, 4.8))
         memory, rate = figure.subplots(1, 2)
@@ -56,7 +56,7 @@ def _draw_rate(panel: Axes, scales: Sequence[Scale]) -> None:
         panel.annotate(
             f"{each.not_measuring:.0%} not measuring",
             (each.workers, each.cases_per_s),
-            xytext=(4, -12),
+            xytext=(8, -12),
             textcoords="offset points",
             fontsize=8,
         )
@@ -65,4 +65,5 @@ def _draw_rate(panel: Axes, scales: Sequence[Scale]) -> None:
         axis.set_major_locator(FixedLocator(values))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.legend(frameon=False, loc="upper left")
+    panel.margins(x=0.3, y=0.1)
+    panel.legend(frameon=False, loc="lower right")
