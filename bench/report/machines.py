@@ -88,7 +88,7 @@ def load_across(folder: Path) -> Across:
     """
     run, machines = load_run(folder), load_machines(folder)
     if not machines:
-        raise UserError(f"{folder}: a run of one machine; softmax-bench merge makes one table of several")
+        raise UserError(f"diff: give two runs or more, the oldest first; {folder} is of one machine")
     rows = load_rows(folder)
     frame = to_frame(rows, run.ceiling)
     kept = [machine.machine for machine in machines if machine.kept == KEPT]
