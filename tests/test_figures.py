@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 from softmax_bench.accuracy.study import load_study as load_accuracy
+from softmax_bench.fleet.calibration import LARGEST_DRIFT, LEAST_LOOKS
+from softmax_bench.fleet.scale import CASE_S, SHARE_CASES, load_scale
 from softmax_bench.implementations import NUMPY
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
 from softmax_bench.instruments.agreement import AGREEMENT, REACH_OF_RUNS, REACH_OF_SPREAD
@@ -96,12 +98,20 @@ NOT_MEASURED = {
         "at a standard deviation of 10 in float32",
         "Missing is empty, never 0",
     ),
+    "rule of a share or of what hangs": (
+        r"shares of about half a minute",
+        r"measured on \S+ machines \(2\)",
+        "within about half a second",
+        "longer than three times what was predicted",
+        "so that what arrives twice is stored once",
+    ),
     "meaning of a column": (r"whether they agree \(1 or 0\)", "0: just after the case was examined"),
     "option's default": ("4 for the default grid", "half of the free memory", "more than 0.5 s"),
     "exit status": (
         "is 0 when every case was measured or skipped, 1 when one was wrong or failed, 2 when",
         "and 130 when it was interrupted",
         r"Exit status[^:|]*: 0 [a-z ]+, 1 [a-z ]+, 2 [a-z]+",
+        "the exit status is 1\\), and which case is",
         r"turns both 1 and 2 into its own 2",
         r"the exit status is 0; with \S+ it is 1",
         r"Exit status: 0 right, also with a limit, 1 wrong or not believed, 2 it could not",
@@ -538,6 +548,36 @@ def losses_passing(rows: pd.DataFrame) -> str:
     )
 
 
+def fleet(_: Sweep) -> Iterator[str]:
+    scales, samples = load_scale(RESULTS / "fleet-scale")
+    largest = scales[-1]
+    yield f"three fixed cases are visited for about {mark('half')} a second"
+    yield f"Beyond {mark(f'{LARGEST_DRIFT:.0%}')} the machine"
+    yield f"Fewer than {mark(LEAST_LOOKS)} looks"
+    yield f"measuring a case only sleeps {mark(f'{CASE_S:g} s')}, {mark(SHARE_CASES)} cases to a share"
+    for scale in scales:
+        cells = [
+            f"{scale.workers}",
+            f"{scale.cases}",
+            f"{scale.seconds:.0f} s",
+            f"{scale.cases_per_s:.0f}",
+            f"{scale.not_measuring:.0%}",
+            quantity(scale.driver_first_bytes, "B"),
+            quantity(scale.driver_last_bytes, "B"),
+            quantity(scale.scheduler_last_bytes, "B"),
+        ]
+        yield f"| {' | '.join(map(mark, cells))} |"
+    driver_s, scheduler_s = (
+        busy * largest.seconds / largest.cases for busy in (largest.driver_busy, largest.scheduler_busy)
+    )
+    yield f"The driver took {mark(quantity(driver_s, 's'))} of a processor for a case"
+    yield f"the scheduler {mark(quantity(scheduler_s, 's'))}"
+    yield f"at about {mark(f'{1 / max(driver_s, scheduler_s):.0f}')} cases a second"
+    mine = [sample for sample in samples if sample.workers == largest.workers and sample.cases > largest.cases / 10]
+    grown = (mine[-1].scheduler_bytes - mine[0].scheduler_bytes) / (mine[-1].cases - mine[0].cases)
+    yield f"The scheduler's memory grows by {mark(quantity(grown, 'B'))} a case"
+
+
 SHOWN_RULES = ((2, 0.03, 0.0), (3, 0.03, 0.0), (4, 0.02, 1.0), (5, 0.03, 1.0), (6, 0.03, 1.0), (6, 0.05, 1.0))
 
 
@@ -565,6 +605,7 @@ CLAIMS: dict[str, Callable[[Sweep], Iterator[str]]] = {
     "docs/repeatability.md": repeatability,
     "docs/tolerances.md": tolerances,
     "docs/judge.md": judging,
+    "docs/fleet.md": fleet,
 }
 
 

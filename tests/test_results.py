@@ -117,7 +117,7 @@ def test_no_ratio_to_a_baseline_of_another_shape() -> None:
             ",vectorized,",
             "cases.csv:3: softmax-vectorized-B32-N512-float64-normal",
         ),
-        ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 27 values where the header has 26"),
+        ("r1,softmax,vectorized,32,", "r1,softmax,vectorized,32,7,", "cases.csv:3: 29 values where the header has 28"),
     ],
 )
 def test_a_damaged_table_is_told_by_file_line_and_column(stored: Path, old: str, new: str, said: str) -> None:
@@ -191,6 +191,7 @@ def test_the_stored_run_is_plain_json(tmp_path: Path) -> None:
 
 
 def test_columns_are_the_rows_fields_in_order() -> None:
-    assert list(COLUMNS)[:9] == [
-        "run_id", "operation", "implementation", "batch", "features", "dtype", "logits", "threads", "status",
+    assert list(COLUMNS)[:11] == [
+        "run_id", "operation", "implementation", "batch", "features", "dtype", "logits", "threads",
+        "machine", "attempt", "status",
     ]  # fmt: skip

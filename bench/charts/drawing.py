@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..errors import NothingToDrawError, UserError
 from ..instruments.host import cores
-from ..storage.results import Run, Visit, load_rows, load_run, load_visits, to_frame
+from ..storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
 from .by_shape import (
     Slice,
     memory_by_batch,
@@ -87,7 +87,7 @@ def _draw_tasks(tasks: Sequence[Callable[[], Charts]], plots: Path, share: int, 
 def _tasks_of(folder: Path, asked: tuple[str, ...]) -> list[Callable[[], Charts]]:
     """What there is to draw of a run; a task whose chart lacks its data draws none."""
     run = load_run(folder)
-    frame = to_frame(load_rows(folder), run.ceiling)
+    frame = to_frame(of_one_machine(load_rows(folder), folder), run.ceiling)
     known = list(dict.fromkeys(frame["implementation"]))
     if unknown := [name for name in asked if name not in known]:
         raise UserError(f"--show {unknown[0]}: not in this run; there is {', '.join(known)}")

@@ -216,10 +216,15 @@ def enlist(spec: Implementation) -> None:
 
 def registered() -> Mapping[tuple[str, str], Implementation]:
     """Every implementation by (operation, name), in the order of the modules' names and then of definition."""
+    _import_all()
+    return _registry
+
+
+@functools.cache  # once: looking for modules takes longer than all else that is done for a case
+def _import_all() -> None:
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):  # those are helpers, imported by the modules that need them
             importlib.import_module(f"{__name__}.{module.name}")
-    return _registry
 
 
 def former_names() -> Mapping[tuple[str, str], str]:

@@ -32,11 +32,15 @@ ORDINARY, PAST_CACHES = "ordinary", "past_caches"
 
 @dataclass(frozen=True)
 class CeilingPoint:
-    """How fast memory streams with so many threads over a working set, their arrays together."""
+    """How fast memory streams with so many threads over a working set, their arrays together.
+
+    ``machine`` is the machine's id in a table of several machines, otherwise empty.
+    """
 
     threads: int
     working_set_bytes: int
     bytes_per_s: float
+    machine: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ RECORDED_PACKAGES = (
     *("numpy", "scipy", "pandas", "memray", "pytest", "pytest-benchmark", "threadpoolctl"),
     *("numba", "torch", "jax", "numexpr"),
 )
+MACHINE_VARIABLE = "SOFTMAX_BENCH_MACHINE"
+MACHINE_ID = Path("/etc/machine-id")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # where Linux says what caches a core has
 
 
@@ -39,6 +42,20 @@ def in_words(described: Mapping[str, Any]) -> str:
         f"{described['cpu']}, {described['cores']} cores, {quantity(described['memory_bytes'], 'B')} memory, "
         f"{described['system']}"
     )
+
+
+def machine_id() -> str:
+    """A name that tells this machine from others and stays: ``SOFTMAX_BENCH_MACHINE``, or its host name and a digest.
+
+    The digest is of the host name and of systemd's machine-id, where there is one: cloned images share the latter.
+    """
+    try:
+        installed = MACHINE_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        installed = ""
+    name = platform.node() or "machine"
+    digest = hashlib.sha256(f"{name} {installed}".encode()).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get(MACHINE_VARIABLE) or f"{name}-{digest}")
 
 
 def versions(extras: tuple[str, ...] = ()) -> dict[str, str]:

@@ -8,14 +8,16 @@ import click
 from rich.console import Console
 
 from ..cli import plots_option, results_option
-from ..errors import UserError
+from ..errors import NothingToDrawError, UserError
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
 from ..paths import charts_folder
 from ..storage.files import replace_file
-from ..storage.results import find_run, load_rows, load_run
+from ..storage.results import find_run, load_rows, load_run, of_one_machine
 from ..terminal import new_console, print_sentence
 from .differences import StoredRun, compare, short_names
 from .history import History, history_of, matches
+from .machines import load_across, machines_json
+from .machines_output import draw_across, print_across
 from .output import (
     comparison_json,
     history_json,
@@ -51,10 +53,17 @@ def diff(
 ) -> None:
     """Compare stored runs, the old one first: which cases differ in time, peak or error beyond the intervals of both.
 
+    One run, of several machines: whether its speed-ups hold on all of them, and which machine disagrees.
+
     More than two runs make a history: a table and a chart of some cases over the runs in the order given.
 
     Exit status: 0, also where cases differ; 2 if a run cannot be read or the runs have nothing in common.
     """
+    if len(names) == 1:
+        text = _show_machines(find_run(names[0], results), plots)
+        if json_file is not None:
+            replace_file(json_file, text)
+        sys.exit(0)
     runs = _load(names, results, texts)
     if len(runs) == 2:
         text = _show_comparison(*runs)
@@ -112,10 +121,14 @@ def _load(names: Sequence[str], results: Path, texts: Sequence[str]) -> list[Sto
         UserError: there are fewer than two runs, one cannot be read, or no case matches.
     """
     if len(names) < 2:
-        raise UserError("diff: give two runs or more, the oldest first")
+        raise UserError("diff: give two runs or more, the oldest first, or one of several machines")
     folders = [find_run(name, results) for name in names]
     runs = [
-        StoredRun(name, load_run(folder), [row for row in load_rows(folder) if matches(row.case, texts)])
+        StoredRun(
+            name,
+            load_run(folder),
+            [row for row in of_one_machine(load_rows(folder), folder) if matches(row.case, texts)],
+        )
         for name, folder in zip(short_names(folders), folders, strict=True)
     ]
     if texts and not any(run.rows for run in runs):
@@ -139,6 +152,18 @@ def _show_comparison(old: StoredRun, new: StoredRun) -> str:
     for sentence in result_sentences(comparison):
         print_sentence(sentence)
     return comparison_json(comparison)
+
+
+def _show_machines(folder: Path, plots: Path | None) -> str:
+    """Print and draw what the machines of a run say side by side; it is returned as JSON."""
+    across = load_across(folder)
+    console = new_console()
+    print_across(across, console)
+    try:
+        draw_across(across, charts_folder(folder, plots))
+    except NothingToDrawError as error:
+        print_sentence(f"no charts: {error}", console)
+    return machines_json(across)
 
 
 def _show_history(history: History, folder: Path) -> str:

@@ -38,7 +38,11 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. The columns are these fields in this order; missing is NaN or None, empty when stored."""
+    """One row of the table. The columns are these fields in this order; missing is NaN or None, empty when stored.
+
+    ``machine`` is part of what a row is of: empty in a run of one machine, otherwise the id of the machine. ``attempt``
+    names the visits from which its time follows: a share of cases may be begun on a machine more than once.
+    """
 
     run_id: str
     operation: str
@@ -48,6 +52,8 @@ class Row:
     dtype: str
     logits: str
     threads: int
+    machine: str = field(default="", kw_only=True)
+    attempt: str = field(default="", kw_only=True)
     status: str
     reason: str = ""
     time_s: float = math.nan  # of an undisturbed call: see `instruments.agreement`
@@ -86,6 +92,10 @@ class Visit:
     calls: int
     fastest_s: float  # of one call
     median_s: float
+    machine: str = ""  # of a run on several machines, as a row's
+    attempt: str = ""
+    began_s: float = math.nan  # Unix time by the machine's clock
+    took_s: float = math.nan  # with the copying of inputs and the warm call
 
     @property
     def moment(self) -> Moment:
@@ -130,6 +140,8 @@ class Run:
     ceiling: list[CeilingPoint] = field(default_factory=list)
     not_installed: dict[str, int] = field(default_factory=dict)  # cases left out, by the library that they need
     commit: str = ""  # of the suite's repository, with -dirty where files were changed; empty outside one
+    machine_id: str = ""  # empty in runs of earlier versions, and of several machines
+    fleet: dict[str, Any] = field(default_factory=dict)  # how a run of several machines is shared out; empty for one
     ended: bool = True  # whether its visits came to their end; False while it is measured, and where that was stopped
 
     def differences(self, other: "Run") -> list[str]:
@@ -151,6 +163,18 @@ def open_rows(folder: Path) -> Table[Row]:
         UserError: the file cannot be opened, or another process holds it.
     """
     return Table(folder / CASES, Row)
+
+
+def of_one_machine(rows: list[Row], folder: Path) -> list[Row]:
+    """The rows as they are, if one machine measured them all: what compares cases must not mix machines.
+
+    Raises:
+        UserError: several machines did.
+    """
+    if len({row.machine for row in rows}) > 1:
+        hint = f"softmax-bench diff {folder.name} compares them, softmax-bench part takes one of them out"
+        raise UserError(f"{folder}: a table of several machines; {hint}")
+    return rows
 
 
 def open_visits(folder: Path) -> Table[Visit]:
@@ -206,7 +230,7 @@ def load_rows(folder: Path) -> list[Row]:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
     """
     rows: list[Row] = []
-    seen: dict[Case, str] = {}
+    seen: dict[tuple[Case, str], str] = {}
     hint = f"resume the run to repair it: RESUME={folder.name}"
     today = former_names()
     for where, stored in load_table(folder / CASES, Row, hint, FORMER_COLUMNS):
@@ -221,9 +245,10 @@ def load_rows(folder: Path) -> list[Row]:
         if row.operation not in operations():
             known = ", ".join(operations())
             raise UserError(f"{where}: column 'operation': {row.operation!r} is not one of {known}")
-        if row.case in seen:
-            raise UserError(f"{where}: the same case as {seen[row.case]}: {row.case}")
-        seen[row.case] = where
+        key = row.case, row.machine
+        if key in seen:
+            raise UserError(f"{where}: the same case as {seen[key]}: {row.case} {row.machine}".rstrip())
+        seen[key] = where
         rows.append(row)
     return rows
 
@@ -294,7 +319,7 @@ def ratio_with_interval(
 
 def _baselines(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """For each row of the frame what its baseline's row has."""
-    shape = ["operation", "batch", "features", "dtype", "logits"]
+    shape = ["machine", "operation", "batch", "features", "dtype", "logits"]
     names = {operation.name: operation.baseline for operation in operations().values()}
     is_baseline = frame["implementation"] == frame["operation"].map(names)
     baseline = frame[[*shape, "threads", "predicted_peak_bytes"]].join(measured)[is_baseline]
@@ -309,8 +334,12 @@ def _baselines(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
 def _ceiling_of(frame: pd.DataFrame, ceiling: Sequence[CeilingPoint]) -> pd.Series:
     """The ceiling at each row's working set and threads, interpolated between its points on logarithms."""
     found = pd.Series(math.nan, index=frame.index)
-    for threads, rows in frame.groupby("threads"):
-        points = [(point.working_set_bytes, point.bytes_per_s) for point in ceiling if point.threads == threads]
+    for (machine, threads), rows in frame.groupby(["machine", "threads"]):
+        points = [
+            (point.working_set_bytes, point.bytes_per_s)
+            for point in ceiling
+            if (point.machine, point.threads) == (machine, threads)
+        ]
         if points:
             sizes, rates = np.log(np.array(sorted(points))).T
             found[rows.index] = np.exp(np.interp(np.log(rows["working_set_bytes"].astype(float)), sizes, rates))

@@ -40,14 +40,13 @@ class Table(Generic[RowType]):
         if path.stat().st_size == 0:
             self._write(_csv_line(columns_of(row_type)))
 
-    def append(self, row: RowType) -> None:
-        """Append a row; it is on the disk when this returns.
+    def append(self, *rows: RowType) -> None:
+        """Append one or more rows, in one piece; they are on the disk when this returns.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: they cannot be written.
         """
-        values = (getattr(row, column) for column in columns_of(type(row)))
-        self._write(_csv_line(map(_stored, values)))
+        self._write(_lines(rows))
 
     def close(self) -> None:
         """Close the file and let others hold it."""
@@ -84,9 +83,7 @@ def write_table(path: Path, rows: Sequence[Any]) -> Path:
     Raises:
         UserError: it cannot be written.
     """
-    columns = columns_of(type(rows[0]))
-    lines = [_csv_line(columns), *(_csv_line(_stored(getattr(row, column)) for column in columns) for row in rows)]
-    return replace_file(path, "".join(lines))
+    return replace_file(path, _csv_line(columns_of(type(rows[0]))) + _lines(rows))
 
 
 def columns_of(row_type: type) -> dict[str, Any]:
@@ -132,6 +129,11 @@ def load_table(
             raise UserError(f"{where}: {len(values)} values where the header has {len(header)} columns")
         named = [(column, value) for column, value in zip(header, values, strict=True) if column in columns]
         yield where, row_type(**{column: _parse(where, column, columns[column], value) for column, value in named})
+
+
+def _lines(rows: Sequence[Any]) -> str:
+    columns = columns_of(type(rows[0]))
+    return "".join(_csv_line(_stored(getattr(row, column)) for column in columns) for row in rows)
 
 
 def _csv_line(values: Iterable[str]) -> str:

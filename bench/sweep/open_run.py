@@ -56,6 +56,9 @@ class Observer:
     def visiting(self, rounds: Rounds) -> None:
         """A visit is about to be made."""
 
+    def visited(self, visit: Visit) -> None:
+        """A visit was made and is stored."""
+
     def reported(self, row: Row) -> None:
         """All is measured, and this is what the case's benchmark reported."""
 
@@ -112,7 +115,7 @@ class OpenRun:
         for case in cases:
             if case not in self.rows and self.now_s() < self._deadline_s:
                 observer.examining(case)
-                self._examine(case)
+                self._examine(case, observer)
                 observer.examined(self.rows[case])
         if self._settings.visit is not None:
             self._visit_rounds([case for case in cases if self._is_measured(case)], observer)
@@ -138,7 +141,7 @@ class OpenRun:
         """Whether the first call took long, and not by compiling."""
         return case.spec.library == NUMPY and self.rows[case].first_call_s >= LONG_CALL_S
 
-    def _examine(self, case: Case) -> None:
+    def _examine(self, case: Case, observer: Observer) -> None:
         """Store the row of a case without its time, and its first visit unless that would take long."""
         when_s = self.now_s()
         try:
@@ -150,11 +153,11 @@ class OpenRun:
         if row.status != "measured" or self._settings.visit is None:
             return
         if row.first_call_s < LONG_CALL_S:
-            if first := self._visit(case, 0):
+            if first := self._visit(case, 0, observer):
                 self.visits[str(case)].append(first)
         elif self._is_long(case):  # the call that was judged is like any other of them
             timing = Timing(1, row.first_call_s, row.first_call_s)
-            self.visits[str(case)].append(self._stored(case, 0, when_s, timing))
+            self.visits[str(case)].append(self._stored(case, 0, when_s, when_s, timing, observer))
 
     def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
         rounds = Rounds(
@@ -170,12 +173,12 @@ class OpenRun:
         for subject in rounds.upcoming():
             observer.visiting(rounds)
             started = time.perf_counter()
-            moment = self._visit(subject, rounds.number)
+            moment = self._visit(subject, rounds.number, observer)
             rounds.record(subject, moment, time.perf_counter() - started)
 
-    def _visit(self, subject: Subject, number: int) -> Moment | None:
+    def _visit(self, subject: Subject, number: int, observer: Observer) -> Moment | None:
         """Make a visit and store it; None where it failed, and then the case's row says why."""
-        when_s = self.now_s()
+        when_s, began_s = self.now_s(), time.time()
         try:
             timing: Timing = self._ask("visit", subject, self._rng.getrandbits(32), number=number)
         except (SittingLostError, MeasuringError) as error:
@@ -183,11 +186,23 @@ class OpenRun:
                 reason = f"in round {number}: {error}"
                 self.rows[subject] = dataclasses.replace(self.rows[subject], status="failed", reason=reason)
             return None
-        return self._stored(subject, number, when_s, timing)
+        return self._stored(subject, number, when_s, began_s, timing, observer)
 
-    def _stored(self, subject: Subject, number: int, when_s: float, timing: Timing) -> Moment:
-        visit = Visit(str(subject), number, round(when_s, 4), timing.calls, timing.fastest_s, timing.median_s)
+    def _stored(
+        self, subject: Subject, number: int, when_s: float, began_s: float, timing: Timing, observer: Observer
+    ) -> Moment:
+        visit = Visit(
+            str(subject),
+            number,
+            round(when_s, 4),
+            timing.calls,
+            timing.fastest_s,
+            timing.median_s,
+            began_s=round(began_s, 4),
+            took_s=round(self.now_s() - when_s, 4),
+        )
         self._visits_table.append(visit)
+        observer.visited(visit)
         return visit.moment
 
     def _ask(self, method: str, subject: Subject, *arguments: object, number: int = 0) -> Any:

@@ -90,6 +90,7 @@ def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: flo
             every_round=options.every_round,
         ),
         machine=host.machine(),
+        machine_id=host.machine_id(),
         versions=host.versions(),
         code=host.code_hashes(),
         commit=host.commit(),

@@ -1,8 +1,9 @@
 """The times in a run's table, which follow from its visits: stored when a run ends, and again whenever it is asked."""
 
 import dataclasses
+import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from .budget import implausible
 
 SIGNIFICANT = 6  # digits of a stored time
 
+Attempt = tuple[str, str]  # machine and attempt of a row or a visit, both empty in a run of one machine
+
 
 def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
     """Store the times of a run's cases in its table, and its ceiling in run.json, both from visits.csv; how many times.
@@ -27,16 +30,19 @@ def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
         UserError: a file is missing or damaged, or cannot be written.
     """
     run = load_run(folder)
-    visits: dict[str, list[Moment]] = defaultdict(list)
+    visits: dict[Attempt, dict[str, list[Moment]]] = defaultdict(lambda: defaultdict(list))
     for visit in load_visits(folder):
-        visits[visit.case].append(visit.moment)
+        visits[visit.machine, visit.attempt][visit.case].append(visit.moment)
     if not visits:
         return 0
     replaced = {row.case: row for row in failed}
     rows = [replaced.get(row.case, row) for row in load_rows(folder)]
-    timed = [_with_times(row, visits.get(str(row.case), []), run.machine["memory_bytes"]) for row in rows]
+    memory_bytes = run.machine["memory_bytes"]
+    timed = [_with_times(row, visits[row.machine, row.attempt].get(str(row.case), []), memory_bytes) for row in rows]
     write_table(folder / CASES, timed)
-    write_run(dataclasses.replace(run, ceiling=ceiling_of(visits)), folder)
+    counted = {(row.machine, row.attempt) for row in rows}
+    points = [ceiling_of(visits[attempt], attempt[0]) for attempt in visits if attempt in counted]
+    write_run(dataclasses.replace(run, ceiling=highest(itertools.chain(*points))), folder)
     return sum(row.visits is not None for row in timed)
 
 
@@ -65,15 +71,27 @@ def _with_times(row: Row, moments: Sequence[Moment], memory_bytes: int) -> Row:
     return dataclasses.replace(timed, status="failed", reason=impossible) if impossible else timed
 
 
-def ceiling_of(visits: Mapping[str, Sequence[Moment]]) -> list[CeilingPoint]:
+def ceiling_of(visits: Mapping[str, Sequence[Moment]], machine: str = "") -> list[CeilingPoint]:
     """The ceiling: at each working set and number of threads, the rate of the fastest way to store."""
-    rates: dict[tuple[int, int], float] = {}
-    for subject, moments in visits.items():
-        if stream := Stream.named(subject):
-            point = stream.threads, stream.working_set_bytes
-            rate = stream.working_set_bytes / estimated(moments).time_s
-            rates[point] = max(rate, rates.get(point, 0.0))
-    return [CeilingPoint(*point, round(rate)) for point, rate in sorted(rates.items())]
+    return highest(
+        CeilingPoint(
+            stream.threads,
+            stream.working_set_bytes,
+            round(stream.working_set_bytes / estimated(moments).time_s),
+            machine=machine,
+        )
+        for subject, moments in visits.items()
+        if (stream := Stream.named(subject))
+    )
+
+
+def highest(points: Iterable[CeilingPoint]) -> list[CeilingPoint]:
+    """Of the points of one machine, working set and number of threads the highest, in order."""
+    found: dict[tuple[str, int, int], CeilingPoint] = {}
+    for point in points:
+        key = point.machine, point.threads, point.working_set_bytes
+        found[key] = max(point, found.get(key, point), key=lambda point: point.bytes_per_s)
+    return [found[key] for key in sorted(found)]
 
 
 def _rounded(value: float) -> float:
