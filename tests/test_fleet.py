@@ -86,6 +86,7 @@ def check_visits(folder: Path) -> None:
 
 
 @needs_dask
+@pytest.mark.slow
 def test_every_machine_measures_every_case(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     done = softmax_bench("fleet", "run", "--workers=2", "--pretend", *CASES, "--minutes=0.02", "--run-id=its")
     assert done.returncode == 0, done.stdout + done.stderr

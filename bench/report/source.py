@@ -9,7 +9,7 @@ import pandas as pd
 from ..charts.style import REFERENCE
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, Case
-from ..storage.results import Row, Run, Visit, load_rows, load_run, load_visits, to_frame
+from ..storage.results import Row, Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
 from .differences import StoredRun
 from .growth import Growth, growths_of
 
@@ -33,7 +33,7 @@ class Source:
         Raises:
             UserError: a file is missing or damaged.
         """
-        return cls(folder, load_run(folder), load_rows(folder), load_visits(folder))
+        return cls(folder, load_run(folder), of_one_machine(load_rows(folder), folder), load_visits(folder))
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
-from ...storage.results import Run, Visit, load_rows, load_run, load_visits, to_frame
+from ...storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Exported:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The table with its derived columns (`to_frame`)."""
-        return to_frame(load_rows(self.folder), self.run.ceiling)
+        return to_frame(of_one_machine(load_rows(self.folder), self.folder), self.run.ceiling)
 
     @cached_property
     def measured(self) -> pd.DataFrame:
