@@ -1,11 +1,14 @@
 """The command line: which commands there are, the options that several share, and how a user's mistake ends one."""
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -13,6 +16,7 @@ from .errors import UserError
 from .paths import PLOTS, RESULTS
 
 INTERRUPTED = 130
+WRITING_FAILED = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG)
 # Each command's module is imported when the command is called: statistics and plotting take longer to import than most
 # commands take to run.
 COMMANDS = {
@@ -82,6 +86,26 @@ class Commands(click.Group):
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.filename is None and error.errno in WRITING_FAILED:
+                _end_unheard(error)
+            _end_by_mistake_of_ours()
+        except Exception:
+            _end_by_mistake_of_ours()
+
+
+def _end_unheard(error: OSError) -> NoReturn:
+    """End where nothing can be printed any longer: nobody reads it, or the disk is full."""
+    with contextlib.suppress(OSError):
+        click.echo(f"softmax-bench: the output cannot be written ({error.strerror})", err=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
+    sys.exit(2)
+
+
+def _end_by_mistake_of_ours() -> NoReturn:
+    """Show where it happened. Python's own exit status, 1, would read as a regression."""
+    traceback.print_exc()
+    sys.exit(2)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

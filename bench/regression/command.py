@@ -16,7 +16,7 @@ from ..implementations import registered
 from ..operations.cases import Case
 from ..paths import IMPLEMENTATIONS
 from ..storage import descriptions
-from ..storage.files import replace_file
+from ..storage.files import append_text, replace_file
 from ..sweep.selection import Selection
 from ..terminal import print_sentence
 from .baseline import check_against_run
@@ -111,8 +111,7 @@ def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> No
             replace_file(path, text(check))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(to_markdown(check))
+        append_text(Path(summary), to_markdown(check))
 
 
 def _side(text: str, operation: str) -> Side:

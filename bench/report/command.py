@@ -118,9 +118,11 @@ def _show_history(history: History, folder: Path) -> str:
 
 def _draw(history: History, folder: Path) -> Iterator[Path]:
     from ..charts import history as chart  # noqa: PLC0415 - see above
-    from ..charts.style import made_with, write_charts  # noqa: PLC0415
+    from ..charts.style import as_plain, made_with, write_charts  # noqa: PLC0415
 
-    lines = [chart.Line(label_of(track.case), track.rows, frozenset(track.marked)) for track in history.tracks]
+    lines = [
+        chart.Line(as_plain(label_of(track.case)), track.rows, frozenset(track.marked)) for track in history.tracks
+    ]
     first = history.runs[0]
     caption = [
         f"{first.name}: {made_with(first.run.machine, first.run.versions)}",
@@ -130,5 +132,5 @@ def _draw(history: History, folder: Path) -> Iterator[Path]:
         ),
     ]
     breaks = {place: "other machine" if its.machine else "other versions" for place, its in history.breaks.items()}
-    figure = chart.history(lines, [run.name for run in history.runs], breaks, "\n".join(caption))
+    figure = chart.history(lines, [as_plain(run.name) for run in history.runs], breaks, "\n".join(caption))
     return write_charts(figure, folder, HISTORY)

@@ -39,7 +39,7 @@ def load_description(
         content = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); {hint}") from None
     if isinstance(content, dict):
         content = {(renamed or {}).get(name, name): value for name, value in content.items()}

@@ -10,6 +10,7 @@ from ..errors import UserError
 from ..implementations import registered
 from ..instruments import bandwidth, host
 from ..operations.cases import Case
+from ..storage.descriptions import FILE
 from ..storage.results import RUN_ID, Run, RunOptions, find_run, load_rows, load_run
 from ..verification.competitor import Competitor
 from .open_run import OpenRun
@@ -61,10 +62,18 @@ def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:
 
 
 def missing_cases(folder: Path) -> list[Case]:
-    """The selected cases that a stored run has no row of yet, or no settled time if its visits were broken off."""
+    """The selected cases that a stored run has no row of yet, or no settled time if its visits were broken off.
+
+    Raises:
+        UserError: the run cannot be read, or selects what does not exist.
+    """
     run = load_run(folder)
+    try:
+        selected = Selection.restored(run.selection).cases()
+    except UserError as error:
+        raise UserError(f"{folder / FILE}: selection: {error}") from None
     done = {row.case for row in load_rows(folder) if run.ended or row.status != "measured" or row.settled == 1}
-    return [case for case in Selection.restored(run.selection).cases() if case not in done]
+    return [case for case in selected if case not in done]
 
 
 def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: float) -> Run:

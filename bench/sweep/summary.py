@@ -124,10 +124,8 @@ def run_sentences(run: Run, frame: pd.DataFrame, folder: Path) -> Iterator[str]:
     outcomes = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
     wall_s = sum(sitting.wall_s for sitting in run.sittings)
     measuring_s = sum(sitting.measuring_s for sitting in run.sittings)
-    yield (
-        f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {1 - measuring_s / wall_s:.0%} of it outside measuring. "
-        f"Stored in {folder}."
-    )
+    outside = f"{1 - measuring_s / wall_s:.0%}" if wall_s else "none"
+    yield (f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {outside} of it outside measuring. Stored in {folder}.")
     yield from settling_sentences(frame)
     if run.not_installed:
         count, libraries = sum(run.not_installed.values()), ", ".join(run.not_installed)
