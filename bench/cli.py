@@ -4,10 +4,12 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -74,6 +76,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _end_as_on_interrupt)
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -92,6 +96,12 @@ class Commands(click.Group):
             _end_by_mistake_of_ours()
         except Exception:
             _end_by_mistake_of_ours()
+
+
+def _end_as_on_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """End processes and remove folders, as after Ctrl-C, when the command is asked to end or loses its terminal."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise KeyboardInterrupt
 
 
 def _end_unheard(error: OSError) -> NoReturn:

@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class NothingToDrawError(UserError):
     """A table lacks what a chart shows. The message says what the chart needs."""
+
+
+class BusyError(UserError):
+    """Another process writes what this one would write. The message says what."""

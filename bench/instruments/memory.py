@@ -3,17 +3,16 @@
 import contextlib
 import gc
 import resource
-import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from .scratch import scratch_folder
+
 READINGS = 3
 SLACK_BYTES = 256 << 20  # for what libraries and instruments take in addition to the call's own arrays
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory for memray's file, never a fixed name in it
 SMALL_BUFFER_BYTES = 1024  # NumPy serves data buffers below this from a cache that no memory profiler sees
 TOLERANCE_BYTES = 2048  # for the interpreter's bookkeeping; the peaks of arrays are exact to the byte
 
@@ -82,8 +81,8 @@ def _collector_at_rest() -> Iterator[None]:
 def _memray_peak(call: Callable[[], object]) -> int:
     import memray  # noqa: PLC0415 - not on every platform
 
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
-        path = Path(folder) / "allocations"
+    with scratch_folder() as folder:
+        path = folder / "allocations"
         with memray.Tracker(path, file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
             call()
         return memray.FileReader(path).metadata.peak_memory

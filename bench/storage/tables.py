@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
-from ..errors import UserError
+from ..errors import BusyError, UserError
 from .files import replace_file
 
 RowType = TypeVar("RowType")
@@ -28,7 +28,8 @@ class Table(Generic[RowType]):
     writing of that row was interrupted.
 
     Raises:
-        UserError: the file cannot be opened, or another process holds it.
+        UserError: the file cannot be opened.
+        BusyError: another process holds it.
     """
 
     def __init__(self, path: Path, row_type: type[RowType]) -> None:
@@ -37,7 +38,7 @@ class Table(Generic[RowType]):
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{path}: another process is writing this table; wait for it or end it") from None
+            raise BusyError(f"{path}: another process is writing this table; wait for it or end it") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
         self._drop_torn_tail()

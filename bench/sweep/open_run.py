@@ -15,6 +15,7 @@ from ..instruments.bandwidth import Stream, streams_of
 from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings
 from ..operations import operations
 from ..operations.cases import Case
+from ..storage.files import make_folder
 from ..storage.results import Row, Run, SittingTimes, Visit, load_rows, load_visits, open_rows, open_visits, write_run
 from ..verification.competitor import Competitor
 from .budget import examination_s
@@ -75,8 +76,11 @@ class OpenRun:
     ) -> None:
         self.run = run
         self.folder = folder
+        make_folder(folder)
+        self.table = open_rows(
+            folder
+        )  # nobody else writes the run from here on; cuts a torn row off, so that the rest can be read
         write_run(run, folder)
-        self.table = open_rows(folder)  # cuts a torn row off, so that the rest can be read
         self._visits_table = open_visits(folder)
         self.rows = {row.case: row for row in load_rows(folder)}
         self.visits: dict[str, list[Moment]] = defaultdict(list)

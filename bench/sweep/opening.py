@@ -1,21 +1,24 @@
 """How a run is opened for measuring: begun in a folder of its own, or a stored one resumed; what it still misses."""
 
+import contextlib
 import dataclasses
 import datetime
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import BusyError, UserError
 from ..implementations import registered
 from ..instruments import bandwidth, host
 from ..operations.cases import Case
 from ..storage.descriptions import FILE
-from ..storage.results import RUN_ID, Run, RunOptions, find_run, load_rows, load_run
+from ..storage.results import CASES, RUN_ID, VISITS, Run, RunOptions, find_run, load_rows, load_run
 from ..verification.competitor import Competitor
 from .open_run import OpenRun
 from .options import Options
 from .selection import Selection
+
+BEGINNINGS = (f".{FILE}.partial", CASES, VISITS)  # the files of a run before it is described
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,32 @@ def begin(options: Options, surroundings: Surroundings) -> OpenRun:
     """
     run = describe(options, surroundings.timing, round(bandwidth.fresh_stream_bytes_per_s()))
     folder = options.results / run.run_id
-    if folder.exists():
+    if _is_taken(folder):
         raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
-    return OpenRun(run, folder, surroundings.competitors, surroundings.modules)
+    is_new = not folder.exists()
+    try:
+        return OpenRun(run, folder, surroundings.competitors, surroundings.modules)
+    except BusyError:
+        raise
+    except UserError:
+        if is_new:
+            _remove_beginnings(folder)
+        raise
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether a folder holds anything but the beginnings of a run that nobody described."""
+    if not folder.is_dir():
+        return folder.exists()
+    return (folder / FILE).exists() or any(path.name not in BEGINNINGS for path in folder.iterdir())
+
+
+def _remove_beginnings(folder: Path) -> None:
+    """Remove what a run that could not be opened has left, where nothing is measured yet: the name is free again."""
+    with contextlib.suppress(OSError):
+        for name in (FILE, *BEGINNINGS):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:

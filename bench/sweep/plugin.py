@@ -5,6 +5,7 @@ all selected cases are examined and visited; each benchmark then reports its own
 """
 
 import dataclasses
+import sys
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from .selection import Selection
 CASES = pytest.StashKey[list[Case]]()
 COMPETITORS = pytest.StashKey[tuple[Competitor, ...]]()
 CURRENT = pytest.StashKey[OpenRun]()  # where pytest's configuration keeps the run
+FAULT = pytest.StashKey[UserError]()  # what kept the run from being stored
 OBSERVER = pytest.StashKey[Observer]()  # and who follows it
 # How long a visit lasts, and how long a group of calls that are timed as one, in pytest-benchmark's own options, unless
 # those are given. The collector would run in some calls and not in others.
@@ -81,8 +83,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the run, however pytest ended."""
-    if CURRENT in config.stash:
+    if CURRENT not in config.stash:
+        return
+    try:
         config.stash[CURRENT].close()
+    except UserError as error:
+        config.stash.setdefault(FAULT, error)
+        if OBSERVER not in config.stash:  # pytest was called by the user
+            sys.stderr.write(f"{error}\n")
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +101,8 @@ def measured_run(request: pytest.FixtureRequest) -> OpenRun:
     try:
         run.measure(cases, request.config.stash.get(OBSERVER, Observer()))
     except UserError as error:  # a full disk, say: what is not stored need not be measured
-        pytest.exit(f"{error}; resume the run with RESUME={run.run.run_id}", returncode=pytest.ExitCode.USAGE_ERROR)
+        request.config.stash[FAULT] = UserError(f"{error}; resume the run with RESUME={run.run.run_id}")
+        pytest.exit(str(request.config.stash[FAULT]), returncode=pytest.ExitCode.USAGE_ERROR)
     return run
 
 

@@ -6,11 +6,13 @@ that it does can touch the others.
 """
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,6 +26,8 @@ from .selection import unique
 
 COMPILER = "numba"  # the library whose process makes stores past the caches
 ENDING_S = 5.0
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class SittingLostError(Exception):
@@ -73,6 +77,8 @@ class Sitting:
             return
         self._connection.close()
         self._connection = None
+        if self._process.pid is None:  # interrupted before it was started
+            return
         self._process.join(ENDING_S / 10)
         self._process.kill()  # no effect if it has ended
         self._process.join()
@@ -81,9 +87,10 @@ class Sitting:
         context = multiprocessing.get_context("spawn")  # a fresh interpreter: nothing of this one's libraries
         mine, its = context.Pipe()
         self._process = context.Process(target=_serve, args=(its, *self._arguments), daemon=True)
-        self._process.start()
-        its.close()
         self._connection = mine
+        with _signals_held_back():
+            self._process.start()
+        its.close()
         return mine
 
 
@@ -111,6 +118,8 @@ def _serve(
     """Answer until nobody asks any more."""
     os.setpgid(0, 0)  # an interrupt from the terminal goes to the parent alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+    _end_with_parent()
     _confine(name)
     for module in modules:
         importlib.import_module(module)
@@ -122,6 +131,22 @@ def _serve(
             method, arguments = connection.recv()
             connection.send(_answer(measurer, method, arguments))
     os._exit(0)  # some libraries hang or crash while they are torn down
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A block that no signal ends half-way: a process that has only just been started would be left behind."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is killed, whatever it is doing then; Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(measurer: Measurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:

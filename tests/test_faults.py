@@ -1,0 +1,272 @@
+"""Faults that are really caused: full disks, signals, kills, two measurements at once. docs/faults.md lists them."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
+from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
+
+from .conftest import COMMAND, SMALL, TIMED, UNTIMED
+
+ONE = ("--implementation=vectorized", "--features=16")
+LONG = (*SMALL, "--implementation=vectorized", "--implementation=explicit_jacobian", "--every-round", "--minutes=10")
+SHORT_VISITS = TIMED[1:]
+
+
+def ended(
+    *arguments: str,
+    limit_bytes: int | None = None,
+    environment: dict[str, str] | None = None,
+    where: Path | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    """A command run to its end, which can write no file beyond a number of bytes, if one is given."""
+
+    def limit() -> None:
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=where,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=limit,
+    )
+
+
+def check_one_line(done: "subprocess.CompletedProcess[str]", *said: str) -> None:
+    """The command ended with 2 and said why in one line."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for part in said:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB; mounting one needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path, spare_bytes: int) -> Path:
+    """Fill a file system but for some bytes; the file that does."""
+    filler = folder / "filler"
+    free = shutil.disk_usage(folder).free
+    filler.write_bytes(bytes(max(0, free - spare_bytes)))
+    return filler
+
+
+@pytest.mark.faults
+def test_a_disk_that_is_full_when_a_run_starts_leaves_nothing(small_disk: Path) -> None:
+    filler = fill(small_disk, 0)
+    run = ("run", f"--results={small_disk / 'results'}", "--run-id=r", *SMALL, *ONE, *UNTIMED)
+    check_one_line(ended(*run), "cannot be written (No space left on device)")
+    assert not (small_disk / "results" / "r").exists()
+    filler.unlink()
+    assert ended(*run).returncode == 0
+    assert load_rows(small_disk / "results" / "r")
+
+
+@pytest.mark.faults
+def test_a_run_whose_start_was_cut_short_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".run.json.partial").write_text("{", encoding="utf-8")  # killed while it was written
+    (tmp_path / "r" / "cases.csv").write_text("run_id,opera", encoding="utf-8")
+    done = ended("run", f"--results={tmp_path}", "--run-id=r", *SMALL, *ONE, *UNTIMED)
+    assert done.returncode == 0, done.stderr
+    assert len(load_rows(tmp_path / "r")) == 2
+
+
+def test_a_disk_that_fills_up_in_mid_sweep_ends_the_run_with_2_and_it_is_resumed(small_disk: Path) -> None:
+    filler = fill(small_disk, 44 << 10)  # for run.json, twice while it is replaced, and some pages of visits
+    done = ended("run", f"--results={small_disk}", "--run-id=r", *LONG, "--no-charts", *SHORT_VISITS)
+    check_one_line(done, "cannot be written (No space left on device)", "RESUME=r")
+    rows, visits = load_rows(small_disk / "r"), load_visits(small_disk / "r")
+    assert rows
+    assert visits
+    assert not load_run(small_disk / "r").ended
+    filler.unlink()
+    more = ended("run", f"--results={small_disk}", "--resume=r", "--minutes=0.02", "--no-charts")
+    assert more.returncode == 0, more.stderr
+    assert load_visits(small_disk / "r")[: len(visits)] == visits
+    assert {row.status for row in load_rows(small_disk / "r")} == {"measured"}
+
+
+@pytest.mark.faults
+def test_a_file_that_may_grow_no_more_ends_the_run_with_2_and_keeps_what_is_stored(tmp_path: Path) -> None:
+    limit_bytes = 16_000  # run.json fits, visits.csv does not
+    options = ("run", f"--results={tmp_path}", "--run-id=r", *LONG, "--no-charts", *SHORT_VISITS)
+    done = ended(*options, limit_bytes=limit_bytes)
+    if (tmp_path / "r").exists():
+        check_one_line(done, "visits.csv: cannot be written", "RESUME=r")
+        assert load_visits(tmp_path / "r")
+        assert len(load_rows(tmp_path / "r")) == 4
+    else:
+        check_one_line(done, "run.json: cannot be written")
+
+
+def test_no_part_of_a_row_stays_where_it_does_not_fit(tmp_path: Path) -> None:
+    visit = Visit("a-case", 100, 0.5, 10, 1e-6, 1.1e-6)
+    code = f"""
+import resource, sys
+from pathlib import Path
+from softmax_bench.errors import UserError
+from softmax_bench.storage.results import Visit, open_visits
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+with open_visits(Path({str(tmp_path)!r})) as table:
+    for number in range(100):
+        try:
+            table.append(Visit("a-case", number, 0.5, 10, 1e-6, 1.1e-6))
+        except UserError as error:
+            sys.exit(f"{{number}} {{error}}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    number, _, said = done.stderr.strip().partition(" ")
+    assert said.endswith("visits.csv: cannot be written (No space left on device)")
+    assert [stored.round for stored in load_visits(tmp_path)] == list(range(int(number)))
+    with open_visits(tmp_path) as table:
+        table.append(visit)
+    assert load_visits(tmp_path)[-1] == visit
+
+
+@pytest.mark.faults
+def test_charts_that_do_not_fit_are_one_line_and_no_part_of_a_file(tmp_path: Path, reference_run: Path) -> None:
+    where = ("plot", str(reference_run), f"--plots={tmp_path}")
+    check_one_line(ended(*where, limit_bytes=10_000), "cannot be written (File too large)")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.faults
+def test_a_full_output_is_one_line_and_no_traceback(reference_run: Path) -> None:
+    for arguments in (["list"], ["list", "--cases", "--grid=full"], ["diff", str(reference_run), str(reference_run)]):
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            done = subprocess.run(
+                [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+            )
+        assert done.returncode == 2
+        assert done.stderr.strip().splitlines() == [
+            "softmax-bench: the output cannot be written (No space left on device)"
+        ]
+
+
+def started(results: Path, *options: str) -> "subprocess.Popen[str]":
+    """A sweep in the background, in a process group of its own as a terminal gives it."""
+    command = [*COMMAND, "run", f"--results={results}", "--run-id=r", "--no-charts", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def await_that(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline_s = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def family_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def check_gone(family: list[psutil.Process]) -> None:
+    await_that(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.faults) for other in (signal.SIGHUP, signal.SIGINT))],
+)
+def test_a_run_that_is_asked_to_end_ends_its_processes_and_closes_its_record(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    running = started(tmp_path, *LONG)
+    await_that(lambda: lines_of(tmp_path / "r" / "visits.csv") > 12)
+    family = family_of(running)
+    assert family
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (130, "")
+    assert "4 cases are missing: make bench RESUME=r" in out
+    assert len(load_run(tmp_path / "r").sittings) == 1
+    assert all(row.time_s > 0 for row in load_rows(tmp_path / "r"))
+    check_gone(family)
+
+
+def test_a_killed_run_takes_its_processes_with_it_and_the_next_clears_its_folders(tmp_path: Path) -> None:
+    running = started(tmp_path, *LONG)
+    await_that(lambda: lines_of(tmp_path / "r" / "visits.csv") > 12)
+    family = family_of(running)
+    running.kill()
+    running.communicate()
+    check_gone(family)
+    left = SHARED_MEMORY / f"{PREFIX}left"
+    left.mkdir(exist_ok=True)
+    (left / "allocations").write_bytes(b"of a process that was killed")
+    assert ended("run", f"--results={tmp_path}", "--run-id=s", *SMALL, *ONE, *UNTIMED).returncode == 0
+    assert not left.exists()
+
+
+def test_a_living_owners_folder_is_never_removed(tmp_path: Path) -> None:
+    code = "\n".join([
+        "import softmax_bench.instruments.scratch as scratch, pathlib, sys",
+        f"scratch.SHARED_MEMORY = pathlib.Path({str(tmp_path)!r})",
+        "with scratch.scratch_folder() as folder:",
+        "    print(folder, flush=True)",
+        "    sys.stdin.read()",
+    ])  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        folder = Path(owner.stdout.readline().strip())
+        clear_leftovers(tmp_path)
+        assert folder.is_dir()
+        owner.kill()
+        owner.wait()
+        clear_leftovers(tmp_path)
+        assert not folder.exists()
+
+
+def test_verify_that_is_asked_to_end_ends_the_target_and_removes_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom pathlib import Path\n"
+        "def backward(probs, grad_output):\n    Path('called').touch()\n    time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "tmp").mkdir()
+    running = subprocess.Popen(
+        [*COMMAND, "verify", "slow.py:backward"],
+        cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    await_that((tmp_path / "called").exists)
+    family = family_of(running)
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    check_gone(family)
+    assert list((tmp_path / "tmp").iterdir()) == []
