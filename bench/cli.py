@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -78,6 +79,9 @@ class Commands(click.Group):
         """Run the command."""
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _end_as_on_interrupt)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal without '×' shows '?'
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -93,7 +97,8 @@ class Commands(click.Group):
         except OSError as error:
             if error.filename is None and error.errno in WRITING_FAILED:
                 _end_unheard(error)
-            _end_by_mistake_of_ours()
+            click.echo(f"softmax-bench: {error.filename or 'the system'}: {error.strerror}", err=True)
+            sys.exit(2)
         except Exception:
             _end_by_mistake_of_ours()
 

@@ -1,6 +1,7 @@
 """Faults that are really caused: full disks, signals, kills, two measurements at once. docs/faults.md lists them."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -270,3 +271,34 @@ def test_verify_that_is_asked_to_end_ends_the_target_and_removes_its_folder(tmp_
     assert "Traceback" not in err
     check_gone(family)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", f"--run-id={'a' * 300}"), "letters, digits, '.', '_' and '-' only, at most 100"),
+        (("run", f"--resume={'a' * 300}"), "no run 'aaa"),
+        (("plot", "a" * 300), "no run 'aaa"),
+        (("gate", f"--base={'a' * 300}"), "name a stored run"),
+        (("run", "--seed=-1"), "--seed -1: must be at least 0"),
+        (("run", "--minutes=inf"), "--minutes inf: must be more than 0"),
+        (("run", "--max-call-s=nan"), "--max-call-s nan: must be more than 0"),
+        (("run", "--max-bytes=0"), "--max-bytes 0: must be at least 1"),
+        (("run", f"--seed={'9' * 30}"), "must be at least 0 and at most"),
+    ],
+    ids=range(9),
+)
+@pytest.mark.faults
+def test_what_no_option_can_be_is_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    check_one_line(ended(*arguments, where=tmp_path), said)
+
+
+@pytest.mark.faults
+def test_a_narrow_terminal_and_output_that_is_not_utf8_show_whole_numbers(tmp_path: Path) -> None:
+    options = ("run", f"--results={tmp_path}", "--run-id=r", *SMALL, "--minutes=0.02", *SHORT_VISITS)
+    done = ended(*options, environment={"COLUMNS": "40", "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert re.search(r"^  vectorized +~[0-9.]+ .s ", done.stdout, re.MULTILINE)
+    wide = ended("derive", "r", f"--results={tmp_path}", environment={"PYTHONIOENCODING": "latin-1"})
+    assert wide.returncode == 0

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..implementations import registered
 from ..operations.cases import Case
 from ..paths import IMPLEMENTATIONS
-from ..storage import descriptions
+from ..storage.descriptions import is_described
 from ..storage.files import append_text, replace_file
 from ..sweep.selection import Selection
 from ..terminal import print_sentence
@@ -48,7 +48,7 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
     Exit status: 0 no regression, 1 regression, 2 inconclusive (unfit machine, a control failed, nothing to compare).
     """
     end_on_sigterm()
-    if base is not None and (Path(base) / descriptions.FILE).is_file():
+    if base is not None and is_described(Path(base)):
         check = check_against_run(Path(base), allow_removed=allow_removed)
     else:
         check = _check_revision(base, allow_removed=allow_removed)

@@ -14,6 +14,14 @@ FILE = "run.json"
 Description = TypeVar("Description")
 
 
+def is_described(folder: Path) -> bool:
+    """Whether the folder has a run.json; a text that cannot be a folder's name is none."""
+    try:
+        return (folder / FILE).is_file()
+    except (OSError, ValueError):  # longer than names can be, or with a null character
+        return False
+
+
 def store_description(folder: Path, description: Any) -> Path:
     """Store a dataclass as the folder's run.json, whole or not at all. Returns the path.
 

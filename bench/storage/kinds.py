@@ -8,12 +8,12 @@ from typing import Annotated
 from msgspec import Meta
 
 LONGEST_S = 1e9  # thirty years
-MOST_BYTES = 1 << 60
+LARGEST_WHOLE = 1 << 60
 
 Size = Annotated[int, Meta(ge=1, le=1 << 40)]
-Count = Annotated[int, Meta(ge=0, le=1 << 60)]
+Count = Annotated[int, Meta(ge=0, le=LARGEST_WHOLE)]
 Flag = Annotated[int, Meta(ge=0, le=1)]  # 1: yes
-Bytes = Annotated[int, Meta(ge=0, le=MOST_BYTES)]
+Bytes = Annotated[int, Meta(ge=0, le=LARGEST_WHOLE)]
 Seconds = Annotated[float, Meta(gt=0.0, le=LONGEST_S)]
 Elapsed = Annotated[float, Meta(ge=0.0, le=LONGEST_S)]  # seconds since something began
 Factor = Annotated[float, Meta(gt=0.0, le=1e9)]

@@ -23,7 +23,7 @@ from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
 from ..operations.cases import DISTRIBUTIONS, DTYPES, Case
 from .checks import UNSAFE, below_floor, incomplete_run, missing, out_of_order, unknown_name
-from .descriptions import FILE, load_description, store_description
+from .descriptions import FILE, is_described, load_description, store_description
 from .kinds import Bytes, Count, Elapsed, Error, Factor, Flag, Rate, Seconds, Size
 from .tables import Table, columns_of, load_table
 
@@ -39,7 +39,6 @@ NEW_RUN = "make bench stores a new run"
 CASES, VISITS = "cases.csv", "visits.csv"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a folder's name
 RunId = Annotated[str, Meta(pattern=f"^{RUN_ID.pattern}$")]
-Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 # Columns whose numbers grow from left to right.
 ORDERS = (
     ("time_low_s", "time_s", "time_high_s"),
@@ -134,7 +133,7 @@ class Run:
 
     run_id: RunId
     started: str  # ISO 8601, UTC
-    seed: Seed
+    seed: Count
     selection: dict[str, Any]
     options: RunOptions
     machine: dict[str, Any]
@@ -192,7 +191,7 @@ def find_run(name: str, results: Path) -> Path:
         UserError: there is no such run.
     """
     for folder in (results / name, Path(name)):
-        if name and (folder / FILE).is_file():
+        if name and is_described(folder):
             return folder
     known = sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
     raise UserError(f"no run {name!r} in {results}; there is {', '.join(known) or 'none yet: make bench'}")
@@ -225,7 +224,7 @@ def load_rows(folder: Path) -> list[Row]:
     seen: dict[Case, str] = {}
     hint = f"resume the run to repair it: RESUME={folder.name}"
     today = former_names()
-    run = load_run(folder) if (folder / FILE).is_file() else None
+    run = load_run(folder) if is_described(folder) else None
     known = _known_names(run)
     for where, stored in load_table(folder / CASES, Row, hint, FORMER_COLUMNS):
         name = today.get((stored.operation, stored.implementation), stored.implementation)

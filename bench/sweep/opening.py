@@ -110,7 +110,8 @@ def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: flo
     """
     run_id = options.run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     if not RUN_ID.fullmatch(run_id):
-        raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")
+        rule = "letters, digits, '.', '_' and '-' only, at most 100, the first a letter or digit"
+        raise UserError(f"--run-id {run_id!r}: {rule}")
     return Run(
         run_id=run_id,
         started=host.now_utc(),

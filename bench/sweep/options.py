@@ -13,6 +13,7 @@ import pytest
 from ..cli import FOLDER
 from ..errors import UserError
 from ..paths import RESULTS
+from ..storage.kinds import LARGEST_WHOLE, LONGEST_S
 from .budget import DEFAULT_CALL_BUDGET_S
 from .selection import GRIDS, Selection, stated
 
@@ -35,8 +36,12 @@ class Options(Selection):
     every_round: bool = stated("visit every case until the time is up, settled or not", default=False)
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and not self.minutes > 0.0:
-            raise UserError(f"--minutes {self.minutes:g}: must be more than 0")
+        for option, value in {"minutes": self.minutes, "max-call-s": self.max_call_s}.items():
+            if value is not None and not 0.0 < value <= LONGEST_S:
+                raise UserError(f"--{option} {value:g}: must be more than 0, and a time that somebody can wait")
+        for option, whole, least in (("seed", self.seed, 0), ("max-bytes", self.max_bytes, 1)):
+            if whole is not None and not least <= whole <= LARGEST_WHOLE:
+                raise UserError(f"--{option} {whole}: must be at least {least} and at most {LARGEST_WHOLE}")
 
     @property
     def selection(self) -> Selection:

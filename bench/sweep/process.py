@@ -92,7 +92,7 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
         observer.said(text)
     status, complained = EXIT_STATUSES.get(pytest.ExitCode(code), 2), complaint.getvalue().strip()
     if complained and status == 2:
-        raise UserError(complained.removeprefix("ERROR: "))
+        raise UserError(" ".join(complained.removeprefix("ERROR: ").split()))
     if complained:
         observer.said(complained)
     return status, hooks.folder

@@ -13,7 +13,7 @@ from rich.table import Table
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
-from ..terminal import print_sentence
+from ..terminal import print_sentence, print_table
 from ..units import between, factor, quantity, spread
 from .opening import missing_cases
 
@@ -27,7 +27,7 @@ def sum_up(folder: Path, console: Console) -> None:
     run = load_run(folder)
     frame = to_frame(load_rows(folder), run.ceiling)
     for table in summary_tables(frame):
-        console.print(table)
+        print_table(table, console)
     if (frame["operation"] == ARTICLE_OPERATION).any():
         print_sentence(article_sentence(frame), console)
     for sentence in run_sentences(run, frame, folder):
