@@ -52,6 +52,12 @@ def plots_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--plots", type=FOLDER, metavar="FOLDER", help=help_text)(command)
 
 
+def beside_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option ``--beside`` of a command that measures."""
+    help_text = "do not wait until another measurement on this machine is over"
+    return click.option("--beside", is_flag=True, help=help_text)(command)
+
+
 class Commands(click.Group):
     """The commands, where a user's mistake is one line and exit status 2."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from softmax_bench.instruments.machine_lock import BESIDE
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
 
@@ -295,10 +296,36 @@ def test_what_no_option_can_be_is_one_line(tmp_path: Path, arguments: tuple[str,
 
 @pytest.mark.faults
 def test_a_narrow_terminal_and_output_that_is_not_utf8_show_whole_numbers(tmp_path: Path) -> None:
-    options = ("run", f"--results={tmp_path}", "--run-id=r", *SMALL, "--minutes=0.02", *SHORT_VISITS)
+    options = ("run", f"--results={tmp_path}", "--run-id=r", *SMALL, *ONE, "--minutes=0.1", *SHORT_VISITS)
     done = ended(*options, environment={"COLUMNS": "40", "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
-    assert re.search(r"^  vectorized +~[0-9.]+ .s ", done.stdout, re.MULTILINE)
+    assert re.search(r"vectorized +[|]~?[0-9.]+ .s[ |]", done.stdout, re.MULTILINE)
     wide = ended("derive", "r", f"--results={tmp_path}", environment={"PYTHONIOENCODING": "latin-1"})
     assert wide.returncode == 0
+
+
+@pytest.mark.faults
+def test_a_second_sweep_waits_for_the_first_or_says_that_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(BESIDE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock is
+    running = started(tmp_path / "first", *LONG)
+    await_that(lambda: lines_of(tmp_path / "first" / "r" / "visits.csv") > 2)
+    second = ("run", f"--results={tmp_path}", "--no-charts", *SMALL, *ONE, "--minutes=0.1")
+    beside = ended(*second, "--run-id=beside", "--beside", *SHORT_VISITS)
+    assert beside.returncode == 0
+    assert f"run r (process {running.pid}) measures on this machine, too" in beside.stdout
+    waiting = subprocess.Popen(
+        [*COMMAND, *second, "--run-id=waiting", *SHORT_VISITS], stdout=subprocess.PIPE, text=True
+    )
+    await_that((tmp_path / "waiting" / "cases.csv").exists)
+    time.sleep(0.5)
+    assert load_rows(tmp_path / "waiting") == []
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    out, _ = waiting.communicate(timeout=60)
+    assert f"Waiting until run r (process {running.pid}) has measured; --beside does not wait." in out
+    assert waiting.returncode == 0
+    assert len(load_rows(tmp_path / "waiting")) == 2

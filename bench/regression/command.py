@@ -1,9 +1,10 @@
 """The commands gate and compare."""
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from ..cli import beside_option
 from ..errors import UserError
 from ..implementations import registered
+from ..instruments.machine_lock import hold_machine
 from ..operations.cases import Case
 from ..paths import IMPLEMENTATIONS
 from ..storage.descriptions import is_described
@@ -41,8 +44,9 @@ def _output_options(command: Callable[..., None]) -> Callable[..., None]:
     help="a revision, or the folder of a stored run [default: HEAD, or HEAD~1 if the tree does not differ from HEAD]",
 )
 @click.option("--allow-removed", is_flag=True, help="a removed implementation does not fail the check")
+@beside_option
 @_output_options
-def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit: Path | None) -> None:
+def gate(base: str | None, *, allow_removed: bool, beside: bool, json_file: Path | None, junit: Path | None) -> None:
     """Check the implementations in the working tree against those at a base revision, or against a stored run.
 
     Exit status: 0 no regression, 1 regression, 2 inconclusive (unfit machine, a control failed, nothing to compare).
@@ -51,7 +55,7 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
     if base is not None and is_described(Path(base)):
         check = check_against_run(Path(base), allow_removed=allow_removed)
     else:
-        check = _check_revision(base, allow_removed=allow_removed)
+        check = _check_revision(base, allow_removed=allow_removed, beside=beside)
     if check.findings:
         Console().print(to_table(check))
     print_sentence(check.sentence)
@@ -59,7 +63,7 @@ def gate(base: str | None, *, allow_removed: bool, json_file: Path | None, junit
     sys.exit(int(check.exit))
 
 
-def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
+def _check_revision(base: str | None, *, allow_removed: bool, beside: bool) -> Check:
     with two_versions(repository(), base) as versions:
         of_base = load_implementations(versions.base, "implementations_of_base", f"revision {versions.base_name}")
         of_work = load_implementations(versions.work, "implementations_of_work", "the working tree")
@@ -67,7 +71,7 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
         duels = duels_of(versions.base, versions.work, of_base, of_work)
         if versions.identical:
             print_sentence(f"The implementations are the same files as at {versions.base_name}.")
-        with Status("", console=Console(stderr=True)) as status:
+        with _alone(beside) as status:
             controls = controls_of(str(versions.base))
             check = judge_duels(duels, controls, Rule(), versions.base_name, status.update)
     return Check(check.base_name, [*presence, *check.findings], check.inconclusive)
@@ -82,8 +86,11 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
 @click.option("--logits", default="normal", show_default=True)
 @click.option("--operation", default="softmax", show_default=True, help="what both compute")
 @click.option("--fail-above", metavar="SHARE", help="exit with 1 if B is slower than A by more, as in 3%")
+@beside_option
 @_output_options
-def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, junit: Path | None, **case: Any) -> None:
+def compare(
+    a: str, b: str, fail_above: str | None, *, beside: bool, json_file: Path | None, junit: Path | None, **case: Any
+) -> None:
     """Time B against A: implementations by name, or functions as module:function or path.py:function.
 
     Exit status: 0, or 2 if inconclusive; with --fail-above also 1 if B is wrong, needs more memory, or is slower by
@@ -93,7 +100,7 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     margin = 0.0 if fail_above is None else _share(fail_above)
     base, work = (_side(text, case["operation"]) for text in (a, b))
     duel = Duel(f"{b} against {a}", _case_of(a, b, **case), base, work)
-    with Status("", console=Console(stderr=True)) as status:
+    with _alone(beside) as status:
         controls = controls_of(str(IMPLEMENTATIONS))
         check = judge_duels([duel], controls, Rule(screening=None, margin=margin), a, status.update)
     _write_files(check, json_file, junit)
@@ -103,6 +110,16 @@ def compare(a: str, b: str, fail_above: str | None, json_file: Path | None, juni
     if check.inconclusive:
         print_sentence(f"Inconclusive: {check.inconclusive}.")
     sys.exit(int(check.exit) if fail_above is not None or check.exit is Exit.INCONCLUSIVE else 0)
+
+
+@contextlib.contextmanager
+def _alone(beside: bool) -> Iterator[Status]:
+    """A block in which nothing else of the suite measures here, and the line that says what is under way."""
+    with (
+        Status("", console=Console(stderr=True)) as status,
+        hold_machine("a regression check", lambda text: print_sentence(text, Console(stderr=True)), beside=beside),
+    ):
+        yield status
 
 
 def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> None:

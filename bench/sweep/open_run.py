@@ -90,8 +90,8 @@ class OpenRun:
             self._last_round = max(self._last_round, visit.round)
         latest_s = max((moment.when_s for moments in self.visits.values() for moment in moments), default=None)
         # A resumed run goes on where it stopped. Its next visits are of another moment, however soon they follow.
-        self._started = time.perf_counter()
-        self._origin_s = self._started - (0.0 if latest_s is None else latest_s + AGREEMENT.apart_s)
+        self._begins_at_s = 0.0 if latest_s is None else latest_s + AGREEMENT.apart_s
+        self._start_clock()
         minutes = run.options.minutes
         self._deadline_s = math.inf if minutes is None else 60.0 * minutes
         self._rng = random.Random(f"{run.seed} {self._last_round}")  # noqa: S311 - orders and places, not secrets
@@ -100,6 +100,10 @@ class OpenRun:
         self._competitors, self._modules = competitors, modules
         self._sittings: dict[tuple[str, int], Sitting] = {}
         self._open = True
+
+    def _start_clock(self) -> None:
+        self._started = time.perf_counter()
+        self._origin_s = self._started - self._begins_at_s
 
     def now_s(self) -> float:
         """Seconds since the run began, without those in which nothing measured it."""
@@ -111,6 +115,7 @@ class OpenRun:
         Raises:
             UserError: a row cannot be stored.
         """
+        self._start_clock()  # anew: the machine may have been waited for
         self.run = dataclasses.replace(self.run, ended=False)
         write_run(self.run, self.folder)
         for case in cases:

@@ -34,6 +34,7 @@ class Options(Selection):
     resume: str | None = stated("measure what this stored run misses", None, "RUN")
     minutes: float | None = stated("time box of the run [default: the grid's]", None, "MINUTES")
     every_round: bool = stated("visit every case until the time is up, settled or not", default=False)
+    beside: bool = stated("do not wait until another measurement on this machine is over", default=False)
 
     def __post_init__(self) -> None:
         for option, value in {"minutes": self.minutes, "max-call-s": self.max_call_s}.items():
