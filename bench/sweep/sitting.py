@@ -21,7 +21,7 @@ from ..instruments import host
 from ..instruments.bandwidth import PAST_CACHES, Stream
 from ..operations.cases import Case
 from ..verification.competitor import Competitor, enlist_competitor
-from .measuring import Measurer, Settings
+from .measuring import Measurer, Settings, WrongError
 from .selection import unique
 
 COMPILER = "numba"  # the library whose process makes stores past the caches
@@ -34,8 +34,19 @@ class SittingLostError(Exception):
     """The process ended, or did not answer in time; the message says how."""
 
 
+class SittingHungError(SittingLostError):
+    """The process did not answer in time, and was ended."""
+
+
 class MeasuringError(Exception):
-    """What a case raised while it was visited, as text: its own class may exist in the sitting's process only."""
+    """What a case raised while it was visited, as text: its own class may exist in the sitting's process only.
+
+    ``status`` is that of its row: failed, or wrong.
+    """
+
+    def __init__(self, text: str, status: str = "failed") -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Sitting:
@@ -53,14 +64,17 @@ class Sitting:
         """What a method of `Measurer` returns in the sitting's process.
 
         Raises:
-            SittingLostError: the process ended, or did not answer within the limit and was ended.
+            SittingLostError: the process ended.
+            SittingHungError: it did not answer within the limit and was ended.
             MeasuringError: the method raised something.
         """
         connection = self._connection or self._start()
         try:
             connection.send((method, arguments))
-            answered = connection.poll(limit_s)
-            kind, value = connection.recv() if answered else ("lost", f"did not answer within {limit_s:.0f} s")
+            if not connection.poll(limit_s):
+                self.close()
+                raise SittingHungError(f"the process did not answer within {limit_s:.0f} s")
+            kind, value = connection.recv()
         except (EOFError, OSError):
             self._process.join(ENDING_S)
             kind, value = "lost", _ending(self._process.exitcode)
@@ -69,6 +83,8 @@ class Sitting:
             raise SittingLostError(f"the process {value}")
         if kind == "raised":
             raise MeasuringError(value)
+        if kind == "wrong":
+            raise MeasuringError(value, "wrong")
         return value
 
     def close(self) -> None:
@@ -95,12 +111,21 @@ class Sitting:
 
 
 def sitting_of(subject: Case | Stream) -> str:
-    """The name of the sitting that measures a case or a stream: 'numpy', 'torch:2', or a user's own 'file.py:name'."""
+    """The name of the sitting that measures a case or a stream: 'numpy', 'torch:2', or a user's own 'file.py:name'.
+
+    What a user's module registers has a process of its own as well, as 'its_name@numpy': it may end or spoil that.
+    """
     if isinstance(subject, Stream):
         return NUMPY if subject.stores != PAST_CACHES else f"{COMPILER}:{subject.threads}"
     if subject.spec.guessed:
         return subject.implementation
-    return NUMPY if subject.spec.library == NUMPY else f"{subject.spec.library}:{subject.threads}"
+    if subject.spec.of_plugin:
+        return f"{subject.implementation}@{_sitting_of_library(subject)}"
+    return _sitting_of_library(subject)
+
+
+def _sitting_of_library(case: Case) -> str:
+    return NUMPY if case.spec.library == NUMPY else f"{case.spec.library}:{case.threads}"
 
 
 def sittings_of(subjects: Iterable[Case | Stream]) -> list[str]:
@@ -152,8 +177,10 @@ def _end_with_parent() -> None:
 def _answer(measurer: Measurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
     try:
         return "answer", getattr(measurer, method)(*arguments)
-    except Exception as error:
-        return "raised", f"{type(error).__name__}: {error}"
+    except WrongError as error:
+        return "wrong", str(error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # signals do not interrupt this process
+        return "raised", f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _confine(name: str) -> None:
