@@ -1,6 +1,9 @@
 """Faults that are really caused: full disks, signals, kills, two measurements at once. docs/faults.md lists them."""
 
+import contextlib
+import itertools
 import os
+import random
 import re
 import resource
 import shutil
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from softmax_bench.errors import UserError
 from softmax_bench.instruments.machine_lock import BESIDE
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
@@ -329,3 +333,86 @@ def test_a_second_sweep_waits_for_the_first_or_says_that_it_does_not(
     assert f"Waiting until run r (process {running.pid}) has measured; --beside does not wait." in out
     assert waiting.returncode == 0
     assert len(load_rows(tmp_path / "waiting")) == 2
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('raise ModuleNotFoundError("No module named memray")', "sees NumPy's arrays only"),
+        ('raise OSError("a library is missing")', "NumPy's arrays only (memray does not import: a library is missing)"),
+    ],
+)
+def test_a_memray_that_is_absent_or_broken_is_said_in_the_rows(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "memray.py").write_text(text, encoding="utf-8")
+    options = ("run", f"--results={tmp_path}", "--run-id=r", "--no-charts", *SMALL, *ONE, *UNTIMED)
+    done = ended(*options, environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = load_rows(tmp_path / "r")
+    assert rows
+    assert all(said in row.reason and row.peak_bytes for row in rows)
+
+
+@pytest.mark.faults
+def test_an_extra_that_is_broken_is_said_in_its_rows_and_the_others_are_measured(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    (tmp_path / "numba.py").write_text('raise OSError("a library is missing")', encoding="utf-8")
+    chosen = ("--implementation=fused", "--implementation=vectorized", "--features=16", "--batch=4")
+    options = ("run", f"--results={tmp_path}", "--run-id=r", "--no-charts", "--operation=softmax", *chosen, *UNTIMED)
+    done = ended(*options, environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1, done.stdout + done.stderr
+    outcomes = {row.implementation: (row.status, row.reason) for row in load_rows(tmp_path / "r") if row.threads == 1}
+    assert outcomes["vectorized"][0] == "measured"
+    assert outcomes["fused"] == ("failed", "OSError: a library is missing")
+
+
+@pytest.mark.faults
+def test_processes_that_are_stopped_for_a_while_slow_no_time(tmp_path: Path) -> None:
+    running = started(tmp_path, *LONG)
+    visits = tmp_path / "r" / "visits.csv"
+    await_that(lambda: lines_of(visits) > 20)
+    for process in (*family_of(running), psutil.Process(running.pid)):
+        process.suspend()
+    time.sleep(1.5)
+    for process in (psutil.Process(running.pid), *family_of(running)):
+        process.resume()
+    before = lines_of(visits)
+    await_that(lambda: lines_of(visits) > before + 100)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert max(visit.median_s for visit in load_visits(tmp_path / "r")) < 60
+    assert all(row.time_s < 0.1 for row in load_rows(tmp_path / "r"))
+    gaps = [later.when_s - earlier.when_s for earlier, later in itertools.pairwise(load_visits(tmp_path / "r"))]
+    assert max(gaps) > 1.4
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_twenty_moments_has_every_case_and_visit_once(tmp_path: Path) -> None:
+    rng = random.Random(20)
+    small = (*SMALL, "--implementation=vectorized", "--implementation=row_blocks")
+    options = [f"--results={tmp_path}", "--no-charts"]
+    name = ["--run-id=r", *small, "--minutes=10", "--every-round"]
+    known: list[Visit] = []
+    for _ in range(20):
+        running = subprocess.Popen(
+            [*COMMAND, "run", *options, *name, *(SHORT_VISITS if "--every-round" in name else ())]
+        )
+        time.sleep(rng.uniform(0.2, 4.0))
+        running.kill()
+        running.wait()
+        if (tmp_path / "r" / "run.json").exists():
+            name = ["--resume=r"]
+            with contextlib.suppress(UserError):  # a torn last row, which the next sitting cuts off
+                visits = load_visits(tmp_path / "r")
+                assert visits[: len(known)] == known
+                known = visits
+    done = ended("run", *options, "--resume=r", "--minutes=0.1")
+    assert done.returncode == 0, done.stderr
+    rows, visits = load_rows(tmp_path / "r"), load_visits(tmp_path / "r")
+    assert visits[: len(known)] == known
+    assert len({(visit.case, visit.round) for visit in visits}) == len(visits)
+    undisturbed = ended("run", *options, "--run-id=whole", *small, *UNTIMED)
+    assert undisturbed.returncode == 0
+    assert {row.case for row in rows} == {row.case for row in load_rows(tmp_path / "whole")}
+    assert len(rows) == 4
+    assert {row.status for row in rows} == {"measured"}

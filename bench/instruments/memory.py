@@ -27,7 +27,7 @@ class Peak:
 
 
 def read_peak(call: Callable[[], object], count: int = READINGS) -> Peak:
-    """The peak of so many calls, each read by memray, or by tracemalloc where memray is not installed.
+    """The peak of so many calls, each read by memray, or by tracemalloc where memray is not there or broken.
 
     Call once before: first calls allocate what stays (BLAS buffers, compiled code). Never time inside a reading.
 
@@ -37,8 +37,9 @@ def read_peak(call: Callable[[], object], count: int = READINGS) -> Peak:
     read, notes = _memray_peak, []
     try:
         import memray  # noqa: F401, PLC0415 - not on every platform
-    except ImportError:
-        read, notes = _tracemalloc_peak, ["peak read by tracemalloc, which sees NumPy's arrays only"]
+    except Exception as error:  # a broken one may raise anything
+        broken = "" if isinstance(error, ModuleNotFoundError) else f" (memray does not import: {error})"
+        read, notes = _tracemalloc_peak, [f"peak read by tracemalloc, which sees NumPy's arrays only{broken}"]
     with _collector_at_rest():
         readings = [read(call) for _ in range(count)]
     if min(readings) != max(readings):
