@@ -2,7 +2,13 @@
 
 
 class UserError(Exception):
-    """A user's mistake. The message is one line: what is wrong, where, and what to do."""
+    """A user's mistake. The message is one line: what is wrong, where, and what to do.
+
+    Characters of names and files that would break the line, or do something to a terminal, are shown as escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message))
 
 
 class NothingToDrawError(UserError):
