@@ -21,7 +21,7 @@ BOX = $(if $(MINUTES),--minutes=$(MINUTES))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test lint clean
+.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test faults lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ test: ## run the tests
 .PHONY: .test
 .test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(PYTEST)
+
+faults: ## run the tests that cause faults at length: damages, kills, full disks (under 3 minutes)
+	@$(MAKE) --no-print-directory EXTRAS=$(call with,test) PYTEST='-m faults $(PYTEST)' .test
 
 lint: ## check style and types
 	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev) .lint

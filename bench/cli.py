@@ -1,11 +1,17 @@
 """The command line: which commands there are, the options that several share, and how a user's mistake ends one."""
 
+import contextlib
+import errno
 import importlib
+import io
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
@@ -13,6 +19,7 @@ from .errors import UserError
 from .paths import PLOTS, RESULTS
 
 INTERRUPTED = 130
+WRITING_FAILED = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EFBIG)
 # Each command's module is imported when the command is called: statistics and plotting take longer to import than most
 # commands take to run.
 COMMANDS = {
@@ -50,6 +57,12 @@ def plots_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--plots", type=FOLDER, metavar="FOLDER", help=help_text)(command)
 
 
+def beside_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option ``--beside`` of a command that measures."""
+    help_text = "do not wait until another measurement on this machine is over"
+    return click.option("--beside", is_flag=True, help=help_text)(command)
+
+
 class Commands(click.Group):
     """The commands, where a user's mistake is one line and exit status 2."""
 
@@ -75,6 +88,11 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _end_as_on_interrupt)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal without '×' shows '?'
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -87,6 +105,33 @@ class Commands(click.Group):
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.filename is None and error.errno in WRITING_FAILED:
+                _end_unheard(error)
+            click.echo(f"softmax-bench: {error.filename or 'the system'}: {error.strerror}", err=True)
+            sys.exit(2)
+        except Exception:
+            _end_by_mistake_of_ours()
+
+
+def _end_as_on_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """End processes and remove folders, as after Ctrl-C, when the command is asked to end or loses its terminal."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise KeyboardInterrupt
+
+
+def _end_unheard(error: OSError) -> NoReturn:
+    """End where nothing can be printed any longer: nobody reads it, or the disk is full."""
+    with contextlib.suppress(OSError):
+        click.echo(f"softmax-bench: the output cannot be written ({error.strerror})", err=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
+    sys.exit(2)
+
+
+def _end_by_mistake_of_ours() -> NoReturn:
+    """Show where it happened. Python's own exit status, 1, would read as a regression."""
+    traceback.print_exc()
+    sys.exit(2)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

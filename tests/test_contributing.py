@@ -18,7 +18,9 @@ def changed(tmp_path: Path) -> Path:
     """A folder with a copy of the package to which the metric `energy_j` has been added."""
     package = tmp_path / "softmax_bench"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    insert(package / "storage" / "results.py", "    first_call_s: float = math.nan", "    energy_j: float = math.nan\n")
+    insert(
+        package / "storage" / "results.py", "    first_call_s: Seconds = math.nan", "    energy_j: float = math.nan\n"
+    )
     insert(package / "sweep" / "measuring.py", '            status="measured",\n', "            energy_j=1.5,\n")
     return tmp_path
 

@@ -1,5 +1,6 @@
 """All charts of a stored run: their list, and how they are drawn into files."""
 
+import dataclasses
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,7 @@ from .by_shape import (
     time_by_features,
 )
 from .overviews import Overview, bars, overviews_of, roofline, subnormals
-from .style import STYLE, write_charts
+from .style import STYLE, as_plain, write_charts
 from .weather import weather
 
 # A file is named after its chart's function.
@@ -91,11 +92,18 @@ def _tasks_of(folder: Path, asked: tuple[str, ...]) -> list[Callable[[], Charts]
     known = list(dict.fromkeys(frame["implementation"]))
     if unknown := [name for name in asked if name not in known]:
         raise UserError(f"--show {unknown[0]}: not in this run; there is {', '.join(known)}")
-    slices = slices_of(frame, run, asked)
+    run, frame["implementation"] = _with_plain_names(run), frame["implementation"].map(as_plain)
+    slices = slices_of(frame, run, asked := tuple(map(as_plain, asked)))
     by_shape = [partial(_slice_charts, chart, data, slices[0].key) for data in slices for chart in BY_SHAPE]
     overviews = overviews_of(frame, run, asked)
     across = [partial(_overview_charts, chart, overviews) for chart in OVERVIEWS]
     return [*by_shape, *across, partial(_weather_charts, load_visits(folder), frame, run)]
+
+
+def _with_plain_names(run: Run) -> Run:
+    """The run with its implementations named as charts write them."""
+    specs = [{**spec, "name": as_plain(spec["name"])} for spec in run.implementations]
+    return dataclasses.replace(run, implementations=specs)
 
 
 def _slice_charts(chart: Callable[[Slice], Figure], data: Slice, first: tuple[str, str, str, int]) -> Charts:

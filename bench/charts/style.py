@@ -140,14 +140,19 @@ def threads_in_words(number: int) -> str:
     return f"{number} thread" if number == 1 else f"{number} threads"
 
 
+def as_plain(text: str) -> str:
+    """A text that matplotlib shows as it is: between dollar signs it would read a formula."""
+    return text.replace("$", r"\$")
+
+
 def new_figure(title: str, caption: str, size_inches: tuple[float, float]) -> Figure:
     """A figure without panels, with a title above and a caption below. Long lines of the caption are broken."""
     width = max(size_inches[0], TITLE_WIDTH)
     layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.03)
     figure = Figure(figsize=(width, size_inches[1]), dpi=DPI, layout=layout)
-    figure.suptitle(title, fontweight="bold", fontsize=13)
+    figure.suptitle(as_plain(title), fontweight="bold", fontsize=13)
     lines = [textwrap.fill(line, int(width * CAPTION_CHARACTERS_PER_INCH)) for line in caption.splitlines()]
-    figure.supxlabel("\n".join(lines), fontsize=7.5, color="#444444")
+    figure.supxlabel(as_plain("\n".join(lines)), fontsize=7.5, color="#444444")
     return figure
 
 

@@ -116,6 +116,11 @@ class Implementation:
         return call if self.library == NUMPY else call()
 
     @property
+    def of_plugin(self) -> bool:
+        """Whether a user's module has registered it; targets that are named by their file are no such thing."""
+        return not self.guessed and self.function.__module__.partition(".")[0] != __name__.partition(".")[0]
+
+    @property
     def installed(self) -> bool:
         """Whether its library is installed."""
         return is_installed(self.library)

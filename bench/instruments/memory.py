@@ -3,17 +3,16 @@
 import contextlib
 import gc
 import resource
-import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from .scratch import scratch_folder
+
 READINGS = 3
 SLACK_BYTES = 256 << 20  # for what libraries and instruments take in addition to the call's own arrays
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory for memray's file, never a fixed name in it
 SMALL_BUFFER_BYTES = 1024  # NumPy serves data buffers below this from a cache that no memory profiler sees
 TOLERANCE_BYTES = 2048  # for the interpreter's bookkeeping; the peaks of arrays are exact to the byte
 
@@ -28,7 +27,7 @@ class Peak:
 
 
 def read_peak(call: Callable[[], object], count: int = READINGS) -> Peak:
-    """The peak of so many calls, each read by memray, or by tracemalloc where memray is not installed.
+    """The peak of so many calls, each read by memray, or by tracemalloc where memray is not there or broken.
 
     Call once before: first calls allocate what stays (BLAS buffers, compiled code). Never time inside a reading.
 
@@ -38,8 +37,9 @@ def read_peak(call: Callable[[], object], count: int = READINGS) -> Peak:
     read, notes = _memray_peak, []
     try:
         import memray  # noqa: F401, PLC0415 - not on every platform
-    except ImportError:
-        read, notes = _tracemalloc_peak, ["peak read by tracemalloc, which sees NumPy's arrays only"]
+    except Exception as error:  # a broken one may raise anything
+        broken = "" if isinstance(error, ModuleNotFoundError) else f" (memray does not import: {error})"
+        read, notes = _tracemalloc_peak, [f"peak read by tracemalloc, which sees NumPy's arrays only{broken}"]
     with _collector_at_rest():
         readings = [read(call) for _ in range(count)]
     if min(readings) != max(readings):
@@ -82,8 +82,8 @@ def _collector_at_rest() -> Iterator[None]:
 def _memray_peak(call: Callable[[], object]) -> int:
     import memray  # noqa: PLC0415 - not on every platform
 
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
-        path = Path(folder) / "allocations"
+    with scratch_folder() as folder:
+        path = folder / "allocations"
         with memray.Tracker(path, file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
             call()
         return memray.FileReader(path).metadata.peak_memory

@@ -1,10 +1,11 @@
 """The commands gate and compare."""
 
+import contextlib
 import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from ..cli import beside_option
 from ..errors import UserError
 from ..instruments import host
-from ..storage import descriptions
-from ..storage.files import replace_file
+from ..instruments.machine_lock import hold_machine
+from ..storage.descriptions import is_described
+from ..storage.files import append_text, replace_file
 from ..terminal import print_sentence
 from .baseline import check_against_run
 from .comparison import compared
@@ -75,12 +78,14 @@ def _target_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="FILE.py:FUNCTION",
     help="check this function of the repository one is in; repeatable [default: targets of pyproject.toml, if any]",
 )
+@beside_option
 @_target_options
 @_output_options
 def gate(
     base: str | None,
     *,
     allow_removed: bool,
+    beside: bool,
     targets: tuple[str, ...],
     json_file: Path | None,
     junit: Path | None,
@@ -93,17 +98,17 @@ def gate(
     Exit status: 0 no regression, 1 regression, 2 inconclusive (unfit machine, a control failed, nothing to compare).
     """
     end_on_sigterm()
-    is_stored_run = base is not None and (Path(base) / descriptions.FILE).is_file()
+    is_stored_run = base is not None and is_described(Path(base))
     stated, verifying = configured(Asked(targets, **asked))
     if targets or (stated.targets and not is_stored_run):
-        with Status("", console=Console(stderr=True)) as status:
+        with _alone(beside) as status:
             check = check_targets(stated, verifying, base, status.update)
     elif any(value not in ((), None) for value in asked.values()):
         raise UserError("--batch, --features, --dtype, --fail-above and --fail-memory-above are for a --target")
     elif base is not None and is_stored_run:
         check = check_against_run(Path(base), allow_removed=allow_removed)
     else:
-        check = _check_revision(base, allow_removed=allow_removed)
+        check = _check_revision(base, allow_removed=allow_removed, beside=beside)
     if check.findings:
         Console().print(to_table(check))
     print_sentence(check.sentence)
@@ -111,7 +116,7 @@ def gate(
     sys.exit(int(check.exit))
 
 
-def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
+def _check_revision(base: str | None, *, allow_removed: bool, beside: bool) -> Check:
     with two_versions(repository_of_implementations(), base) as versions:
         of_base = load_implementations(versions.base, "implementations_of_base", f"revision {versions.base_name}")
         of_work = load_implementations(versions.work, "implementations_of_work", "the working tree")
@@ -119,7 +124,7 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
         duels = duels_of(versions.base, versions.work, of_base, of_work)
         if versions.identical:
             print_sentence(f"The implementations are the same files as at {versions.base_name}.")
-        with Status("", console=Console(stderr=True)) as status:
+        with _alone(beside) as status:
             controls = controls_of(str(versions.base))
             check = judge_duels(duels, controls, Rule(), versions.base_name, status.update)
     return dataclasses.replace(check, findings=[*presence, *check.findings])
@@ -130,6 +135,7 @@ def _check_revision(base: str | None, *, allow_removed: bool) -> Check:
 @click.argument("b")
 @click.option("--logits", default="normal", show_default=True)
 @click.option("--operation", help="what both compute [default: softmax, or found from the names of a function]")
+@beside_option
 @_target_options
 @_output_options
 def compare(
@@ -137,6 +143,8 @@ def compare(
     b: str,
     logits: str,
     operation: str | None,
+    *,
+    beside: bool,
     json_file: Path | None,
     junit: Path | None,
     **asked: Any,
@@ -149,7 +157,7 @@ def compare(
     more than that share, with --fail-memory-above if it needs more memory by more than that.
     """
     end_on_sigterm()
-    with Status("", console=Console(stderr=True)) as status:
+    with _alone(beside) as status:
         check = compared(a, b, Asked((a, b), **asked), logits, operation, status.update)
     for finding in check.findings:
         print_sentence(comparison_sentence(finding))
@@ -160,14 +168,23 @@ def compare(
     sys.exit(int(check.exit))
 
 
+@contextlib.contextmanager
+def _alone(beside: bool) -> Iterator[Status]:
+    """A block in which nothing else of the suite measures here, and the line that says what is under way."""
+    with (
+        Status("", console=Console(stderr=True)) as status,
+        hold_machine("a regression check", lambda text: print_sentence(text, Console(stderr=True)), beside=beside),
+    ):
+        yield status
+
+
 def _write_files(check: Check, json_file: Path | None, junit: Path | None) -> None:
     for path, text in ((json_file, to_json), (junit, to_junit)):
         if path is not None:
             replace_file(path, text(check))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(to_markdown(check))
+        append_text(Path(summary), to_markdown(check))
 
 
 def end_on_sigterm() -> None:

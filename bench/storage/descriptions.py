@@ -14,6 +14,14 @@ FILE = "run.json"
 Description = TypeVar("Description")
 
 
+def is_described(folder: Path) -> bool:
+    """Whether the folder has a run.json; a text that cannot be a folder's name is none."""
+    try:
+        return (folder / FILE).is_file()
+    except (OSError, ValueError):  # longer than names can be, or with a null character
+        return False
+
+
 def store_description(folder: Path, description: Any) -> Path:
     """Store a dataclass as the folder's run.json, whole or not at all. Returns the path.
 
@@ -39,7 +47,7 @@ def load_description(
         content = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); {hint}") from None
     if isinstance(content, dict):
         content = {(renamed or {}).get(name, name): value for name, value in content.items()}

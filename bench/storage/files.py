@@ -41,3 +41,16 @@ def replace_file(path: Path, content: str | bytes) -> Path:
             beside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add a text to the end of a file of somebody else's; the file is made if need be.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None

@@ -7,21 +7,24 @@ visit, from which the times in cases.csv follow.
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from msgspec import Meta
 
 from ..errors import UserError
-from ..implementations import former_names
+from ..implementations import former_names, registered
 from ..instruments.agreement import Moment
 from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
-from ..operations.cases import Case
-from .descriptions import FILE, load_description, store_description
+from ..operations.cases import DISTRIBUTIONS, DTYPES, Case
+from .checks import UNSAFE, below_floor, incomplete_run, missing, out_of_order, unknown_name
+from .descriptions import FILE, is_described, load_description, store_description
+from .kinds import Bytes, Count, Elapsed, Error, Factor, Flag, Rate, Seconds, Size
 from .tables import Table, columns_of, load_table
 
 # Tables of earlier versions have a skipped row for each case whose library was not there; its reason began so.
@@ -32,8 +35,19 @@ IDENTITY = [axis.name for axis in dataclasses.fields(Case)]
 # Columns of earlier tables that say nothing any longer: how often a case was called in the one window in which it was
 # timed. Its median is taken for its time when such a table is loaded.
 FORMER_COLUMNS = ("rounds", "iterations")
+NEW_RUN = "make bench stores a new run"
 CASES, VISITS = "cases.csv", "visits.csv"
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a folder's name
+RunId = Annotated[str, Meta(pattern=f"^{RUN_ID.pattern}$")]
+# Columns whose numbers grow from left to right.
+ORDERS = (
+    ("time_low_s", "time_s", "time_high_s"),
+    ("time_min_s", "time_s"),
+    ("time_min_s", "time_q1_s", "time_median_s", "time_q3_s"),
+    ("peak_bytes", "peak_high_bytes"),
+)
+VISIT_SECONDS = ("when_s", "fastest_s", "median_s")
+MOST_ARRAY_BYTES = 1 << 56  # of a case: sums over its arrays stay exact
 
 
 @dataclass(frozen=True)
@@ -47,31 +61,31 @@ class Row:
     run_id: str
     operation: str
     implementation: str
-    batch: int
-    features: int
+    batch: Size
+    features: Size
     dtype: str
     logits: str
-    threads: int
+    threads: Size
     machine: str = field(default="", kw_only=True)
     attempt: str = field(default="", kw_only=True)
     status: str
     reason: str = ""
-    time_s: float = math.nan  # of an undisturbed call: see `instruments.agreement`
-    time_low_s: float = math.nan
-    time_high_s: float = math.nan
-    visits: int | None = None
-    settled: int | None = None  # 1 if the visits agree, otherwise 0
-    disturbed: float = math.nan  # time of a call in the typical visit over that of an undisturbed call
-    time_min_s: float = math.nan  # fastest call of any visit
-    time_q1_s: float = math.nan  # quartiles over visits of each visit's median call
-    time_median_s: float = math.nan
-    time_q3_s: float = math.nan
-    peak_bytes: int | None = None
-    peak_high_bytes: int | None = None  # the largest of the readings, where peak_bytes is the smallest
-    predicted_peak_bytes: int | None = None
-    minor_faults: int | None = None
-    max_error_ulp: float = math.nan
-    first_call_s: float = math.nan  # preparing and the first call: conversion, compilation, new memory
+    time_s: Seconds = math.nan  # of an undisturbed call: see `instruments.agreement`
+    time_low_s: Seconds = math.nan
+    time_high_s: Seconds = math.nan
+    visits: Count | None = None
+    settled: Flag | None = None  # 1 if the visits agree, otherwise 0
+    disturbed: Factor = math.nan  # time of a call in the typical visit over that of an undisturbed call
+    time_min_s: Seconds = math.nan  # fastest call of any visit
+    time_q1_s: Seconds = math.nan  # quartiles over visits of each visit's median call
+    time_median_s: Seconds = math.nan
+    time_q3_s: Seconds = math.nan
+    peak_bytes: Bytes | None = None
+    peak_high_bytes: Bytes | None = None  # the largest of the readings, where peak_bytes is the smallest
+    predicted_peak_bytes: Bytes | None = None
+    minor_faults: Count | None = None
+    max_error_ulp: Error = math.nan
+    first_call_s: Seconds = math.nan  # preparing and the first call: conversion, compilation, new memory
 
     @property
     def case(self) -> Case:
@@ -87,15 +101,15 @@ class Visit:
     """One row of visits.csv: a short timing of a case, or of a stream of the ceiling."""
 
     case: str  # the case's id, or the stream's
-    round: int  # 0: just after the case was examined
-    when_s: float  # since the run began, time in which nothing was measured left out
-    calls: int
-    fastest_s: float  # of one call
-    median_s: float
+    round: Count  # 0: just after the case was examined
+    when_s: Elapsed  # since the run began, time in which nothing was measured left out
+    calls: Size
+    fastest_s: Seconds  # of one call
+    median_s: Seconds
     machine: str = ""  # of a run on several machines, as a row's
     attempt: str = ""
-    began_s: float = math.nan  # Unix time by the machine's clock
-    took_s: float = math.nan  # with the copying of inputs and the warm call
+    began_s: Elapsed = math.nan  # Unix time by the machine's clock
+    took_s: Elapsed = math.nan  # with the copying of inputs and the warm call
 
     @property
     def moment(self) -> Moment:
@@ -107,19 +121,19 @@ class Visit:
 class SittingTimes:
     """How long a run, or what was resumed of it, took, and how much of that time its processes were measuring."""
 
-    wall_s: float
-    measuring_s: float
+    wall_s: Elapsed
+    measuring_s: Elapsed
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """What decided how a run's cases were timed and which were skipped."""
 
-    max_call_s: float
-    max_bytes: int | None
-    benchmark: dict[str, float]  # pytest-benchmark's options that shape a visit
-    stream_bytes_per_s: float  # of new memory, from which times were predicted
-    minutes: float | None = None  # of the time box
+    max_call_s: Seconds
+    max_bytes: Bytes | None
+    benchmark: dict[str, Elapsed]  # pytest-benchmark's options that shape a visit
+    stream_bytes_per_s: Rate  # of new memory, from which times were predicted
+    minutes: Seconds | None = None  # of the time box
     every_round: bool = False  # whether cases that had settled were visited still
 
 
@@ -127,9 +141,9 @@ class RunOptions:
 class Run:
     """What run.json holds: when, where, with what and for which cases the run was made."""
 
-    run_id: str
+    run_id: RunId
     started: str  # ISO 8601, UTC
-    seed: int
+    seed: Count
     selection: dict[str, Any]
     options: RunOptions
     machine: dict[str, Any]
@@ -138,7 +152,7 @@ class Run:
     implementations: list[dict[str, Any]]
     sittings: list[SittingTimes] = field(default_factory=list)
     ceiling: list[CeilingPoint] = field(default_factory=list)
-    not_installed: dict[str, int] = field(default_factory=dict)  # cases left out, by the library that they need
+    not_installed: dict[str, Count] = field(default_factory=dict)  # cases left out, by the library that they need
     commit: str = ""  # of the suite's repository, with -dirty where files were changed; empty outside one
     machine_id: str = ""  # empty in runs of earlier versions, and of several machines
     fleet: dict[str, Any] = field(default_factory=dict)  # how a run of several machines is shared out; empty for one
@@ -202,7 +216,7 @@ def find_run(name: str, results: Path) -> Path:
         UserError: there is no such run.
     """
     for folder in (results / name, Path(name)):
-        if name and (folder / FILE).is_file():
+        if name and is_described(folder):
             return folder
     known = sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
     raise UserError(f"no run {name!r} in {results}; there is {', '.join(known) or 'none yet: make bench'}")
@@ -214,7 +228,9 @@ def load_run(folder: Path) -> Run:
     Raises:
         UserError: the file is missing or is not one.
     """
-    run = load_description(folder, Run, "make bench stores a new run", renamed={"sessions": "sittings"})
+    run = load_description(folder, Run, NEW_RUN, renamed={"sessions": "sittings"})
+    if oddity := incomplete_run(run):
+        raise UserError(f"{folder / FILE}: not a run ({oddity}); {NEW_RUN}")
     today = former_names()
     renamed = []
     for spec in run.implementations:
@@ -233,6 +249,8 @@ def load_rows(folder: Path) -> list[Row]:
     seen: dict[tuple[Case, str], str] = {}
     hint = f"resume the run to repair it: RESUME={folder.name}"
     today = former_names()
+    run = load_run(folder) if is_described(folder) else None
+    known = _known_names(run)
     for where, stored in load_table(folder / CASES, Row, hint, FORMER_COLUMNS):
         name = today.get((stored.operation, stored.implementation), stored.implementation)
         row = dataclasses.replace(stored, implementation=name)
@@ -240,11 +258,8 @@ def load_rows(folder: Path) -> list[Row]:
             row = dataclasses.replace(row, time_s=row.time_median_s)
         if row.status == "skipped" and row.reason.startswith(FORMERLY_NOT_INSTALLED):
             continue
-        if row.status not in STATUSES:
-            raise UserError(f"{where}: column 'status': {row.status!r} is not one of {', '.join(STATUSES)}")
-        if row.operation not in operations():
-            known = ", ".join(operations())
-            raise UserError(f"{where}: column 'operation': {row.operation!r} is not one of {known}")
+        if oddity := _oddity(row, known, run or row):
+            raise UserError(f"{where}: {oddity}")
         key = row.case, row.machine
         if key in seen:
             raise UserError(f"{where}: the same case as {seen[key]}: {row.case} {row.machine}".rstrip())
@@ -253,15 +268,60 @@ def load_rows(folder: Path) -> list[Row]:
     return rows
 
 
+def _known_names(run: Run | None) -> dict[str, dict[str, Collection[str]]]:
+    """The names that a row's columns may have, by operation.
+
+    An implementation is one of today's, or was one when the run was made.
+    """
+    made_with = [(spec["operation"], spec["name"]) for spec in run.implementations] if run else []
+    implementations = dict.fromkeys([*registered(), *made_with])
+    return {
+        operation: {
+            "status": STATUSES,
+            "dtype": DTYPES,
+            "logits": DISTRIBUTIONS,
+            "implementation": [name for its_operation, name in implementations if its_operation == operation],
+        }
+        for operation in operations()
+    }
+
+
+def _oddity(row: Row, known: Mapping[str, Mapping[str, Collection[str]]], of: Run | Row) -> str:
+    """What a row of a run cannot say, as in 'column 'status': ...'; empty if it says nothing of that kind."""
+    if row.operation not in known:
+        return f"column 'operation': {row.operation!r} is not one of {', '.join(known)}"
+    names = dict(known[row.operation])
+    if ":" in row.implementation and not any(mark in row.implementation for mark in UNSAFE):
+        del names["implementation"]  # a user's own, file.py:function
+    if row.run_id != of.run_id:
+        return f"column 'run_id': {row.run_id!r} is another run than {of.run_id!r}"
+    if oddity := unknown_name(row, names) or out_of_order(row, ORDERS):
+        return oddity
+    if row.case.array_bytes > MOST_ARRAY_BYTES:
+        return f"column 'features': no memory holds {row.batch} × {row.features}"
+    memory_bytes = of.machine["memory_bytes"] if isinstance(of, Run) else math.inf
+    if row.peak_bytes is not None and row.status == "measured" and row.peak_bytes > memory_bytes:
+        return f"column 'peak_bytes': {row.peak_bytes} is more than the machine's {memory_bytes} bytes"
+    moved_bytes = operations()[row.operation].arrays_moved * row.case.array_bytes
+    return below_floor(row, ("time_min_s", "time_s"), moved_bytes, row.threads) if row.status == "measured" else ""
+
+
 def load_visits(folder: Path) -> list[Visit]:
     """The rows of visits.csv in order; none where a run has no such table, as runs of earlier versions.
 
     Raises:
         UserError: the file is damaged; the message names file, line and column.
     """
+    visits: dict[Visit, str] = {}
     if not (folder / VISITS).exists():
         return []
-    return [visit for _, visit in load_table(folder / VISITS, Visit, f"resume the run: RESUME={folder.name}")]
+    for where, visit in load_table(folder / VISITS, Visit, f"resume the run: RESUME={folder.name}"):
+        if oddity := missing(visit, VISIT_SECONDS) or out_of_order(visit, [("fastest_s", "median_s")]):
+            raise UserError(f"{where}: {oddity}")
+        if visit in visits:
+            raise UserError(f"{where}: the same visit as {visits[visit]}")
+        visits[visit] = where
+    return list(visits)
 
 
 def to_frame(rows: Iterable[Row], ceiling: Sequence[CeilingPoint] = ()) -> pd.DataFrame:

@@ -2,16 +2,20 @@
 
 import csv
 import dataclasses
+import errno
 import fcntl
 import io
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import typing
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from ..errors import UserError
+import msgspec
+
+from ..errors import BusyError, UserError
 from .files import replace_file
 
 RowType = TypeVar("RowType")
@@ -24,7 +28,8 @@ class Table(Generic[RowType]):
     writing of that row was interrupted.
 
     Raises:
-        UserError: the file cannot be opened, or another process holds it.
+        UserError: the file cannot be opened.
+        BusyError: another process holds it.
     """
 
     def __init__(self, path: Path, row_type: type[RowType]) -> None:
@@ -33,7 +38,7 @@ class Table(Generic[RowType]):
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{path}: another process is writing this table; wait for it or end it") from None
+            raise BusyError(f"{path}: another process is writing this table; wait for it or end it") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
         self._drop_torn_tail()
@@ -62,13 +67,14 @@ class Table(Generic[RowType]):
 
     def _write(self, line: str) -> None:
         data = line.encode()
+        before = os.fstat(self._file).st_size
         try:
-            written = os.write(self._file, data)
+            if os.write(self._file, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError as error:
+            os.ftruncate(self._file, before)  # what is stored stays whole: no part of the row
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
-        if written != len(data):
-            raise UserError(f"{self.path}: cannot be written (the disk is full)")
 
     def _drop_torn_tail(self) -> None:
         data = self.path.read_bytes()
@@ -87,8 +93,8 @@ def write_table(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def columns_of(row_type: type) -> dict[str, Any]:
-    """The columns of a table: the names and types of the row's fields, in their order."""
-    return {column.name: column.type for column in dataclasses.fields(row_type)}
+    """The columns of a table: the names and types of the row's fields, in their order, without bounds."""
+    return typing.get_type_hints(row_type)
 
 
 def _optional_columns(row_type: Any) -> set[str]:
@@ -100,12 +106,31 @@ def load_table(
 ) -> Iterator[tuple[str, RowType]]:
     """The rows of a table, each with its place as 'file:line'; missing is NaN (numbers) or None (whole numbers).
 
-    A column whose field has a default may be missing: tables that were stored before it existed do not have it. The
-    ``former`` columns, which such tables may have, are passed over.
+    Each value is checked against its field's type, and the bounds that this states (see ``kinds``). A column whose
+    field has a default may be missing: tables that were stored before it existed do not have it. The ``former``
+    columns, which such tables may have, are passed over.
 
     Raises:
         UserError: the file is missing, foreign or damaged; the message names file, line and column.
     """
+    text = _read_text(path, hint)
+    columns = columns_of(row_type)
+    cells_type = _cells_type(row_type)
+    lines = csv.reader(io.StringIO(text), strict=True)
+    try:
+        header = next(lines, [])
+        _check_header(f"{path}:1", header, row_type, former)
+        for values in lines:
+            where = f"{path}:{lines.line_num}"
+            if len(values) != len(header):
+                raise UserError(f"{where}: {len(values)} values where the header has {len(header)} columns")
+            named = {column: value for column, value in zip(header, values, strict=True) if column in columns}
+            yield where, row_type(**_checked(where, named, cells_type))
+    except csv.Error as error:
+        raise UserError(f"{path}:{lines.line_num}: not a line of a table ({error})") from None
+
+
+def _read_text(path: Path, hint: str) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -114,21 +139,19 @@ def load_table(
         raise UserError(f"{path}: not a text in UTF-8 (byte {error.start})") from None
     if text and not text.endswith("\n"):
         raise UserError(f"{path}:{text.count(chr(10)) + 1}: the last row is cut off; {hint}")
+    return text
+
+
+def _check_header(where: str, header: Sequence[str], row_type: type, former: Collection[str]) -> None:
     columns, optional = columns_of(row_type), _optional_columns(row_type)
-    lines = csv.reader(io.StringIO(text))
-    header = next(lines, [])
     for column in columns:
         if column not in header and column not in optional:
-            raise UserError(f"{path}:1: column {column!r} is missing")
+            raise UserError(f"{where}: column {column!r} is missing")
     for column in header:
         if column not in columns and column not in former:
-            raise UserError(f"{path}:1: column {column!r} is unknown")
-    for values in lines:
-        where = f"{path}:{lines.line_num}"
-        if len(values) != len(header):
-            raise UserError(f"{where}: {len(values)} values where the header has {len(header)} columns")
-        named = [(column, value) for column, value in zip(header, values, strict=True) if column in columns]
-        yield where, row_type(**{column: _parse(where, column, columns[column], value) for column, value in named})
+            raise UserError(f"{where}: column {column!r} is unknown")
+        if header.count(column) > 1:
+            raise UserError(f"{where}: column {column!r} is there {header.count(column)} times")
 
 
 def _lines(rows: Sequence[Any]) -> str:
@@ -145,22 +168,55 @@ def _csv_line(values: Iterable[str]) -> str:
 def _stored(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return " ".join(value.split()) if isinstance(value, str) else repr(value)
+    if not isinstance(value, str):
+        return repr(value)
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())
 
 
-def _parse(where: str, column: str, kind: Any, value: str) -> Any:
-    if kind is str:
-        return value
-    if value == "" and kind is not int:
-        return math.nan if kind is float else None
+def _cells_type(row_type: type) -> type[msgspec.Struct]:
+    """The type of a line's values that are not empty. What may be empty has the missing value for its default."""
+    fields: list[Any] = []
+    for column, kind in typing.get_type_hints(row_type, include_extras=True).items():
+        plain, optional = _number(kind)
+        whole = _plain(plain) is int
+        missing = "" if kind is str else None if whole else math.nan
+        fields.append((column, plain) if whole and not optional else (column, plain, missing))
+    return msgspec.defstruct(row_type.__name__, fields, kw_only=True)
+
+
+def _checked(where: str, values: Mapping[str, str], cells_type: type[msgspec.Struct]) -> dict[str, Any]:
+    """The values of a line by column, numbers as such."""
+    for column, value in values.items():
+        if not value.isprintable():
+            raise UserError(f"{where}: column {column!r}: {value!r} is not one line of printable text")
+    given = {column: value for column, value in values.items() if value != ""}
     try:
-        return float(value) if kind is float else _natural(value)
-    except ValueError:
-        expected = "a number" if kind is float else "a whole number, 0 or more"
-        raise UserError(f"{where}: column {column!r}: {value!r} is not {expected}") from None
+        cells = msgspec.convert(given, cells_type, strict=False)
+    except msgspec.ValidationError as error:
+        column = next(column for column in values if f"`$.{column}`" in str(error) or f"field `{column}`" in str(error))
+        kind = typing.get_type_hints(cells_type, include_extras=True)[column]
+        raise UserError(f"{where}: column {column!r}: {values[column]!r} is not {_in_words(kind)}") from None
+    return {column: getattr(cells, column) for column in values}
 
 
-def _natural(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    return int(text)
+def _number(kind: Any) -> tuple[Any, bool]:
+    """A column's type without its None, and whether it has one."""
+    parts = typing.get_args(kind)
+    if NoneType not in parts:
+        return kind, False
+    return next(part for part in parts if part is not NoneType), True
+
+
+def _plain(number: Any) -> Any:
+    """The type without its bounds."""
+    return typing.get_args(number)[0] if typing.get_args(number) else number
+
+
+def _in_words(number: Any) -> str:
+    """A type and its bounds, as in 'a whole number, 1 or more'."""
+    words = ["a whole number" if _plain(number) is int else "a number"]
+    for bounds in typing.get_args(number)[1:]:
+        words += [] if bounds.gt is None else [f"more than {bounds.gt:g}"]
+        words += [] if bounds.ge is None else [f"{bounds.ge:g} or more"]
+        words += [] if bounds.le is None else [f"at most {bounds.le:.4g}"]
+    return ", ".join(words)

@@ -1,6 +1,7 @@
 """The sweep at the terminal: one bar, first over the cases to be examined and then over the time of their visits."""
 
 import os
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,9 @@ class Display(Observer):
 
     def __init__(self) -> None:
         # pytest captures descriptor 1 while a case runs: keep the terminal's own.
-        self.console = Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        own = os.fdopen(os.dup(1), "w", encoding=encoding, errors="replace")
+        self.console = Console(file=own, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),

@@ -45,6 +45,9 @@ class GuestMeasurer:
         self._subject.__exit__()
         self._keeper.__exit__(None, None, None)
 
+    def ready(self) -> None:
+        """Nothing, as `Measurer.ready`."""
+
     def examine(self, case: Case) -> Row:
         """The row of a case without its time."""
         row = partial(Row, self._settings.run_id, **dataclasses.asdict(case), predicted_peak_bytes=None)

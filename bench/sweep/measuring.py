@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import random
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +19,12 @@ from ..instruments.host import available_bytes
 from ..instruments.memory import memory_limit, read_peak
 from ..operations import operations
 from ..operations.cases import Case
+from ..operations.oracle import Verdict
 from ..operations.placement import relocated
 from ..storage.results import Row
 from .budget import memory_budget_bytes, predict, reason_to_skip
 
+JUDGED_BYTES = 1 << 20  # of an array: of larger ones not every visit's result is judged
 KEPT_SHARE = 1 / 64  # of the available memory, for inputs that are kept from visit to visit
 
 
@@ -35,6 +38,10 @@ class Settings:
     max_bytes: int | None
     stream_bytes_per_s: float
     visit: VisitSettings | None  # None: nothing is timed
+
+
+class WrongError(Exception):
+    """What was right at first is wrong later; the message says what."""
 
 
 class Measurer:
@@ -76,13 +83,13 @@ class Measurer:
         if zeros:
             return row(status="skipped", reason=f"divides by probabilities, and {zeros} of {inputs.probs.size} are 0")
         reference = self._reference_of(case, inputs)
+        untouched = _fingerprints(inputs, case)
         started = time.perf_counter()
         call = case.spec.bind(inputs, case.threads)
         # Warms up, too: buffers that stay are allocated, new memory is touched.
         result, faults = with_faults(call)
         first_call_s = time.perf_counter() - started
-        lenience = {"flushes_subnormals": True} if case.spec.flushes_subnormals else {}
-        verdict = operations()[case.operation].judge(result, reference, **lenience)
+        verdict = _judged(case, result, reference)
         del result
         row = partial(row, max_error_ulp=verdict.max_error_ulp, first_call_s=first_call_s)
         if not verdict.right:
@@ -91,6 +98,9 @@ class Measurer:
         if not is_long:  # a long call gets new memory every time, the first time as well
             faults = minor_faults(call)
         peak = read_peak(call, 1) if is_long else read_peak(call)
+        if overwritten := [name for name, before in untouched.items() if _fingerprints(inputs, case)[name] != before]:
+            del self._kept[_key(case)]  # they are no inputs any longer
+            return row(status="wrong", reason=f"overwrites its inputs: {', '.join(overwritten)}")
         untimed = "" if self._settings.visit else "not timed: --benchmark-disable"
         return row(
             status="measured",
@@ -116,8 +126,24 @@ class Measurer:
         with self._limited(subject, memory_budget_bytes(self._settings.max_bytes)):
             call = subject.spec.bind(relocated(self._inputs(subject), names, rng), subject.threads)
             timing = time_visit(call, self._settings.visit, self._call_s.get(subject, 0.0))
+            if subject.spec.of_plugin and subject.array_bytes <= JUDGED_BYTES:
+                self._judge_again(subject, call)
         self._call_s[subject] = timing.median_s
         return timing
+
+    def recheck(self, case: Case) -> None:
+        """Nothing, where a case still gives the right result.
+
+        Raises:
+            WrongError: it does not.
+        """
+        with self._limited(case, memory_budget_bytes(self._settings.max_bytes)):
+            self._judge_again(case, case.spec.bind(self._inputs(case), case.threads))
+
+    def _judge_again(self, case: Case, call: Callable[[], object]) -> None:
+        verdict = _judged(case, call(), self._reference_of(case, self._inputs(case)))
+        if not verdict.right:
+            raise WrongError(f"right at first, then {verdict.reason}")
 
     @contextlib.contextmanager
     def _limited(self, case: Case, budget_bytes: int) -> Any:
@@ -144,6 +170,16 @@ class Measurer:
             make_reference = operations()[case.operation].make_reference
             self._reference = key, make_reference(inputs, self._settings.seed, ask_pytorch=self._ask_pytorch)
         return self._reference[1]
+
+
+def _judged(case: Case, result: object, reference: Any) -> Verdict:
+    lenience = {"flushes_subnormals": True} if case.spec.flushes_subnormals else {}
+    return operations()[case.operation].judge(result, reference, **lenience)
+
+
+def _fingerprints(inputs: Any, case: Case) -> dict[str, int]:
+    """A number for each input array of a case that changes with it."""
+    return {name: zlib.crc32(getattr(inputs, name)) for name in case.spec.arguments}
 
 
 def _key(case: Case) -> tuple[object, ...]:

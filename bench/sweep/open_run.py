@@ -15,18 +15,20 @@ from ..instruments.bandwidth import Stream, streams_of
 from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings
 from ..operations import operations
 from ..operations.cases import Case
+from ..storage.files import make_folder
 from ..storage.results import Row, Run, SittingTimes, Visit, load_rows, load_visits, open_rows, open_visits, write_run
 from ..verification.competitor import Competitor
 from .budget import examination_s
 from .measuring import Settings
 from .rounds import Rounds, Subject
 from .selection import unique
-from .sitting import COMPILER, MeasuringError, Sitting, SittingLostError, sitting_of
+from .sitting import COMPILER, MeasuringError, Sitting, SittingHungError, SittingLostError, sitting_of
 from .table import store_times
 
 # How long a process may take before it is ended: a start with the import of a library and its compiling, and this many
 # times what was predicted.
 PATIENCE_S, PATIENCE = 60.0, 50.0
+PLUGIN_PATIENCE_S = 15.0  # in place of the first, for what a user's module registers
 # Processes of a sitting that take turns, where that is not one. Calls of a few microseconds differ by 1 to 3 % between
 # processes, with the layout of the interpreter's memory: what one process finds, the next run would not find again. A
 # library's process compiles for seconds and has to do.
@@ -78,8 +80,10 @@ class OpenRun:
     ) -> None:
         self.run = run
         self.folder = folder
+        make_folder(folder)
+        # Nobody else writes the run from here on. A torn row is cut off, so that the rest can be read.
+        self.table = open_rows(folder)
         write_run(run, folder)
-        self.table = open_rows(folder)  # cuts a torn row off, so that the rest can be read
         self._visits_table = open_visits(folder)
         self.rows = {row.case: row for row in load_rows(folder)}
         self.visits: dict[str, list[Moment]] = defaultdict(list)
@@ -89,8 +93,8 @@ class OpenRun:
             self._last_round = max(self._last_round, visit.round)
         latest_s = max((moment.when_s for moments in self.visits.values() for moment in moments), default=None)
         # A resumed run goes on where it stopped. Its next visits are of another moment, however soon they follow.
-        self._started = time.perf_counter()
-        self._origin_s = self._started - (0.0 if latest_s is None else latest_s + AGREEMENT.apart_s)
+        self._begins_at_s = 0.0 if latest_s is None else latest_s + AGREEMENT.apart_s
+        self._start_clock()
         minutes = run.options.minutes
         self._deadline_s = math.inf if minutes is None else 60.0 * minutes
         self._rng = random.Random(f"{run.seed} {self._last_round}")  # noqa: S311 - orders and places, not secrets
@@ -98,7 +102,12 @@ class OpenRun:
         self._measuring_s = 0.0
         self._competitors, self._modules = competitors, modules
         self._sittings: dict[tuple[str, int], Sitting] = {}
+        self._hung: dict[str, Case] = {}  # the case at which the sitting of a user's own implementation hung
         self._open = True
+
+    def _start_clock(self) -> None:
+        self._started = time.perf_counter()
+        self._origin_s = self._started - self._begins_at_s
 
     def now_s(self) -> float:
         """Seconds since the run began, without those in which nothing measured it."""
@@ -110,6 +119,7 @@ class OpenRun:
         Raises:
             UserError: a row cannot be stored.
         """
+        self._start_clock()  # anew: the machine may have been waited for
         self.run = dataclasses.replace(self.run, ended=False)
         write_run(self.run, self.folder)
         for case in cases:
@@ -119,6 +129,9 @@ class OpenRun:
                 observer.examined(self.rows[case])
         if self._settings.visit is not None:
             self._visit_rounds([case for case in cases if self._is_measured(case)], observer)
+            for case in cases:
+                if self._is_measured(case) and case.spec.of_plugin:
+                    self._recheck(case)
         self.run = dataclasses.replace(self.run, ended=True)
 
     def close(self) -> None:
@@ -132,7 +145,7 @@ class OpenRun:
         self._visits_table.close()
         times = SittingTimes(round(time.perf_counter() - self._started, 3), round(self._measuring_s, 3))
         write_run(dataclasses.replace(self.run, sittings=[*self.run.sittings, times]), self.folder)
-        store_times(self.folder, [row for row in self.rows.values() if row.status == "failed"])
+        store_times(self.folder, [row for row in self.rows.values() if row.status in ("wrong", "failed")])
 
     def _is_measured(self, case: Case) -> bool:
         return case in self.rows and self.rows[case].status == "measured"
@@ -183,10 +196,20 @@ class OpenRun:
             timing: Timing = self._ask("visit", subject, self._rng.getrandbits(32), number=number)
         except (SittingLostError, MeasuringError) as error:
             if isinstance(subject, Case):
-                reason = f"in round {number}: {error}"
-                self.rows[subject] = dataclasses.replace(self.rows[subject], status="failed", reason=reason)
+                self._refute(subject, f"in round {number}", error)
             return None
         return self._stored(subject, number, when_s, began_s, timing, observer)
+
+    def _recheck(self, case: Case) -> None:
+        """Let a user's own implementation show once more, after its last visit, that it is right."""
+        try:
+            self._ask("recheck", case)
+        except (SittingLostError, MeasuringError) as error:
+            self._refute(case, "after its last visit", error)
+
+    def _refute(self, case: Case, when: str, error: SittingLostError | MeasuringError) -> None:
+        status = error.status if isinstance(error, MeasuringError) else "failed"
+        self.rows[case] = dataclasses.replace(self.rows[case], status=status, reason=f"{when}: {error}")
 
     def _stored(
         self, subject: Subject, number: int, when_s: float, began_s: float, timing: Timing, observer: Observer
@@ -208,14 +231,22 @@ class OpenRun:
     def _ask(self, method: str, subject: Subject, *arguments: object, number: int = 0) -> Any:
         """What one of the subject's processes answers; each of them has its turn, by the number of the round."""
         name = sitting_of(subject)
+        if name in self._hung:
+            raise SittingLostError(f"not tried: it hung at {self._hung[name]}")
         process = name, number % PROCESSES.get(name, 1)
         if process not in self._sittings:
             self._sittings[process] = Sitting(name, self._settings, self._competitors, self._modules)
             self._sittings[process].ask("ready", limit_s=PATIENCE_S)
         expected_s = examination_s(subject, self.run.options) if isinstance(subject, Case) else 0.0
+        of_plugin = isinstance(subject, Case) and subject.spec.of_plugin
+        limit_s = (PLUGIN_PATIENCE_S if of_plugin else PATIENCE_S) + PATIENCE * expected_s
         started = time.perf_counter()
         try:
-            return self._sittings[process].ask(method, subject, *arguments, limit_s=PATIENCE_S + PATIENCE * expected_s)
+            return self._sittings[process].ask(method, subject, *arguments, limit_s=limit_s)
+        except SittingHungError:
+            if isinstance(subject, Case) and of_plugin:
+                self._hung[name] = subject
+            raise
         finally:
             self._measuring_s += time.perf_counter() - started
 

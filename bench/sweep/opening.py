@@ -1,20 +1,24 @@
 """How a run is opened for measuring: begun in a folder of its own, or a stored one resumed; what it still misses."""
 
+import contextlib
 import dataclasses
 import datetime
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import BusyError, UserError
 from ..implementations import registered
 from ..instruments import bandwidth, host
 from ..operations.cases import Case
-from ..storage.results import RUN_ID, Run, RunOptions, find_run, load_rows, load_run
+from ..storage.descriptions import FILE
+from ..storage.results import CASES, RUN_ID, VISITS, Run, RunOptions, find_run, load_rows, load_run
 from ..verification.competitor import Competitor
 from .open_run import OpenRun
 from .options import Options
 from .selection import Selection
+
+BEGINNINGS = (f".{FILE}.partial", CASES, VISITS)  # the files of a run before it is described
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,32 @@ def begin(options: Options, surroundings: Surroundings) -> OpenRun:
     """
     run = describe(options, surroundings.timing, round(bandwidth.fresh_stream_bytes_per_s()))
     folder = options.results / run.run_id
-    if folder.exists():
+    if _is_taken(folder):
         raise UserError(f"{folder}: exists already; resume it (RESUME={run.run_id}) or choose another name")
-    return OpenRun(run, folder, surroundings.competitors, surroundings.modules)
+    is_new = not folder.exists()
+    try:
+        return OpenRun(run, folder, surroundings.competitors, surroundings.modules)
+    except BusyError:
+        raise
+    except UserError:
+        if is_new:
+            _remove_beginnings(folder)
+        raise
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether a folder holds anything but the beginnings of a run that nobody described."""
+    if not folder.is_dir():
+        return folder.exists()
+    return (folder / FILE).exists() or any(path.name not in BEGINNINGS for path in folder.iterdir())
+
+
+def _remove_beginnings(folder: Path) -> None:
+    """Remove what a run that could not be opened has left, where nothing is measured yet: the name is free again."""
+    with contextlib.suppress(OSError):
+        for name in (FILE, *BEGINNINGS):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:
@@ -61,10 +88,18 @@ def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:
 
 
 def missing_cases(folder: Path) -> list[Case]:
-    """The selected cases that a stored run has no row of yet, or no settled time if its visits were broken off."""
+    """The selected cases that a stored run has no row of yet, or no settled time if its visits were broken off.
+
+    Raises:
+        UserError: the run cannot be read, or selects what does not exist.
+    """
     run = load_run(folder)
+    try:
+        selected = Selection.restored(run.selection).cases()
+    except UserError as error:
+        raise UserError(f"{folder / FILE}: selection: {error}") from None
     done = {row.case for row in load_rows(folder) if run.ended or row.status != "measured" or row.settled == 1}
-    return [case for case in Selection.restored(run.selection).cases() if case not in done]
+    return [case for case in selected if case not in done]
 
 
 def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: float) -> Run:
@@ -75,7 +110,8 @@ def describe(options: Options, timing: dict[str, float], stream_bytes_per_s: flo
     """
     run_id = options.run_id or datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     if not RUN_ID.fullmatch(run_id):
-        raise UserError(f"--run-id {run_id!r}: letters, digits, '.', '_' and '-' only, the first a letter or digit")
+        rule = "letters, digits, '.', '_' and '-' only, at most 100, the first a letter or digit"
+        raise UserError(f"--run-id {run_id!r}: {rule}")
     return Run(
         run_id=run_id,
         started=host.now_utc(),

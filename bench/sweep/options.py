@@ -14,6 +14,7 @@ from ..cli import FOLDER
 from ..errors import UserError
 from ..implementations import NUMPY
 from ..paths import RESULTS
+from ..storage.kinds import LARGEST_WHOLE, LONGEST_S
 from .budget import DEFAULT_CALL_BUDGET_S
 from .selection import GRIDS, Selection, stated
 
@@ -34,10 +35,15 @@ class Options(Selection):
     resume: str | None = stated("measure what this stored run misses", None, "RUN")
     minutes: float | None = stated("time box of the run [default: the grid's, longer with libraries]", None, "MINUTES")
     every_round: bool = stated("visit every case until the time is up, settled or not", default=False)
+    beside: bool = stated("do not wait until another measurement on this machine is over", default=False)
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and not self.minutes > 0.0:
-            raise UserError(f"--minutes {self.minutes:g}: must be more than 0")
+        for option, value in {"minutes": self.minutes, "max-call-s": self.max_call_s}.items():
+            if value is not None and not 0.0 < value <= LONGEST_S:
+                raise UserError(f"--{option} {value:g}: must be more than 0, and a time that somebody can wait")
+        for option, whole, least in (("seed", self.seed, 0), ("max-bytes", self.max_bytes, 1)):
+            if whole is not None and not least <= whole <= LARGEST_WHOLE:
+                raise UserError(f"--{option} {whole}: must be at least {least} and at most {LARGEST_WHOLE}")
 
     @property
     def selection(self) -> Selection:

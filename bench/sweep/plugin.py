@@ -5,22 +5,25 @@ all selected cases are examined and visited; each benchmark then reports its own
 """
 
 import dataclasses
+import sys
 from typing import Any
 
 import pytest
 
 from ..errors import UserError
+from ..instruments.machine_lock import hold_machine
 from ..operations.cases import Case
 from ..storage.results import Run, find_run, load_run
 from ..verification.competitor import Competitor, enlist_competitor, found_competitor, is_target
 from .open_run import Observer, OpenRun
 from .opening import Surroundings, begin, missing_cases, resume
-from .options import Options, add_pytest_options
+from .options import PREFIX, Options, add_pytest_options
 from .selection import Selection
 
 CASES = pytest.StashKey[list[Case]]()
 COMPETITORS = pytest.StashKey[tuple[Competitor, ...]]()
 CURRENT = pytest.StashKey[OpenRun]()  # where pytest's configuration keeps the run
+FAULT = pytest.StashKey[UserError]()  # what kept the run from being stored
 OBSERVER = pytest.StashKey[Observer]()  # and who follows it
 # How long a visit lasts, and how long a group of calls that are timed as one, in pytest-benchmark's own options, unless
 # those are given. The collector would run in some calls and not in others.
@@ -81,8 +84,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the run, however pytest ended."""
-    if CURRENT in config.stash:
+    if CURRENT not in config.stash:
+        return
+    try:
         config.stash[CURRENT].close()
+    except UserError as error:
+        config.stash.setdefault(FAULT, error)
+        if OBSERVER not in config.stash:  # pytest was called by the user
+            sys.stderr.write(f"{error}\n")
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +99,14 @@ def measured_run(request: pytest.FixtureRequest) -> OpenRun:
     """The run, every selected case examined and visited."""
     run = request.config.stash[CURRENT]
     cases = [case_of(item) for item in request.session.items if "measured_run" in getattr(item, "fixturenames", ())]
+    observer = request.config.stash.get(OBSERVER, Observer())
+    beside = request.config.getoption(PREFIX + "beside")
     try:
-        run.measure(cases, request.config.stash.get(OBSERVER, Observer()))
+        with hold_machine(f"run {run.run.run_id}", observer.said, beside=beside):
+            run.measure(cases, observer)
     except UserError as error:  # a full disk, say: what is not stored need not be measured
-        pytest.exit(f"{error}; resume the run with RESUME={run.run.run_id}", returncode=pytest.ExitCode.USAGE_ERROR)
+        request.config.stash[FAULT] = UserError(f"{error}; resume the run with RESUME={run.run.run_id}")
+        pytest.exit(str(request.config.stash[FAULT]), returncode=pytest.ExitCode.USAGE_ERROR)
     return run
 
 
@@ -113,7 +126,7 @@ def _stored_run(options: Options) -> Run | None:
     """The run to be resumed; None where a new one is to begin."""
     if options.resume is None:
         return None
-    free = Options(results=options.results, resume=options.resume, minutes=options.minutes)
+    free = Options(results=options.results, resume=options.resume, minutes=options.minutes, beside=options.beside)
     for field in dataclasses.fields(Options):
         if getattr(options, field.name) != getattr(free, field.name):
             raise UserError(f"--{field.name.replace('_', '-')} with --resume: a resumed run keeps its own options")

@@ -13,7 +13,7 @@ from ..paths import PACKAGE
 from ..storage.results import Row
 from .open_run import Observer
 from .options import Options
-from .plugin import CURRENT, OBSERVER
+from .plugin import CURRENT, FAULT, OBSERVER
 
 PLUGIN = f"{__package__}.plugin"
 EXIT_STATUSES = {
@@ -35,10 +35,12 @@ class Hooks:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self.folder: Path | None = None  # of the run, once it is open
+        self.config: pytest.Config | None = None
         self.interrupted = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Let the run report to the observer."""
+        self.config = config
         config.stash[OBSERVER] = self._observer
 
     @pytest.hookimpl(tryfirst=True)
@@ -71,7 +73,7 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
     """Measure; the exit status, and the run's folder where it was opened.
 
     Raises:
-        UserError: pytest refused the options, or the run could not be opened.
+        UserError: pytest refused the options, or the run could not be opened or stored.
     """
     hooks = Hooks(observer)
     target = str(PACKAGE / "bench_backward.py")
@@ -84,11 +86,13 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
         if not hooks.interrupted:
             raise
         code = pytest.ExitCode.INTERRUPTED
+    if hooks.config is not None and FAULT in hooks.config.stash:
+        raise hooks.config.stash[FAULT]
     if text := voice.getvalue().strip():
         observer.said(text)
     status, complained = EXIT_STATUSES.get(pytest.ExitCode(code), 2), complaint.getvalue().strip()
     if complained and status == 2:
-        raise UserError(complained.removeprefix("ERROR: "))
+        raise UserError(" ".join(complained.removeprefix("ERROR: ").split()))
     if complained:
         observer.said(complained)
     return status, hooks.folder

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from ..errors import UserError
 from ..implementations import NUMPY, Implementation, registered
 from ..instruments.host import cores
@@ -79,9 +81,15 @@ class Selection:
 
     @classmethod
     def restored(cls, stored: dict[str, Any]) -> Self:
-        """The selection that run.json keeps, its lists as tuples again."""
-        axes: dict[str, Any] = {axis: tuple(value) for axis, value in stored.items() if axis != "grid"}
-        return cls(stored["grid"], **axes)
+        """The selection that run.json keeps, its lists as tuples again.
+
+        Raises:
+            UserError: it is none.
+        """
+        try:
+            return msgspec.convert(stored, cls)
+        except msgspec.ValidationError as error:
+            raise UserError(f"run.json: no selection of cases ({error})") from None
 
     def cases(self) -> list[Case]:
         """The selected cases whose library is installed, by operation, small shapes first, shape by shape.

@@ -6,11 +6,13 @@ itself runs in a further process, so that nothing that it does can touch a figur
 """
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,19 +22,32 @@ from ..instruments.bandwidth import PAST_CACHES, Stream
 from ..operations.cases import Case, known_as
 from ..verification.competitor import Competitor, enlist_competitor
 from .guests import GuestMeasurer
-from .measuring import Measurer, Settings
+from .measuring import Measurer, Settings, WrongError
 from .selection import unique
 
 COMPILER = "numba"  # the library whose process makes stores past the caches
 ENDING_S = 5.0
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class SittingLostError(Exception):
     """The process ended, or did not answer in time; the message says how."""
 
 
+class SittingHungError(SittingLostError):
+    """The process did not answer in time, and was ended."""
+
+
 class MeasuringError(Exception):
-    """What a case raised while it was visited, as text: its own class may exist in the sitting's process only."""
+    """What a case raised while it was visited, as text: its own class may exist in the sitting's process only.
+
+    ``status`` is that of its row: failed, or wrong.
+    """
+
+    def __init__(self, text: str, status: str = "failed") -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Sitting:
@@ -50,14 +65,17 @@ class Sitting:
         """What a method of `Measurer` returns in the sitting's process.
 
         Raises:
-            SittingLostError: the process ended, or did not answer within the limit and was ended.
+            SittingLostError: the process ended.
+            SittingHungError: it did not answer within the limit and was ended.
             MeasuringError: the method raised something.
         """
         connection = self._connection or self._start()
         try:
             connection.send((method, arguments))
-            answered = connection.poll(limit_s)
-            kind, value = connection.recv() if answered else ("lost", f"did not answer within {limit_s:.0f} s")
+            if not connection.poll(limit_s):
+                self.close()
+                raise SittingHungError(f"the process did not answer within {limit_s:.0f} s")
+            kind, value = connection.recv()
         except (EOFError, OSError):
             self._process.join(ENDING_S)
             kind, value = "lost", _ending(self._process.exitcode)
@@ -66,6 +84,8 @@ class Sitting:
             raise SittingLostError(f"the process {value}")
         if kind == "raised":
             raise MeasuringError(value)
+        if kind == "wrong":
+            raise MeasuringError(value, "wrong")
         return value
 
     def close(self) -> None:
@@ -74,6 +94,8 @@ class Sitting:
             return
         self._connection.close()
         self._connection = None
+        if self._process.pid is None:  # interrupted before it was started
+            return
         self._process.join(ENDING_S / 10)
         self._process.kill()  # no effect if it has ended
         self._process.join()
@@ -82,19 +104,29 @@ class Sitting:
         context = multiprocessing.get_context("spawn")  # a fresh interpreter: nothing of this one's libraries
         mine, its = context.Pipe()
         self._process = context.Process(target=_serve, args=(its, *self._arguments), daemon=True)
-        self._process.start()
-        its.close()
         self._connection = mine
+        with _signals_held_back():
+            self._process.start()
+        its.close()
         return mine
 
 
 def sitting_of(subject: Case | Stream) -> str:
-    """The name of the sitting that measures a case or a stream: 'numpy', 'torch:2', or a user's own 'file.py:name'."""
+    """The name of the sitting that measures a case or a stream: 'numpy', 'torch:2', or a user's own 'file.py:name'.
+
+    What a user's module registers has a process of its own as well, as 'its_name@numpy': it may end or spoil that.
+    """
     if isinstance(subject, Stream):
         return NUMPY if subject.stores != PAST_CACHES else f"{COMPILER}:{subject.threads}"
     if subject.spec.guessed:
         return subject.implementation
-    return NUMPY if subject.spec.library == NUMPY else f"{subject.spec.library}:{subject.threads}"
+    if subject.spec.of_plugin:
+        return f"{subject.implementation}@{_sitting_of_library(subject)}"
+    return _sitting_of_library(subject)
+
+
+def _sitting_of_library(case: Case) -> str:
+    return NUMPY if case.spec.library == NUMPY else f"{case.spec.library}:{case.threads}"
 
 
 def sittings_of(subjects: Iterable[Case | Stream]) -> list[str]:
@@ -112,6 +144,8 @@ def _serve(
     """Answer until nobody asks any more."""
     os.setpgid(0, 0)  # an interrupt from the terminal goes to the parent alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+    _end_with_parent()
     _confine(name)
     for module in modules:
         importlib.import_module(module)
@@ -128,11 +162,29 @@ def _serve(
     os._exit(0)  # some libraries hang or crash while they are torn down
 
 
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A block that no signal ends half-way: a process that has only just been started would be left behind."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is killed, whatever it is doing then; Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _answer(measurer: Measurer | GuestMeasurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
     try:
         return "answer", getattr(measurer, method)(*arguments)
-    except Exception as error:
-        return "raised", f"{type(error).__name__}: {error}"
+    except WrongError as error:
+        return "wrong", str(error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # signals do not interrupt this process
+        return "raised", f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _confine(name: str) -> None:

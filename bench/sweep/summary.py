@@ -13,7 +13,7 @@ from rich.table import Table
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
 from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
-from ..terminal import print_sentence
+from ..terminal import print_sentence, print_table
 from ..units import gain, gain_in_words, quantity, spread
 from .opening import missing_cases
 
@@ -27,7 +27,7 @@ def sum_up(folder: Path, console: Console) -> None:
     run = load_run(folder)
     frame = to_frame(load_rows(folder), run.ceiling)
     for table in summary_tables(frame):
-        console.print(table)
+        print_table(table, console)
     if (frame["operation"] == ARTICLE_OPERATION).any():
         print_sentence(article_sentence(frame), console)
     for sentence in run_sentences(run, frame, folder):
@@ -124,10 +124,8 @@ def run_sentences(run: Run, frame: pd.DataFrame, folder: Path) -> Iterator[str]:
     outcomes = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
     wall_s = sum(sitting.wall_s for sitting in run.sittings)
     measuring_s = sum(sitting.measuring_s for sitting in run.sittings)
-    yield (
-        f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {1 - measuring_s / wall_s:.0%} of it outside measuring. "
-        f"Stored in {folder}."
-    )
+    outside = f"{1 - measuring_s / wall_s:.0%}" if wall_s else "none"
+    yield (f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {outside} of it outside measuring. Stored in {folder}.")
     yield from settling_sentences(frame)
     if run.not_installed:
         count, libraries = sum(run.not_installed.values()), ", ".join(run.not_installed)

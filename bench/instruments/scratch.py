@@ -1,0 +1,63 @@
+"""Folders for the time of a measurement, in shared memory where there is some.
+
+Whoever is killed leaves its folder behind. A living owner holds a lock on its folder, which the kernel lets go of
+however the owner ends, so the folders that nobody holds are removed by the next one who needs a folder.
+"""
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = "softmax-bench-scratch-"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory, never a fixed name in it
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A block with a folder of its own."""
+    parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    _clear_once(parent)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        with _held(folder) as held:
+            if held:  # else another process has taken it for one left behind, just after it was made
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+                return
+
+
+def clear_leftovers(parent: Path) -> None:
+    """Remove the folders of owners that are no more; another user's stay."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with _held(folder) as held:
+            if held:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+_clear_once = functools.cache(clear_leftovers)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether nobody else holds the folder; it is held in the block then."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = folder.is_dir()
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
