@@ -1,6 +1,7 @@
 """Damaged files of a stored run: each damage is refused in one line by every reader, or changes nothing."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ from softmax_bench.regression.baseline import compare_rows
 from softmax_bench.report.differences import StoredRun, compare
 from softmax_bench.report.output import comparison_json, opening_sentences, result_sentences
 from softmax_bench.storage.results import Row, Visit, load_rows, load_run, load_visits
+from softmax_bench.storage.tables import write_table
 from softmax_bench.sweep.opening import missing_cases
 from softmax_bench.sweep.summary import sum_up
 from softmax_bench.sweep.table import store_times
@@ -44,7 +46,13 @@ def whole(reference_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     content["implementations"] = content["implementations"][:1]
     content["versions"] = {name: content["versions"][name] for name in ("python", "numpy")}
     (folder / RUN).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    assert len(load_rows(folder)) == 4
+    rows_of_today = load_rows(folder)
+    assert len(rows_of_today) == 4
+    write_table(folder / CASES, rows_of_today)  # with all columns of today
+    visits_of_today = [
+        dataclasses.replace(visit, began_s=1.8e9 + visit.when_s, took_s=0.01) for visit in load_visits(folder)
+    ]
+    write_table(folder / VISITS, visits_of_today)
     return folder
 
 

@@ -18,11 +18,11 @@ import pytest
 from click.testing import CliRunner
 from softmax_bench.cli import main
 from softmax_bench.fleet.calibration import CALIBRATION_CASES, Look, disagreement, drift_of
-from softmax_bench.fleet.lock import hold_machine, lock_path
 from softmax_bench.fleet.messages import Outcome, Records
 from softmax_bench.fleet.shares import planned, restored, shares_of
 from softmax_bench.fleet.store import DONE, HUNG, LOST, FleetStore, load_attempts, load_looks, load_plan
 from softmax_bench.instruments import host
+from softmax_bench.instruments.machine_lock import hold, lock_path
 from softmax_bench.storage.machines import APART, KEPT, LEFT_OUT, Machine, load_machines
 from softmax_bench.storage.results import Row, Run, RunOptions, Visit, load_rows, load_run, load_visits, write_run
 from softmax_bench.storage.tables import write_table
@@ -454,8 +454,10 @@ def test_what_a_ratio_compares_stays_in_one_share() -> None:
     assert restored(planned(shares)) == shares
 
 
+FACTS = {"cpu": "a processor", "cores": 2, "memory_bytes": 1 << 30, "system": "Linux"}
+PYTHON = {"python": "3.11.7"}
 RUN = Run(
-    "its", "2026-01-01T00:00:00+00:00", 1, {}, RunOptions(0.5, None, {}, 1e10), {"memory_bytes": 1 << 30}, {}, {}, [],
+    "its", "2026-01-01T00:00:00+00:00", 1, {}, RunOptions(0.5, None, {}, 1e10), FACTS, PYTHON, {}, [],
     fleet={"everywhere": True, "replicas": 1},
 )  # fmt: skip
 
@@ -538,19 +540,20 @@ def test_a_machine_that_slows_down_half_way_is_left_out(tmp_path: Path) -> None:
 def test_a_machine_is_held_by_one_process_and_the_other_is_told_by_whom() -> None:
     machine = f"test-{os.getpid()}"
     code = (
-        "import sys\nfrom softmax_bench.fleet.lock import hold_machine\n"
-        f"with hold_machine({machine!r}, 'share 7', print):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+        "import sys\nfrom softmax_bench.instruments.machine_lock import hold\n"
+        f"with hold({machine!r}, 'share 7', lambda other: True):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     told: list[str] = []
 
-    def wait(holder: str) -> None:
+    def wait(holder: str) -> bool:
         told.append(holder)
         other.kill()  # the kernel lets go of its lock
+        return True
 
-    with hold_machine(machine, "share 8", wait):
+    with hold(machine, "share 8", wait):
         assert lock_path(machine).read_text(encoding="utf-8") == "share 8\n"
     assert told == ["share 7"]
     other.communicate()
@@ -579,10 +582,8 @@ def test_a_simulated_run_stores_every_case() -> None:
 
 def store_run(folder: Path, machine: str, times: dict[str, float], seed: int = 1, numpy: str = "2.4.6") -> None:
     """A stored run of one machine, with the given time for each implementation at 4 × 16."""
-    facts = {"cpu": "a processor", "cores": 2, "memory_bytes": 1 << 30, "system": "Linux"}
-    run = dataclasses.replace(
-        RUN, run_id=folder.name, seed=seed, machine=facts, machine_id=machine, versions={"numpy": numpy}, fleet={}
-    )
+    versions = {**PYTHON, "numpy": numpy}
+    run = dataclasses.replace(RUN, run_id=folder.name, seed=seed, machine_id=machine, versions=versions, fleet={})
     write_run(run, folder)
     rows = [row_of(16, "", "", name, time_s) for name, time_s in times.items()]
     write_table(folder / "cases.csv", [dataclasses.replace(row, run_id=folder.name) for row in rows])

@@ -24,6 +24,7 @@ import msgspec
 
 from ..errors import UserError
 from ..instruments import bandwidth, host
+from ..instruments.machine_lock import hold
 from ..operations.cases import Case
 from ..storage.files import make_folder, replace_file
 from ..storage.results import (
@@ -43,7 +44,6 @@ from ..sweep.open_run import Observer, OpenRun, settings_of
 from ..sweep.rounds import Rounds
 from ..verification.competitor import Competitor, enlist_competitor
 from .calibration import Look, look
-from .lock import hold_machine
 from .machines import processors
 from .messages import BEGAN, FAILED, OUTCOME, RECORDS, WAITING, Order, Outbox, Outcome, from_plain, to_plain
 from .shares import Share, box_s
@@ -86,7 +86,12 @@ def measure(order: Order, send: Send) -> None:
     holder = f"share {order.share.number} of {order.run.run_id}, process {os.getpid()}"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, processors())
-    with hold_machine(machine, holder, waiting=lambda other: send(WAITING, f"{machine} is held by {other}")):
+
+    def waiting(other: str) -> bool:
+        send(WAITING, f"{machine} is held by {other}")
+        return True
+
+    with hold(machine, holder, waiting):
         journal = Journal(machine, order.run, order.share)
         send(BEGAN, {"machine": machine, "attempt": journal.attempt})
         outcome = journal.outcome()
@@ -200,7 +205,7 @@ def _measure_into(journal: Journal, order: Order, send: Send) -> Outcome:
         enlist_competitor(from_plain(competitor, Competitor))
     stream_bytes_per_s = round(bandwidth.fresh_stream_bytes_per_s())
     options = dataclasses.replace(order.run.options, stream_bytes_per_s=stream_bytes_per_s)
-    run = dataclasses.replace(order.run, options=options, machine=host.machine())
+    run = dataclasses.replace(order.run, options=options, machine=host.machine(), versions=host.versions())
     sender = Sender(journal, send)
     measurer = Measurer(settings_of(run))
     able, unable = _divided(order.share.cases, run.run_id)

@@ -16,6 +16,7 @@ Flag = Annotated[int, Meta(ge=0, le=1)]  # 1: yes
 Bytes = Annotated[int, Meta(ge=0, le=LARGEST_WHOLE)]
 Seconds = Annotated[float, Meta(gt=0.0, le=LONGEST_S)]
 Elapsed = Annotated[float, Meta(ge=0.0, le=LONGEST_S)]  # seconds since something began
+UnixTime = Annotated[float, Meta(ge=0.0, le=1e11)]
 Factor = Annotated[float, Meta(gt=0.0, le=1e9)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Error = Annotated[float, Meta(ge=0.0)]  # infinite where a result is

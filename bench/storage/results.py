@@ -24,7 +24,7 @@ from ..operations import operations
 from ..operations.cases import DISTRIBUTIONS, DTYPES, Case
 from .checks import UNSAFE, below_floor, incomplete_run, missing, out_of_order, unknown_name
 from .descriptions import FILE, is_described, load_description, store_description
-from .kinds import Bytes, Count, Elapsed, Error, Factor, Flag, Rate, Seconds, Size
+from .kinds import Bytes, Count, Elapsed, Error, Factor, Flag, Rate, Seconds, Size, UnixTime
 from .tables import Table, columns_of, load_table
 
 # Tables of earlier versions have a skipped row for each case whose library was not there; its reason began so.
@@ -108,7 +108,7 @@ class Visit:
     median_s: Seconds
     machine: str = ""  # of a run on several machines, as a row's
     attempt: str = ""
-    began_s: Elapsed = math.nan  # Unix time by the machine's clock
+    began_s: UnixTime = math.nan  # by the machine's clock
     took_s: Elapsed = math.nan  # with the copying of inputs and the warm call
 
     @property
