@@ -21,6 +21,8 @@ from softmax_bench.sweep.opening import missing_cases
 from softmax_bench.sweep.summary import sum_up
 from softmax_bench.sweep.table import store_times
 
+from .conftest import SoftmaxBench
+
 CASES, VISITS, RUN = "cases.csv", "visits.csv", "run.json"
 KEPT = ("-B1-N10-float64-normal", "-B1-N32-float64-normal")
 NAMES = ("explicit_jacobian", "vectorized")
@@ -273,3 +275,37 @@ def test_many_random_damages_are_refused_or_harmless(damaged: Damaged) -> None:
 
 def test_random_damages_are_refused_or_harmless(damaged: Damaged) -> None:
     assert damage_at_random(damaged, seed=42, count=30) > 15
+
+
+def changed_run(whole: Path, folder: Path, **parts: object) -> Path:
+    """A copy of the run, with other values in run.json."""
+    copy = folder / "small"
+    shutil.copytree(whole, copy)
+    content = json.loads((copy / RUN).read_text(encoding="utf-8"))
+    (copy / RUN).write_text(json.dumps(content | parts), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("parts", [{"machine": []}, {"versions": 3}, {"implementations": [{"name": 1}]}], ids=range(3))
+def test_a_check_against_a_damaged_run_is_no_regression(
+    softmax_bench: SoftmaxBench, whole: Path, tmp_path: Path, parts: dict[str, object]
+) -> None:
+    done = softmax_bench("gate", f"--base={changed_run(whole, tmp_path, **parts)}")
+    assert done.returncode == 2
+    assert "run.json: not a run" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.faults
+def test_a_name_with_dollar_signs_is_drawn_as_it_is(softmax_bench: SoftmaxBench, whole: Path, tmp_path: Path) -> None:
+    name = r"$\frac{x$.py:f"
+    machine = {"cpu": r"$\frac{1 $2", "cores": 2, "memory_bytes": 10**10, "system": "Linux"}
+    folder = changed_run(whole, tmp_path, machine=machine)
+    table = folder / CASES
+    table.write_text(table.read_text(encoding="utf-8").replace(",vectorized,", f",{name},"), encoding="utf-8")
+    done = softmax_bench("plot", str(folder), f"--plots={tmp_path / 'plots'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    drawn = (tmp_path / "plots" / "small" / "time_by_features.svg").read_text(encoding="utf-8")
+    assert name in drawn
+    assert machine["cpu"] in drawn

@@ -416,3 +416,11 @@ def test_a_run_that_is_killed_at_twenty_moments_has_every_case_and_visit_once(tm
     assert {row.case for row in rows} == {row.case for row in load_rows(tmp_path / "whole")}
     assert len(rows) == 4
     assert {row.status for row in rows} == {"measured"}
+
+
+@pytest.mark.faults
+def test_a_step_summary_that_cannot_be_written_is_no_regression(tmp_path: Path) -> None:
+    compare = ("compare", "vectorized", "row_blocks", "--batch=4", "--features=16", "--fail-above=900%")
+    summary = tmp_path / "absent" / "summary.md"
+    done = ended(*compare, environment={"GITHUB_STEP_SUMMARY": str(summary)})
+    check_one_line(done, f"{summary}: cannot be written (No such file or directory)")
