@@ -21,11 +21,20 @@ from softmax_bench.instruments.machine_lock import BESIDE
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
 
-from .conftest import COMMAND, SMALL, TIMED, UNTIMED
+from .conftest import COMMAND, ROOT, SMALL, TIMED, UNTIMED
 
 ONE = ("--implementation=vectorized", "--features=16")
 LONG = (*SMALL, "--implementation=vectorized", "--implementation=explicit_jacobian", "--every-round", "--minutes=10")
 SHORT_VISITS = TIMED[1:]
+
+
+def test_every_fault_in_the_page_has_a_test_of_that_name() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"\| `(test_\w+)` \|$", page, flags=re.MULTILINE)
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| fault |")]
+    assert len(named) == len(rows) >= 30
+    defined = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert [name for name in named if f"def {name}(" not in defined] == []
 
 
 def ended(
