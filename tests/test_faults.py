@@ -173,6 +173,24 @@ def test_charts_that_do_not_fit_are_one_line_and_no_part_of_a_file(tmp_path: Pat
 
 
 @pytest.mark.faults
+def test_full_shared_memory_falsifies_no_peak_and_a_full_temporary_folder_is_said(small_disk: Path) -> None:
+    command = [*COMMAND, "run", f"--results={small_disk.parent}", "--no-charts", *SMALL, *ONE]
+    mounting = 'mount -t tmpfs -o size=8k tmpfs /dev/shm && exec "$@"'
+    peaks: dict[str, list[object]] = {}
+    for name, before, temporary in (
+        ("roomy", [], "/tmp"),
+        ("full", ["unshare", "--mount", "sh", "-c", mounting, "sh"], "/tmp"),
+        ("nowhere", ["unshare", "--mount", "sh", "-c", mounting, "sh"], str(small_disk)),
+    ):
+        environment = {**os.environ, "TMPDIR": temporary}
+        subprocess.run([*before, *command, f"--run-id={name}", *UNTIMED], env=environment, check=False, timeout=60)
+        rows = load_rows(small_disk.parent / name)
+        peaks[name] = [row.peak_bytes or row.reason for row in rows]
+    assert peaks["full"] == peaks["roomy"]
+    assert peaks["nowhere"] == [f"OSError: [Errno 28] No space left on device: '{small_disk}'"] * 2
+
+
+@pytest.mark.faults
 def test_a_full_output_is_one_line_and_no_traceback(reference_run: Path) -> None:
     for arguments in (["list"], ["list", "--cases", "--grid=full"], ["diff", str(reference_run), str(reference_run)]):
         with Path("/dev/full").open("w", encoding="utf-8") as full:
