@@ -13,15 +13,22 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from softmax_bench.accuracy.study import Accuracy
 from softmax_bench.errors import UserError
 from softmax_bench.regression.baseline import compare_rows
+from softmax_bench.regression.quality.study import Trial
+from softmax_bench.repeatability.study import Row as Session
 from softmax_bench.report.differences import StoredRun, compare
 from softmax_bench.report.output import comparison_json, opening_sentences, result_sentences
 from softmax_bench.storage.results import Row, Visit, load_rows, load_run, load_visits
-from softmax_bench.storage.tables import write_table
+from softmax_bench.storage.tables import columns_of, load_table, write_table
 from softmax_bench.sweep.opening import missing_cases
 from softmax_bench.sweep.summary import sum_up
 from softmax_bench.sweep.table import store_times
+from softmax_bench.tolerances.study import Outcome
+from softmax_bench.training.study import Epoch
+
+from .conftest import SoftmaxBench
 
 CASES, VISITS, RUN = "cases.csv", "visits.csv", "run.json"
 KEPT = ("-B1-N10-float64-normal", "-B1-N32-float64-normal")
@@ -281,3 +288,64 @@ def test_many_random_damages_are_refused_or_harmless(damaged: Damaged) -> None:
 
 def test_random_damages_are_refused_or_harmless(damaged: Damaged) -> None:
     assert damage_at_random(damaged, seed=42, count=30) > 15
+
+
+def changed_run(whole: Path, folder: Path, **parts: object) -> Path:
+    """A copy of the run, with other values in run.json."""
+    copy = folder / "small"
+    shutil.copytree(whole, copy)
+    content = json.loads((copy / RUN).read_text(encoding="utf-8"))
+    (copy / RUN).write_text(json.dumps(content | parts), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("parts", [{"machine": []}, {"versions": 3}, {"implementations": [{"name": 1}]}], ids=range(3))
+def test_a_check_against_a_damaged_run_is_no_regression(
+    softmax_bench: SoftmaxBench, whole: Path, tmp_path: Path, parts: dict[str, object]
+) -> None:
+    done = softmax_bench("gate", f"--base={changed_run(whole, tmp_path, **parts)}")
+    assert done.returncode == 2
+    assert "run.json: not a run" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.faults
+def test_a_name_with_dollar_signs_is_drawn_as_it_is(softmax_bench: SoftmaxBench, whole: Path, tmp_path: Path) -> None:
+    name = r"$\frac{x$.py:f"
+    machine: dict[str, Any] = {"cpu": r"$\frac{1 $2", "cores": 2, "memory_bytes": 10**10, "system": "Linux"}
+    folder = changed_run(whole, tmp_path, machine=machine)
+    table = folder / CASES
+    table.write_text(table.read_text(encoding="utf-8").replace(",vectorized,", f",{name},"), encoding="utf-8")
+    done = softmax_bench("plot", str(folder), f"--plots={tmp_path / 'plots'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    drawn = (tmp_path / "plots" / "small" / "time_by_features.svg").read_text(encoding="utf-8")
+    assert name in drawn
+    assert machine["cpu"] in drawn
+
+
+@pytest.mark.parametrize(
+    ("table", "row_type"),
+    [
+        ("accuracy/errors.csv", Accuracy),
+        ("tolerances/outcomes.csv", Outcome),
+        ("training/epochs.csv", Epoch),
+        ("repeatability/sessions.csv", Session),
+        ("gate-quality/trials.csv", Trial),
+    ],
+)
+def test_a_damaged_table_of_a_study_is_refused_in_every_column_of_numbers(
+    reference_run: Path, tmp_path: Path, table: str, row_type: type
+) -> None:
+    stored = (reference_run.parent / table).read_text(encoding="utf-8")
+    (tmp_path / "table.csv").write_text(stored, encoding="utf-8")
+    assert len(list(load_table(tmp_path / "table.csv", row_type, ""))) == stored.count("\n") - 1
+    rows = list(csv.reader(io.StringIO(stored)))[:3]
+    numbers = [column for column, kind in columns_of(row_type).items() if kind is not str]
+    for column, value in itertools.product(numbers, ["-5", "nan", "1_0", "many"]):
+        place = rows[0].index(column)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([*rows[:2], [*rows[2][:place], value, *rows[2][place + 1 :]]])
+        (tmp_path / "table.csv").write_text(text.getvalue(), encoding="utf-8")
+        with pytest.raises(UserError, match=f"table.csv:3: column '{column}': '{value}' is not a "):
+            list(load_table(tmp_path / "table.csv", row_type, ""))

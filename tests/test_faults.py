@@ -21,11 +21,20 @@ from softmax_bench.instruments.machine_lock import BESIDE
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
 
-from .conftest import COMMAND, SMALL, TIMED, UNTIMED
+from .conftest import COMMAND, ROOT, SMALL, TIMED, UNTIMED
 
 ONE = ("--implementation=vectorized", "--features=16")
 LONG = (*SMALL, "--implementation=vectorized", "--implementation=explicit_jacobian", "--every-round", "--minutes=10")
 SHORT_VISITS = TIMED[1:]
+
+
+def test_every_fault_in_the_page_has_a_test_of_that_name() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"\| `(test_\w+)` \|$", page, flags=re.MULTILINE)
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| fault |")]
+    assert len(named) == len(rows) >= 30
+    defined = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert [name for name in named if f"def {name}(" not in defined] == []
 
 
 def ended(
@@ -161,6 +170,24 @@ def test_charts_that_do_not_fit_are_one_line_and_no_part_of_a_file(tmp_path: Pat
     where = ("plot", str(reference_run), f"--plots={tmp_path}")
     check_one_line(ended(*where, limit_bytes=10_000), "cannot be written (File too large)")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.faults
+def test_full_shared_memory_falsifies_no_peak_and_a_full_temporary_folder_is_said(small_disk: Path) -> None:
+    command = [*COMMAND, "run", f"--results={small_disk.parent}", "--no-charts", *SMALL, *ONE]
+    mounting = 'mount -t tmpfs -o size=8k tmpfs /dev/shm && exec "$@"'
+    peaks: dict[str, list[object]] = {}
+    for name, before, temporary in (
+        ("roomy", [], "/tmp"),
+        ("full", ["unshare", "--mount", "sh", "-c", mounting, "sh"], "/tmp"),
+        ("nowhere", ["unshare", "--mount", "sh", "-c", mounting, "sh"], str(small_disk)),
+    ):
+        environment = {**os.environ, "TMPDIR": temporary}
+        subprocess.run([*before, *command, f"--run-id={name}", *UNTIMED], env=environment, check=False, timeout=60)
+        rows = load_rows(small_disk.parent / name)
+        peaks[name] = [row.peak_bytes or row.reason for row in rows]
+    assert peaks["full"] == peaks["roomy"]
+    assert peaks["nowhere"] == [f"OSError: [Errno 28] No space left on device: '{small_disk}'"] * 2
 
 
 @pytest.mark.faults
@@ -416,3 +443,11 @@ def test_a_run_that_is_killed_at_twenty_moments_has_every_case_and_visit_once(tm
     assert {row.case for row in rows} == {row.case for row in load_rows(tmp_path / "whole")}
     assert len(rows) == 4
     assert {row.status for row in rows} == {"measured"}
+
+
+@pytest.mark.faults
+def test_a_step_summary_that_cannot_be_written_is_no_regression(tmp_path: Path) -> None:
+    compare = ("compare", "vectorized", "row_blocks", "--batch=4", "--features=16", "--fail-above=900%")
+    summary = tmp_path / "absent" / "summary.md"
+    done = ended(*compare, environment={"GITHUB_STEP_SUMMARY": str(summary)})
+    check_one_line(done, f"{summary}: cannot be written (No such file or directory)")

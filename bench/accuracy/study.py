@@ -22,6 +22,7 @@ from ..implementations.softmax import softmax_unshifted
 from ..instruments import host
 from ..operations.cross_entropy import LossInputs, exact_gradient, pytorch_loss, wide_softmax, with_labels
 from ..storage.descriptions import load_description, store_description
+from ..storage.kinds import Count, Error, Factor, Size
 from ..storage.tables import load_table, write_table
 
 DTYPES = ("float16", "float32", "float64")
@@ -56,15 +57,15 @@ class Accuracy:
     """
 
     dtype: str
-    batch: int
-    features: int
-    scale: float
+    batch: Size
+    features: Size
+    scale: Factor
     implementation: str
-    draws: int
-    loss_error_ulp: float  # |loss - exact| in ulp of the exact loss
-    grad_error_ulp: float  # of the worst element, as in `Exact`
-    not_finite_losses: int
-    not_finite_elements: int
+    draws: Size
+    loss_error_ulp: Error  # |loss - exact| in ulp of the exact loss
+    grad_error_ulp: Error  # of the worst element, as in `Exact`
+    not_finite_losses: Count
+    not_finite_elements: Count
     reason: str  # what was not finite
 
 

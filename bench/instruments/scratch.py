@@ -5,6 +5,7 @@ however the owner ends, so the folders that nobody holds are removed by the next
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -13,14 +14,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOM_BYTES = 8 << 20  # many times what a capture takes
 PREFIX = "softmax-bench-scratch-"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory, never a fixed name in it
 
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A block with a folder of its own."""
-    parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    """A block with a folder of its own, where there is room: memray says nothing of a capture that was cut off.
+
+    Raises:
+        OSError: there is no room.
+    """
+    parent = next((place for place in (SHARED_MEMORY, Path(tempfile.gettempdir())) if _has_room(place)), None)
+    if parent is None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
     _clear_once(parent)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -31,6 +39,13 @@ def scratch_folder() -> Iterator[Path]:
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
                 return
+
+
+def _has_room(place: Path) -> bool:
+    if not os.access(place, os.W_OK):
+        return False
+    there = os.statvfs(place)
+    return there.f_bavail * there.f_frsize >= ROOM_BYTES
 
 
 def clear_leftovers(parent: Path) -> None:

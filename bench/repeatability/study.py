@@ -18,6 +18,7 @@ from ..instruments import host
 from ..instruments.agreement import AGREEMENT
 from ..storage.descriptions import FILE, load_description, store_description
 from ..storage.files import make_folder
+from ..storage.kinds import Count, Elapsed, Flag, Seconds
 from ..storage.tables import Table, columns_of, load_table, write_table
 from ..sweep.selection import GRIDS
 from .loads import LOADS, load_machine
@@ -54,13 +55,13 @@ class Row:
     started: str  # of the session: ISO 8601, UTC
     tool: str
     load: str
-    session: int
+    session: Count
     case: str
-    time_s: float
-    low_s: float  # of the interval that the tool states
-    high_s: float
-    settled: int | None  # 1 or 0; None where the tool does not say
-    seconds: float  # the session's, shared among its cases
+    time_s: Seconds
+    low_s: Elapsed  # of the interval that the tool states
+    high_s: Seconds
+    settled: Flag | None  # 1 or 0; None where the tool does not say
+    seconds: Elapsed  # the session's, shared among its cases
 
 
 @dataclass(frozen=True)

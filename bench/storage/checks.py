@@ -13,8 +13,6 @@ from ..instruments.bandwidth import FASTEST_CACHE_BYTES_PER_S
 
 # Of a machine and of the versions, what every reader needs.
 MACHINE_FACTS: Mapping[str, type] = {"cpu": str, "cores": int, "memory_bytes": int, "system": str}
-# Why an implementation is left out of tables and charts: where its name would be a path or no line of text.
-UNSAFE = ("/", "\\")
 
 
 def missing(record: object, columns: Collection[str]) -> str:

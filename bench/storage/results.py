@@ -22,7 +22,7 @@ from ..instruments.agreement import Moment
 from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
 from ..operations.cases import DISTRIBUTIONS, DTYPES, Case
-from .checks import UNSAFE, below_floor, incomplete_run, missing, out_of_order, unknown_name
+from .checks import below_floor, incomplete_run, missing, out_of_order, unknown_name
 from .descriptions import FILE, is_described, load_description, store_description
 from .kinds import Bytes, Count, Elapsed, Error, Factor, Flag, Rate, Seconds, Size, UnixTime
 from .tables import Table, columns_of, load_table
@@ -291,8 +291,8 @@ def _oddity(row: Row, known: Mapping[str, Mapping[str, Collection[str]]], of: Ru
     if row.operation not in known:
         return f"column 'operation': {row.operation!r} is not one of {', '.join(known)}"
     names = dict(known[row.operation])
-    if ":" in row.implementation and not any(mark in row.implementation for mark in UNSAFE):
-        del names["implementation"]  # a user's own, file.py:function
+    if ":" in row.implementation and "/" not in row.implementation:
+        del names["implementation"]  # a user's own, file.py:function, without the folders
     if row.run_id != of.run_id:
         return f"column 'run_id': {row.run_id!r} is another run than {of.run_id!r}"
     if oddity := unknown_name(row, names) or out_of_order(row, ORDERS):

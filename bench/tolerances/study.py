@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..instruments import host
 from ..storage.descriptions import load_description, store_description
+from ..storage.kinds import Count, Flag, Share, Size
 from ..storage.tables import load_table, write_table
 from .draws import (
     DTYPES,
@@ -44,13 +45,13 @@ class Outcome:
     dtype: str
     operation: str
     inputs: str  # a name in `INPUTS`
-    features: int
-    mistakes: int  # that are counted, see `counted_mistakes`
-    passing: int  # of them, in every draw
-    zeros_pass: int  # 1: a gradient of zeros passes in every draw
-    tail_passes: float  # 1: so does a right one whose last element of each row is 0; NaN: there it mostly is 0
-    right_forms: int
-    right_rejected: int  # of them, in any draw
+    features: Size
+    mistakes: Count  # that are counted, see `counted_mistakes`
+    passing: Count  # of them, in every draw
+    zeros_pass: Flag  # 1: a gradient of zeros passes in every draw
+    tail_passes: Share  # 1: so does a right one whose last element of each row is 0; NaN: there it mostly is 0
+    right_forms: Count
+    right_rejected: Count  # of them, in any draw
     passing_names: str  # the mistakes that pass, with spaces between
 
 

@@ -17,6 +17,7 @@ from ..implementations import former_names
 from ..instruments.host import machine, now_utc, versions
 from ..storage.descriptions import load_description, store_description
 from ..storage.files import make_folder
+from ..storage.kinds import Count, Elapsed, Error, Share
 from ..storage.tables import Table, load_table
 from .digits import Digits, load
 from .gradients import RIGHT, Clock, Gradient
@@ -54,11 +55,11 @@ class Epoch:
     kind: str
     operation: str
     gradient: str
-    epoch: int
-    loss: float = math.nan
-    test_accuracy: float = math.nan
-    epoch_s: float = math.nan
-    softmax_backward_s: float = math.nan
+    epoch: Count
+    loss: Error = math.nan
+    test_accuracy: Share = math.nan
+    epoch_s: Elapsed = math.nan
+    softmax_backward_s: Elapsed = math.nan
     outcome: str = TRAINED
     reason: str = ""
 

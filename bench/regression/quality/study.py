@@ -26,6 +26,7 @@ from ...implementations import NUMPY, is_installed, registered
 from ...instruments.host import now_utc
 from ...paths import IMPLEMENTATIONS
 from ...storage.files import make_folder
+from ...storage.kinds import Count, Elapsed, Error, Flag
 from ...storage.tables import Table, load_table
 from ..duel import Duel
 from ..gate import Rule, controls_of, duels_of, judge_duels
@@ -111,14 +112,14 @@ class Trial:
     started: str
     method: str  # gate, or a rule of pytest-benchmark's comparison or of asv's
     kind: str
-    size: float
+    size: Error
     load: str
     target: str  # the case or implementation that was slowed down, or all; empty if none was
     outcome: str  # passed, regression, inconclusive
-    found: int  # 1 if the target is among the alarms, otherwise 0
-    false_alarms: int  # alarms on anything else
+    found: Flag  # 1 if the target is among the alarms, otherwise 0
+    false_alarms: Count  # alarms on anything else
     alarms: str
-    wall_s: float
+    wall_s: Elapsed
     note: str
 
 
