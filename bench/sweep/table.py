@@ -30,10 +30,10 @@ def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
     visits: dict[str, list[Moment]] = defaultdict(list)
     for visit in load_visits(folder):
         visits[visit.case].append(visit.moment)
-    if not visits:
-        return 0
     replaced = {row.case: row for row in failed}
     rows = [replaced.get(row.case, row) for row in load_rows(folder)]
+    if not visits or not rows:
+        return 0
     timed = [_with_times(row, visits.get(str(row.case), []), run.machine["memory_bytes"]) for row in rows]
     write_table(folder / CASES, timed)
     write_run(dataclasses.replace(run, ceiling=ceiling_of(visits)), folder)
