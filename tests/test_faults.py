@@ -114,7 +114,7 @@ def test_a_run_whose_start_was_cut_short_is_begun_again(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_in_mid_sweep_ends_the_run_with_2_and_it_is_resumed(small_disk: Path) -> None:
-    filler = fill(small_disk, 44 << 10)  # for run.json, twice while it is replaced, and some pages of visits
+    filler = fill(small_disk, 64 << 10)  # for run.json, twice while it is replaced, and some pages of visits
     done = ended("run", f"--results={small_disk}", "--run-id=r", *LONG, "--no-charts", *SHORT_VISITS)
     check_one_line(done, "cannot be written (No space left on device)", "RESUME=r")
     rows, visits = load_rows(small_disk / "r"), load_visits(small_disk / "r")
