@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from softmax_bench.instruments.host import MACHINE_VARIABLE
 from softmax_bench.instruments.machine_lock import BESIDE
 
 SoftmaxBench = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -20,8 +21,9 @@ TIMED = ("--minutes=0.1", "--", "--benchmark-max-time=0.001")  # short visits, f
 
 @pytest.fixture(scope="session", autouse=True)
 def _measurements_do_not_wait_for_each_other() -> None:
-    """Let tests measure beside each other: they do not judge times."""
+    """Let tests measure beside each other: they do not judge times. Each process of tests is a machine of its own."""
     os.environ[BESIDE] = "1"
+    os.environ[MACHINE_VARIABLE] = f"tests-{os.getpid()}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -175,7 +175,8 @@ def test_what_is_no_number_is_refused_in_every_column_of_numbers(damaged: Damage
         ("batch", "0"),
         ("features", "2000000000000"),
         ("settled", "2"),
-        ("time_s", "1e-12"),  # less than moving the arrays takes
+        ("time_s", "1e-12"),
+        ("time_min_s", "2e-10"),  # moving the three arrays takes 2.1e-10 s at the least
         ("time_s", "0"),
         ("time_s", "inf"),
         ("peak_bytes", "99999999999999"),
@@ -203,6 +204,22 @@ def test_a_doubled_row_or_column_is_refused(damaged: Damaged, name: str, where: 
     assert where in damaged.with_file(name, "".join([*lines[:2], *lines[1:]]))
     doubled = "".join(f"{line.partition(',')[0]},{line}" for line in lines)
     assert f"{name}:1: column" in damaged.with_file(name, doubled)
+
+
+def test_a_table_that_is_not_there_or_a_folder_is_refused(damaged: Damaged) -> None:
+    for name in (CASES, VISITS, RUN):
+        damaged.with_file(name, (damaged.whole / name).read_bytes())
+        (damaged.folder / name).unlink()
+        if name == CASES:
+            assert "cases.csv: cannot be read (No such file or directory)" in refused(damaged.folder, damaged.whole)
+        (damaged.folder / name).mkdir()
+        assert f"{name}: cannot be read (Is a directory)" in refused(damaged.folder, damaged.whole)
+
+
+def test_visits_of_a_table_without_rows_are_no_times(damaged: Damaged) -> None:
+    header, _, _ = (damaged.whole / CASES).read_text(encoding="utf-8").partition("\n")
+    assert damaged.with_file(CASES, f"{header}\n") == ""
+    assert store_times(damaged.folder) == 0
 
 
 def test_each_missing_column_is_named_or_was_optional_once(damaged: Damaged) -> None:

@@ -69,7 +69,7 @@ def stored(tmp_path: Path, reference_run: Path) -> Path:
     rows = [
         dataclasses.replace(row, run_id="part", status="failed", time_s=math.nan, peak_bytes=None)
         if row == rows[-1]
-        else row
+        else dataclasses.replace(row, run_id="part")
         for row in rows
     ]
     skipped = Row("part", "softmax", "explicit_jacobian", 512, 2048, "float64", "normal", 1, "skipped", "=too large")

@@ -73,6 +73,7 @@ def check_reasons(rows: dict[tuple[str, int], Row], names: list[str]) -> None:
         assert reason in rows[name, 16].reason
 
 
+@pytest.mark.faults
 def test_what_misbehaves_when_it_is_examined_fails_alone(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     names = ["overwriting", "exiting", "exiting_at_once", "crashing", "killed", "hungry", "interrupting"]
     rows = swept(softmax_bench, tmp_path, names, *UNTIMED)

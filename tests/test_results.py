@@ -100,6 +100,12 @@ def test_a_run_of_before_the_ceiling_was_measured_still_loads(stored: Path) -> N
     assert to_frame(load_rows(stored), [])["ceiling_share"].isna().all()
 
 
+def test_a_speedup_has_settled_where_both_of_its_times_have() -> None:
+    for slow, fast in ((1, 1), (0, 1), (1, 0), (0, 0)):
+        rows = [row_of("explicit_jacobian", time_s=0.05, settled=slow), row_of("vectorized", time_s=0.1, settled=fast)]
+        assert to_frame(rows)["speedup_settled"].tolist() == [slow, slow * fast]
+
+
 def test_no_ratio_to_a_baseline_of_another_shape() -> None:
     rows = [row_of("explicit_jacobian", batch=8, time_s=0.05), row_of("vectorized", time_s=0.1)]
     assert to_frame(rows)["speedup"].isna().tolist() == [False, True]

@@ -61,7 +61,7 @@ def hold(machine: str, holder: str, waiting: Callable[[str], bool]) -> Iterator[
 
 def lock_path(machine: str) -> Path:
     """The file that is locked."""
-    return Path(tempfile.gettempdir()) / f"softmax-bench-{machine}.lock"
+    return Path(tempfile.gettempdir()) / f"softmax-bench.{machine}.lock"
 
 
 def _sign(file: int, holder: str) -> None:

@@ -10,9 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..instruments.bandwidth import FASTEST_CACHE_BYTES_PER_S
-
-# Of a machine and of the versions, what every reader needs.
-MACHINE_FACTS: Mapping[str, type] = {"cpu": str, "cores": int, "memory_bytes": int, "system": str}
+from .kinds import LARGEST_WHOLE
 
 
 def missing(record: object, columns: Collection[str]) -> str:
@@ -57,10 +55,13 @@ def _oddities_of_run(run: Any) -> Iterator[str]:
         datetime.datetime.fromisoformat(run.started)
     except ValueError:
         yield f"started: {run.started!r} is no time in ISO 8601"
-    for fact, kind in MACHINE_FACTS.items():
+    for fact in ("cpu", "system"):
+        if not isinstance(run.machine.get(fact), str):
+            yield f"machine: {fact}: {run.machine.get(fact)!r} is not a text"
+    for fact in ("cores", "memory_bytes"):
         value = run.machine.get(fact)
-        if type(value) is not kind or value in (0, ""):
-            yield f"machine: {fact}: {value!r} is not {'a text' if kind is str else 'a whole number, 1 or more'}"
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_WHOLE:
+            yield f"machine: {fact}: {value!r} is not a whole number, 1 or more"
     if "python" not in run.versions:
         yield "versions: python is missing"
     for spec in run.implementations:

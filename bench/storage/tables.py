@@ -4,11 +4,12 @@ import csv
 import dataclasses
 import errno
 import fcntl
+import functools
 import io
 import math
 import os
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -115,7 +116,7 @@ def load_table(
     """
     text = _read_text(path, hint)
     columns = columns_of(row_type)
-    cells_type = _cells_type(row_type)
+    cells_type = _cells_type(typing.cast("Hashable", row_type))
     lines = csv.reader(io.StringIO(text), strict=True)
     try:
         header = next(lines, [])
@@ -173,6 +174,7 @@ def _stored(value: object) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())
 
 
+@functools.cache
 def _cells_type(row_type: type) -> type[msgspec.Struct]:
     """The type of a line's values that are not empty. What may be empty has the missing value for its default."""
     fields: list[Any] = []

@@ -33,10 +33,10 @@ def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
     visits: dict[Attempt, dict[str, list[Moment]]] = defaultdict(lambda: defaultdict(list))
     for visit in load_visits(folder):
         visits[visit.machine, visit.attempt][visit.case].append(visit.moment)
-    if not visits:
-        return 0
     replaced = {row.case: row for row in failed}
     rows = [replaced.get(row.case, row) for row in load_rows(folder)]
+    if not visits or not rows:
+        return 0
     memory_bytes = run.machine["memory_bytes"]
     timed = [_with_times(row, visits[row.machine, row.attempt].get(str(row.case), []), memory_bytes) for row in rows]
     write_table(folder / CASES, timed)
