@@ -631,7 +631,7 @@ def test_interrupted_it_leaves_no_process_and_no_file(tmp_path: Path, signalled:
     assert "Traceback" not in out + err
     _, alive = psutil.wait_procs(workers, timeout=5)  # a worker that was only starting ends by itself
     assert not alive
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []  # the machine's lock stays
 
 
 @pytest.mark.slow

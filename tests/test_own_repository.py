@@ -86,7 +86,7 @@ def test_identical_revisions_raise_no_alarm(
     assert json.loads(content)["base"] == "HEAD~1"
     assert verdicts(content) == {"unchanged"}
     assert ET.parse(own_repository / "out.xml").getroot().attrib["failures"] == "0"
-    assert list(temporary.iterdir()) == []
+    assert [path for path in temporary.iterdir() if path.suffix != ".lock"] == []  # the machine's lock stays
 
 
 @pytest.mark.slow

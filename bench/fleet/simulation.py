@@ -212,8 +212,8 @@ def _summed_up(workers: int, cases: int, shares: int, seconds: float, samples: S
 
 def _simulated_run() -> Run:
     options = RunOptions(max_call_s=1.0, max_bytes=1 << 30, benchmark={}, stream_bytes_per_s=1e10)
-    empty: dict[str, Any] = {"selection": {}, "machine": {}, "versions": {}, "code": {}}
-    return Run("simulated", host.now_utc(), 0, **empty, options=options, implementations=[], fleet={"replicas": 1})
+    here: dict[str, Any] = {"selection": {}, "machine": host.machine(), "versions": host.versions(), "code": {}}
+    return Run("simulated", host.now_utc(), 0, **here, options=options, implementations=[], fleet={"replicas": 1})
 
 
 def measure_scale(workers: int, cases: int, folder: Path) -> Iterator[Scale]:
