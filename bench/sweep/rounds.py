@@ -16,7 +16,8 @@ Subject = Case | Stream
 # What a subject may take in a round. One whose visits take longer is visited in every second or tenth round only: else
 # a few calls of a second would take the time of hundreds of short ones.
 SHARE_S = 0.08
-LARGEST_SHARE = 1 / 40  # of the time left, for the visits that a subject still needs to settle
+# What the visits that a subject still needs to settle may take of the time left, where each takes longer than this.
+LARGEST_SHARE, CHEAP_S = 1 / 40, 0.4
 LEAST_ROUND_S = 0.1  # with few subjects left; visits that follow each other closely say no more than one
 
 
@@ -25,9 +26,9 @@ class Rounds:
     """The order of visits, and what they found so far.
 
     Each round goes over what has not settled, in a new random order. A visit that would end after ``deadline_s`` is
-    not made, nor a second one of a subject that would need more than ``LARGEST_SHARE`` of the time left to settle:
-    gigabytes that take seconds a visit would not, and others would not for want of that time. The clock is that of
-    ``now``, in seconds since the run began.
+    not made, nor a second one of a subject that would need more than ``LARGEST_SHARE`` of the time left to settle,
+    unless the round would be over too soon without: gigabytes that take seconds a visit would not settle, and others
+    would not for want of that time. The clock is that of ``now``, in seconds since the run began.
     """
 
     subjects: Sequence[Subject]
@@ -62,11 +63,12 @@ class Rounds:
                 return
             self.number += 1
             started = self.now()
-            worthwhile = [subject for subject in left if self._can_settle(subject)] or left
-            for subject in self.rng.sample(worthwhile, len(worthwhile)):
+            in_order = sorted(self.rng.sample(left, len(left)), key=self._can_settle, reverse=True)
+            for subject in in_order:
                 cost_s = self.costs_s[subject]
                 self._credit_s[subject] = min(self._credit_s[subject] + SHARE_S, max(SHARE_S, cost_s))
-                if self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s:
+                has_time = self._can_settle(subject) or self.now() - started < LEAST_ROUND_S
+                if has_time and self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s:
                     yield subject
             self.sleep(max(0.0, min(LEAST_ROUND_S, self.deadline_s - self.now()) - (self.now() - started)))
 
@@ -87,4 +89,5 @@ class Rounds:
         missing = AGREEMENT.moments - len(self.visits[str(subject)])
         if self.every or not 0 < missing < AGREEMENT.moments:  # each one is visited once
             return True
-        return missing * self.costs_s[subject] <= LARGEST_SHARE * self.left_s
+        cost_s = self.costs_s[subject]
+        return cost_s <= CHEAP_S or missing * cost_s <= LARGEST_SHARE * self.left_s

@@ -42,7 +42,7 @@ class Grid:
 
 GRIDS = {
     "quick": Grid(
-        batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512), library_shape=ARTICLE_SHAPE, minutes=0.5
+        batch=(1, 32), features=(10, 128, 512), loss_features=(10, 512), library_shape=ARTICLE_SHAPE, minutes=0.45
     ),
     "default": Grid(
         batch=(1, 8, 32, 128, 512),
