@@ -132,6 +132,7 @@ def test_every_chart_is_drawn_as_png_and_svg_under_its_own_name(stored: Path, tm
                 assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
 
 
+@pytest.mark.slow
 def test_libraries_have_files_of_their_own(with_libraries: Path, tmp_path: Path) -> None:
     drawn = {path.name for path in draw_run(with_libraries, tmp_path / "plots")}
     names = {f"{chart.__name__}{suffix}" for chart in BY_SHAPE for suffix in ("", "-libraries")}

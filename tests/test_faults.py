@@ -113,6 +113,7 @@ def test_a_run_whose_start_was_cut_short_is_begun_again(tmp_path: Path) -> None:
     assert len(load_rows(tmp_path / "r")) == 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_mid_sweep_ends_the_run_with_2_and_it_is_resumed(small_disk: Path) -> None:
     filler = fill(small_disk, 64 << 10)  # for run.json, twice while it is replaced, and some pages of visits
     done = ended("run", f"--results={small_disk}", "--run-id=r", *LONG, "--no-charts", *SHORT_VISITS)
@@ -248,6 +249,7 @@ def test_a_run_that_is_asked_to_end_ends_its_processes_and_closes_its_record(
     check_gone(family)
 
 
+@pytest.mark.slow
 def test_a_killed_run_takes_its_processes_with_it_and_the_next_clears_its_folders(tmp_path: Path) -> None:
     running = started(tmp_path, *LONG)
     await_that(lambda: lines_of(tmp_path / "r" / "visits.csv") > 12)

@@ -127,6 +127,7 @@ def test_a_run_with_nothing_to_draw_says_so(softmax_bench: SoftmaxBench) -> None
     assert "no charts: " in done.stdout
 
 
+@pytest.mark.slow
 def test_wrong_raising_and_hungry_competitors_get_rows_and_the_rest_goes_on(
     sweep_small: SoftmaxBench, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def await_lines(running: "subprocess.Popen[str]", table: Path, lines: int) -> No
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_visit(tmp_path: Path) -> None:
     running = started(tmp_path, "killed", "--minutes=10", *TIMED[1:])
     tables = [tmp_path / "killed" / name for name in ("cases.csv", "visits.csv")]
@@ -245,6 +247,7 @@ def test_a_competitor_that_dies_in_a_visit_fails_alone(sweep_small: SoftmaxBench
     assert rows["vectorized"].time_s > 0
 
 
+@pytest.mark.slow
 def test_pytest_benchmark_compares_two_runs_by_their_visits(tmp_path: Path, softmax_bench: SoftmaxBench) -> None:
     chosen = ["--implementation=vectorized", "--batch=4", "--features=16", "--logits=normal", "--no-charts"]
     for name in ("one", "two"):

@@ -208,6 +208,7 @@ def test_the_mistake_of_a_wrong_layer_is_shown_and_written_as_json(tmp_path: Pat
     assert report["cost"] is None
 
 
+@pytest.mark.slow
 def test_cost_growth_and_advice_of_a_right_function_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     done = run("softmax_bench.implementations.softmax:row_loop", "--json", str(path))
