@@ -120,6 +120,7 @@ def overview_of(folder: Path, dtype: str = "float64") -> Overview:
     return found
 
 
+@pytest.mark.slow
 def test_every_chart_is_drawn_as_png_and_svg_under_its_own_name(stored: Path, tmp_path: Path) -> None:
     drawn = list(draw_run(stored, tmp_path / "plots"))
     names = [chart.__name__ for chart in (*BY_SHAPE, bars)]  # the run has no ceiling and no peaked logits

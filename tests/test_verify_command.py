@@ -118,6 +118,7 @@ def site_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_installed_as_a_wheel_it_blames_the_users_own_lines(site_packages: Path, tmp_path: Path) -> None:
     python = str(site_packages.parents[2] / "bin" / "python")
     file = tmp_path / "worker.py"
