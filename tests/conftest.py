@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from softmax_bench.cli import main
 from softmax_bench.instruments.host import MACHINE_VARIABLE
 from softmax_bench.instruments.machine_lock import BESIDE
 
@@ -66,3 +67,14 @@ def sweep_small(softmax_bench: SoftmaxBench, tmp_path: Path) -> SoftmaxBench:
 def reference_run() -> Path:
     """The folder of the run that is kept with the code."""
     return ROOT / "results" / "reference"
+
+
+def error_of(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a command that ends with exit status 2 and one line."""
+    with pytest.raises(SystemExit) as ended:
+        main.main(list(arguments))
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    return err

@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from softmax_bench.cli import main
 from softmax_bench.errors import UserError
 from softmax_bench.implementations import NUMPY, Implementation, registered
 from softmax_bench.instruments import host
@@ -49,7 +48,7 @@ from softmax_bench.regression.revisions import two_versions
 from softmax_bench.regression.workers import run_workers
 from softmax_bench.storage.results import Row, load_rows
 
-from tests.conftest import COMMAND, ROOT, SoftmaxBench
+from tests.conftest import COMMAND, ROOT, SoftmaxBench, error_of
 
 IMPLEMENTATIONS = PACKAGE / "implementations"
 CASES = [Case("softmax", "vectorized", batch, 64, "float64", "normal") for batch in (1, 2, 4, 8)]
@@ -678,17 +677,6 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
-
-
-def error_of(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The message of a command that ends with exit status 2 and one line."""
-    with pytest.raises(SystemExit) as ended:
-        main.main(list(arguments))
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2
-    assert out == ""
-    assert err.count("\n") == 1
-    return err
 
 
 @pytest.mark.usefixtures("in_process")

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from softmax_bench.cli import main
 from softmax_bench.configuration import configuration
 from softmax_bench.errors import UserError
 from softmax_bench.loading import import_folders, load
 
-from tests.conftest import TIMED, SoftmaxBench
+from tests.conftest import TIMED, SoftmaxBench, error_of
 
 NN = """
 from .helper import dot
@@ -179,17 +178,7 @@ def test_bad_input_is_one_line(
     git(own_repository, "add", "-A")
     git(own_repository, "commit", "-qm", "broken")
     write(own_repository, new=NN)
-    assert said in line_of(arguments, capsys)
-
-
-def line_of(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main.main(list(arguments))
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2
-    assert out == ""
-    assert err.count("\n") == 1
-    return err
+    assert said in error_of(*arguments, capsys=capsys)
 
 
 def test_outside_a_repository_is_one_line(
@@ -197,7 +186,7 @@ def test_outside_a_repository_is_one_line(
 ) -> None:
     write(tmp_path, nn=NN, helper=HELPER)
     monkeypatch.chdir(tmp_path)
-    assert "is not in a git repository; a target is compared" in line_of(("gate", f"--target={TARGET}"), capsys)
+    assert "is not in a git repository; a target is compared" in error_of("gate", f"--target={TARGET}", capsys=capsys)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +204,7 @@ def test_a_bad_table_is_one_line(
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(f"[tool.softmax-bench]\n{table}\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert said in line_of(("gate",), capsys)
+    assert said in error_of("gate", capsys=capsys)
 
 
 def test_the_nearest_table_counts_and_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -6,12 +6,10 @@ itself runs in a further process, so that nothing that it does can touch a figur
 """
 
 import contextlib
-import ctypes
 import importlib
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 from ..implementations import NUMPY
 from ..instruments import host
 from ..instruments.bandwidth import PAST_CACHES, Stream
+from ..instruments.lifetime import end_with_parent
 from ..operations.cases import Case, known_as
 from ..verification.competitor import Competitor, enlist_competitor
 from .guests import GuestMeasurer
@@ -28,7 +27,6 @@ from .selection import unique
 COMPILER = "numba"  # the library whose process makes stores past the caches
 ENDING_S = 5.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class SittingLostError(Exception):
@@ -145,7 +143,7 @@ def _serve(
     os.setpgid(0, 0)  # an interrupt from the terminal goes to the parent alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
-    _end_with_parent()
+    end_with_parent()
     _confine(name)
     for module in modules:
         importlib.import_module(module)
@@ -170,12 +168,6 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """Let the kernel end this process when its parent is killed, whatever it is doing then; Linux alone can."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(measurer: Measurer | GuestMeasurer, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:

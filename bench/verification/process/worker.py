@@ -7,11 +7,9 @@ value), ("user", text of a UserError) or ("failure", Failure), as ``wire`` encod
 parent decides where output goes.
 """
 
-import ctypes
 import faulthandler
 import os
 import resource
-import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -20,6 +18,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...instruments.heap import settle_heap
+from ...instruments.lifetime import end_with_parent
 from ...loading import let_import
 from .failures import failure_of
 from .shared import Shared
@@ -27,7 +26,6 @@ from .subject import Local
 from .tampering import Watch
 from .wire import encoded
 
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 MAX_FORKS = 6  # in one call, nested or not: a fork bomb stops at 2**6 processes
 NESTED_FORKS = 2  # of a process that was forked in a block of calls
 MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
@@ -119,12 +117,6 @@ class Worker:
 
     def _allow_few(self) -> None:
         self._allowed_forks = min(self._allowed_forks, max(MAX_FORKS, self._forks + NESTED_FORKS))
-
-
-def end_with_parent() -> None:
-    """Let the system end this process when its parent ends, however that comes about; Linux only."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
