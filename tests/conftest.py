@@ -1,6 +1,7 @@
 """What the tests share: the command line in a real process, and runs made with it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,13 @@ def _measurements_do_not_wait_for_each_other() -> None:
     """Let tests measure beside each other: they do not judge times. Each process of tests is a machine of its own."""
     os.environ[BESIDE] = "1"
     os.environ[MACHINE_VARIABLE] = f"tests-{os.getpid()}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_can_be_interrupted() -> None:
+    """Let tests send SIGINT to what they start: a shell's background job ignores it, and so do its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,15 @@ import random
 from collections import defaultdict
 
 import pytest
-from softmax_bench.instruments.agreement import AGREEMENT, Moment, agree, estimated, fastest_moments
+from softmax_bench.instruments.agreement import (
+    AGREEMENT,
+    OF_THREADS,
+    Moment,
+    agree,
+    agreement_of,
+    estimated,
+    fastest_moments,
+)
 from softmax_bench.operations.cases import Case
 from softmax_bench.sweep.rounds import SHARE_S, Rounds
 
@@ -18,9 +26,9 @@ def moments(seconds: list[float], every_s: float = 2 * APART_S) -> list[Moment]:
 
 def test_visits_from_different_moments_that_are_alike_agree() -> None:
     alike = moments([1.0 + 0.5 * WITHIN * place / ENOUGH for place in range(ENOUGH)])
-    assert agree(alike)
-    assert not agree(alike[:-1])
-    estimate = estimated(alike)
+    assert agree(alike, AGREEMENT)
+    assert not agree(alike[:-1], AGREEMENT)
+    estimate = estimated(alike, AGREEMENT)
     assert estimate.settled
     assert 1.0 <= estimate.time_s <= 1.0 + WITHIN
     assert estimate.low_s < estimate.time_s < estimate.high_s
@@ -29,14 +37,14 @@ def test_visits_from_different_moments_that_are_alike_agree() -> None:
 
 def test_visits_of_one_slow_phase_do_not_agree_however_alike_they_are() -> None:
     phase = moments([2.0] * 10 * ENOUGH, every_s=APART_S / (20 * ENOUGH))
-    assert not agree(phase)
+    assert not agree(phase, AGREEMENT)
     assert len(fastest_moments(phase, APART_S, ENOUGH)) == 1
 
 
 def test_slowed_visits_do_not_change_the_time() -> None:
     fast = moments([1.0] * ENOUGH)
     slow = [Moment(moment.when_s + 0.5, 2.0, 2.5) for moment in fast]
-    estimate = estimated([*fast, *slow, *slow])
+    estimate = estimated([*fast, *slow, *slow], AGREEMENT)
     assert estimate.settled
     assert estimate.time_s == pytest.approx(1.0)
     assert estimate.disturbed > 2.0
@@ -44,19 +52,35 @@ def test_slowed_visits_do_not_change_the_time() -> None:
 
 def test_a_faster_visit_unsettles_what_agreed_only_with_itself() -> None:
     agreed = moments([2.0] * ENOUGH)
-    assert agree(agreed)
+    assert agree(agreed, AGREEMENT)
     faster = Moment(agreed[-1].when_s + 10.0, 1.0, 1.0)
-    assert not agree([*agreed, faster])
+    assert not agree([*agreed, faster], AGREEMENT)
+
+
+def test_in_the_end_visits_may_differ_a_little_more() -> None:
+    spread = moments([1.0 + 0.9 * AGREEMENT.in_the_end * place / ENOUGH for place in range(ENOUGH)] + [9.0])
+    assert not agree(spread, AGREEMENT)
+    estimate = estimated(spread, AGREEMENT)
+    assert estimate.settled
+    assert estimate.high_s / estimate.low_s > 1.0 + AGREEMENT.in_the_end
+
+
+def test_calls_with_several_threads_are_visited_often_enough_to_meet_the_fast_way_of_waking_one() -> None:
+    slow, fast = moments([2.5] * ENOUGH), moments([1.0] * ENOUGH)
+    assert agree(slow, AGREEMENT)
+    assert not agree(slow, agreement_of(2))
+    enough = [moment for _ in range(OF_THREADS.visits) for moment in slow] + fast
+    assert estimated(enough, agreement_of(2)).time_s == pytest.approx(1.0)
 
 
 def test_a_machine_that_is_slow_throughout_gives_a_slow_time_that_has_settled() -> None:
-    estimate = estimated(moments([2.0] * 20))
+    estimate = estimated(moments([2.0] * 20), AGREEMENT)
     assert estimate.settled
     assert estimate.time_s == 2.0
 
 
 def test_one_visit_alone_has_not_settled_and_may_have_been_a_slow_one() -> None:
-    estimate = estimated(moments([1.0]))
+    estimate = estimated(moments([1.0]), AGREEMENT)
     assert not estimate.settled
     assert estimate.visits == 1
     assert estimate.low_s <= 0.6 * estimate.time_s
@@ -64,7 +88,7 @@ def test_one_visit_alone_has_not_settled_and_may_have_been_a_slow_one() -> None:
 
 def test_what_never_settles_has_an_interval_that_covers_its_fastest_moments() -> None:
     spread = moments([1.0 * 1.3**place for place in range(10)])
-    estimate = estimated(spread)
+    estimate = estimated(spread, AGREEMENT)
     assert not estimate.settled
     assert estimate.low_s <= 1.0
     assert estimate.high_s >= 1.3 ** (ENOUGH - 1)
@@ -162,4 +186,5 @@ def test_with_every_round_the_time_is_used_up() -> None:
     simulation.rounds.every = True
     simulation.run()
     assert simulation.clock_s > 59.0
-    assert math.isclose(estimated(simulation.rounds.visits[str(next(iter(simulation.cases)))]).time_s, 0.01)
+    (visits,) = simulation.rounds.visits.values()
+    assert math.isclose(estimated(visits, AGREEMENT).time_s, 0.01)

@@ -14,13 +14,13 @@ import pytest
 from softmax_bench.charts.style import write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.implementations import is_installed
-from softmax_bench.instruments.agreement import Agreement, Moment, agree, estimated
+from softmax_bench.instruments.agreement import AGREEMENT, Agreement, Moment, agree, estimated
 from softmax_bench.repeatability import command, study
 from softmax_bench.repeatability.chart import repeatability, rules
 from softmax_bench.repeatability.command import repeatability as repeatability_command
 from softmax_bench.repeatability.loads import CORE, IDLE, LOADS, MEMORY, load_machine
 from softmax_bench.repeatability.outcomes import Outcome, Scope, outcomes, percent, rule_outcomes, with_speedups
-from softmax_bench.repeatability.rules import CANDIDATES, replayed, visits_until_settled
+from softmax_bench.repeatability.rules import CANDIDATES, replayed, visits_made
 from softmax_bench.repeatability.shared_cases import IMPLEMENTATIONS, SHAPES, SHARED_CASES, call_of
 from softmax_bench.repeatability.study import (
     PLAN,
@@ -219,13 +219,18 @@ def test_a_version_that_changed_is_named() -> None:
     assert differences(before, now) == [f"versions: numpy was 1.0, is {now.versions['numpy']}"]
 
 
-def test_a_rule_needs_the_first_visits_that_agree() -> None:
+def rule_of(moments: int, within: float, apart_s: float) -> Agreement:
+    return Agreement(moments, within, in_the_end=within, apart_s=apart_s, visits=moments)
+
+
+def test_a_rule_makes_visits_until_they_agree() -> None:
     times = [2.0, 1.5, 1.0, 1.2, 1.01, 3.0, 1.02, 1.0]
     visits = [Moment(float(place), time_s, time_s) for place, time_s in enumerate(times)]
-    assert visits_until_settled(visits, Agreement(moments=3, within=0.02, apart_s=0.0)) == 7
-    assert visits_until_settled(visits, Agreement(moments=2, within=0.02, apart_s=2.0)) == 5
-    assert visits_until_settled(visits, Agreement(moments=2, within=0.02, apart_s=3.0)) == 7
-    assert visits_until_settled(visits, Agreement(moments=5, within=0.02, apart_s=0.0)) is None
+    assert visits_made(visits, rule_of(3, 0.02, 0.0)) == 7
+    assert visits_made(visits, rule_of(2, 0.02, 2.0)) == 5
+    assert visits_made(visits, rule_of(2, 0.02, 3.0)) == 7
+    assert visits_made(visits, rule_of(5, 0.02, 0.0)) == len(visits)
+    assert visits_made(visits, Agreement(2, 0.02, in_the_end=0.02, apart_s=0.0, visits=6)) == 6
 
 
 def test_a_replay_is_what_the_rule_finds_on_each_prefix() -> None:
@@ -233,8 +238,9 @@ def test_a_replay_is_what_the_rule_finds_on_each_prefix() -> None:
     visits = [Moment(0.3 * place, time_s, time_s) for place, time_s in enumerate(times)]
     for rule, replay in zip(CANDIDATES, replayed(IDLE, 1, {VECTORIZED: visits}), strict=True):
         count = next((count for count in range(1, 31) if agree(visits[:count], rule)), None)
-        assert (replay.settled, replay.visits) == (count is not None, count or 30)
-        assert replay.time_s == pytest.approx(estimated(visits[: count or 30], rule).time_s, rel=1e-4)
+        estimate = estimated(visits[: count or 30], rule)
+        assert (replay.settled, replay.visits) == (estimate.settled, count or 30)
+        assert replay.time_s == pytest.approx(estimate.time_s, rel=1e-4)
 
 
 def test_a_rule_is_judged_by_the_cases_that_settle_in_both_sessions() -> None:
@@ -308,7 +314,7 @@ def test_a_session_of_the_sweep_reads_times_intervals_and_visits(tmp_path: Path)
     assert reading.settled in (0, 1)
     moments = [moment.when_s for moment in visits[case]]
     assert moments == sorted(moments)
-    assert reading.time_s == pytest.approx(estimated(visits[case]).time_s, rel=1e-4)
+    assert reading.time_s == pytest.approx(estimated(visits[case], AGREEMENT).time_s, rel=1e-4)
 
 
 def test_a_session_that_visits_every_case_is_replayed_and_stored_once(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from ..errors import NothingToDrawError
-from ..instruments.agreement import AGREEMENT, agree, fastest_moments
+from ..instruments.agreement import agreeing, agreement_of
 from ..storage.results import Run, Visit
 from .style import caption_of, new_figure, settle
 
@@ -49,6 +49,7 @@ def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     """A row a visit of a measured case: minutes, slow-down, and whether its time in the table comes from the visit."""
     measured = frame[(frame["status"] == "measured") & frame["time_s"].notna()]
     times = dict(zip(measured["case"], measured["time_s"], strict=True))
+    threads = dict(zip(measured["case"], measured["threads"], strict=True))
     by_case: dict[str, list[Visit]] = {}
     for visit in visits:
         if visit.case in times:
@@ -56,7 +57,8 @@ def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for case, mine in by_case.items():
         moments = [visit.moment for visit in mine]
-        chosen = set(fastest_moments(moments, AGREEMENT.apart_s, AGREEMENT.moments)) if agree(moments) else set()
+        rule = agreement_of(threads[case])
+        chosen = set(agreeing(moments, rule, rule.in_the_end))
         rows += [(moment.when_s / 60.0, moment.median_s / times[case], moment in chosen) for moment in moments]
     return pd.DataFrame(rows, columns=["minutes", "slowdown", "chosen"]).sort_values("minutes")
 

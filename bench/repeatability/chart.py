@@ -26,6 +26,8 @@ ROWS = (
     *((tool, Scope(), tool) for tool in TOOLS[1:]),
 )
 ROW_COLOURS = dict(zip(TOOLS, (COLOURS[4], COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[6]), strict=True))
+RULE = ["moments", "within", "in_the_end", "apart_s"]  # columns that say which rule of agreement
+MAKING = ["moments", "within", "apart_s"]  # those of them by which visits are made
 SMALLEST, LARGEST = 1e-4, 10.0  # differences beyond these are drawn at the edge
 TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 SPREAD_MARKS = {"median": "o", "ninetieth": "D", "worst": "X"}
@@ -37,7 +39,8 @@ CAPTION = (
 )
 RULES_CAPTION = (
     "A case settles when K of its visits, of which no two are closer in time than stated, are within e of the fastest. "
-    "Replayed on sessions that visited every case to the end; each point is the worst load. Ring: the rule in force."
+    "Replayed on sessions that visited every case to the end; each point is the worst load.\nRing: the rule by which "
+    f"visits are made; in the end those within {AGREEMENT.in_the_end:.0%} have settled, too."
 )
 
 
@@ -148,17 +151,17 @@ def rules(replays: pd.DataFrame, made: str = "") -> Figure:
 
 def _worst_loads(replays: pd.DataFrame) -> pd.DataFrame:
     """A row for each rule: under the load where that is worst, its 90th percentile and the share that settles."""
-    rule = ["moments", "within", "apart_s"]
     found = [
-        (outcome.moments, outcome.within, outcome.apart_s, outcome.time.ninetieth, outcome.settled_share)
+        (*(getattr(outcome, name) for name in RULE), outcome.time.ninetieth, outcome.settled_share)
         for outcome in rule_outcomes(replays)
     ]
-    table = pd.DataFrame(found, columns=[*rule, "ninetieth", "settled_share"])
-    return table.groupby(rule).agg({"ninetieth": "max", "settled_share": "min"}).reset_index()
+    table = pd.DataFrame(found, columns=[*RULE, "ninetieth", "settled_share"])
+    return table.groupby(RULE).agg({"ninetieth": "max", "settled_share": "min"}).reset_index()
 
 
 def _draw_rules(panel: Axes, worst: pd.DataFrame, column: str) -> None:
-    for place, (moments, mine) in enumerate(worst.groupby("moments")):
+    same_in_the_end = worst[worst["within"] == worst["in_the_end"]]
+    for place, (moments, mine) in enumerate(same_in_the_end.groupby("moments")):
         panel.plot(
             mine["within"],
             mine[column],
@@ -168,8 +171,9 @@ def _draw_rules(panel: Axes, worst: pd.DataFrame, column: str) -> None:
             linewidth=1.3,
             label=f"K = {moments}",
         )
-    in_force = worst[(worst["moments"] == AGREEMENT.moments) & (worst["within"] == AGREEMENT.within)]
-    ringed = in_force[in_force["apart_s"] == AGREEMENT.apart_s]
-    panel.plot(ringed["within"], ringed[column], linestyle="", marker="o", markersize=12, color="#333333", mfc="none")
+    in_force = same_in_the_end[
+        (same_in_the_end[MAKING] == [getattr(AGREEMENT, name) for name in MAKING]).all("columns")
+    ]
+    panel.plot(in_force["within"], in_force[column], "o", markersize=12, color="#333333", mfc="none")
     panel.xaxis.set_major_locator(FixedLocator(sorted(worst["within"].unique())))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))

@@ -169,6 +169,7 @@ class RuleOutcome:
     load: str
     moments: int
     within: float
+    in_the_end: float
     apart_s: float
     settled_share: float
     mean_visits: float
@@ -177,13 +178,14 @@ class RuleOutcome:
 
 def rule_outcomes(replays: pd.DataFrame) -> Iterator[RuleOutcome]:
     """The outcomes of every rule under every load."""
-    for key, mine in replays.groupby(["load", "moments", "within", "apart_s"], sort=False):
+    for key, mine in replays.groupby(["load", "moments", "within", "in_the_end", "apart_s"], sort=False):
         identity: Any = key
-        load, moments, within, apart_s = identity
+        load, moments, within, in_the_end, apart_s = identity
         yield RuleOutcome(
             load=load,
             moments=moments,
             within=within,
+            in_the_end=in_the_end,
             apart_s=apart_s,
             settled_share=float(mine["settled"].mean()),
             mean_visits=float(mine["visits"].mean()),

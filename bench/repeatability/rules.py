@@ -1,16 +1,21 @@
 """Other rules of agreement, replayed on visits of cases that were visited to the end, settled or not."""
 
+import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..instruments.agreement import Agreement, Moment, agree, estimated
+from ..instruments.agreement import AGREEMENT, OF_THREADS, Agreement, Moment, agree, estimated
 
 MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 1.0)
-CANDIDATES = tuple(
-    Agreement(moments=moments, within=within, apart_s=apart_s)
-    for moments, within, apart_s in itertools.product(MOMENTS, WITHIN, APART_S)
+CANDIDATES = (
+    *(
+        Agreement(moments, within, in_the_end=within, apart_s=apart_s, visits=moments)
+        for moments, within, apart_s in itertools.product(MOMENTS, WITHIN, APART_S)
+    ),
+    AGREEMENT,
 )
 
 
@@ -18,14 +23,14 @@ CANDIDATES = tuple(
 class Replay:
     """What a rule would have done with a case in one session; a row of the table.
 
-    ``visits`` is the number that it would have taken until it settled, or of all where it did not, and ``time_s`` what
-    it would have stored.
+    ``visits`` is the number that it would have made, and ``time_s`` what it would have stored.
     """
 
     load: str
     session: int
     moments: int
     within: float
+    in_the_end: float
     apart_s: float
     case: str
     settled: int
@@ -35,29 +40,33 @@ class Replay:
 
 def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) -> Iterator[Replay]:
     """What each candidate would have done with the visits of a session, which are in time order."""
-    for rule, (case, moments) in itertools.product(CANDIDATES, visits.items()):
-        used = visits_until_settled(moments, rule)
-        time_s = estimated(moments if used is None else moments[:used], rule).time_s
+    for candidate, (case, moments) in itertools.product(CANDIDATES, visits.items()):
+        several_threads = re.search(r"-T\d+$", case)
+        rule = dataclasses.replace(candidate, visits=OF_THREADS.visits) if several_threads else candidate
+        used = visits_made(moments, rule)
+        estimate = estimated(moments[:used], rule)
         yield Replay(
             load=load,
             session=session,
             moments=rule.moments,
             within=rule.within,
+            in_the_end=rule.in_the_end,
             apart_s=rule.apart_s,
             case=case,
-            settled=int(used is not None),
-            visits=len(moments) if used is None else used,
-            time_s=float(f"{time_s:.5g}"),
+            settled=int(estimate.settled),
+            visits=used,
+            time_s=float(f"{estimate.time_s:.5g}"),
         )
 
 
-def visits_until_settled(visits: Sequence[Moment], rule: Agreement) -> int | None:
-    """How many of the visits, from the first on, it takes until they agree; None if they never do."""
+def visits_made(visits: Sequence[Moment], rule: Agreement) -> int:
+    """How many of the visits, from the first on, are made until they agree; all if they never do."""
     fastest_s = math.inf
     for count, visit in enumerate(visits, 1):
         fastest_s = min(fastest_s, visit.fastest_s)
-        # A visit that is not itself among those within the rule's share of the fastest cannot bring agreement about.
-        near = visit.fastest_s <= (1.0 + rule.within) * fastest_s
-        if near and count >= rule.moments and agree(visits[:count], rule):
+        # Where a visit too few was all that was missing, any visit brings agreement about. Else one that is not itself
+        # within the rule's share of the fastest cannot.
+        near = visit.fastest_s <= (1.0 + rule.within) * fastest_s or count == rule.visits
+        if near and count >= rule.visits and agree(visits[:count], rule):
             return count
-    return None
+    return len(visits)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..instruments.agreement import AGREEMENT, Moment, agree
+from ..instruments.agreement import Moment, agree, agreement_of, settled
 from ..instruments.bandwidth import Stream
 from ..operations.cases import Case
 
@@ -42,7 +42,10 @@ class Rounds:
     costs_s: dict[Subject, float] = field(default_factory=lambda: defaultdict(float))  # of the cheapest visit so far
 
     def __post_init__(self) -> None:
-        self._settled = {subject for subject in self.subjects if agree(self.visits[str(subject)])}
+        self._agreed: set[Subject] = set()  # no more visits are needed
+        self._settled: set[Subject] = set()  # as it would be stored now
+        for subject in self.subjects:
+            self._judge(subject)
         self._credit_s: dict[Subject, float] = defaultdict(float)
 
     @property
@@ -58,7 +61,7 @@ class Rounds:
 
     def upcoming(self) -> Iterator[Subject]:
         """Each subject to be visited now. What its visit found must be recorded before the next one is asked for."""
-        while left := [subject for subject in self.subjects if self.every or subject not in self._settled]:
+        while left := [subject for subject in self.subjects if self.every or subject not in self._agreed]:
             if self.now() + min(self.costs_s[subject] for subject in left) >= self.deadline_s:
                 return
             self.number += 1
@@ -81,13 +84,18 @@ class Rounds:
         self._credit_s[subject] -= cost_s
         # Not the latest: that may have started a process, or have been made in a slow phase.
         self.costs_s[subject] = min(cost_s, self.costs_s[subject] or math.inf)
-        if agree(self.visits[str(subject)]):
-            self._settled.add(subject)
+        self._judge(subject)
+
+    def _judge(self, subject: Subject) -> None:
+        visits, rule = self.visits[str(subject)], agreement_of(subject.threads)
+        for found, holds in ((self._agreed, agree(visits, rule)), (self._settled, settled(visits, rule))):
+            (found.add if holds else found.discard)(subject)
 
     def _can_settle(self, subject: Subject) -> bool:
         """Whether the visits that a subject misses fit into its share of the time left."""
-        missing = AGREEMENT.moments - len(self.visits[str(subject)])
-        if self.every or not 0 < missing < AGREEMENT.moments:  # each one is visited once
+        wanted = agreement_of(subject.threads).visits
+        missing = wanted - len(self.visits[str(subject)])
+        if self.every or not 0 < missing < wanted:  # each one is visited once
             return True
         cost_s = self.costs_s[subject]
         return cost_s <= CHEAP_S or missing * cost_s <= LARGEST_SHARE * self.left_s

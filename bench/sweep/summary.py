@@ -17,7 +17,7 @@ from ..terminal import print_sentence, print_table
 from ..units import gain, gain_in_words, quantity, spread
 from .opening import missing_cases
 
-UNSETTLED = "~"  # before a time whose visits do not agree
+UNSETTLED = "~"  # before a time whose visits do not agree, and before a ratio of such a time
 NAMED = 5  # of the cases that have not settled
 SHAPE = ["operation", "batch", "features", "dtype", "logits", "threads"]
 
@@ -60,15 +60,20 @@ def _summary_table(measured: pd.DataFrame, operation: str) -> Table:
         for _, row in rows.iterrows():
             table.add_row(
                 f"  {row['implementation']}",
-                ("" if row["settled"] != 0 else UNSETTLED) + quantity(row["time_s"], "s"),
+                _marked(quantity(row["time_s"], "s"), row["settled"]),
                 spread(row["time_s"], row["time_low_s"], row["time_high_s"]),
                 quantity(row["peak_bytes"], "B"),
-                gain(row["speedup"], "slower"),
+                _marked(gain(row["speedup"], "slower"), row["speedup_settled"]),
                 gain(row["memory_ratio"], "more"),
                 "" if math.isnan(row["ceiling_share"]) else f"{row['ceiling_share']:.0%}",
             )
         table.add_section()
     return table
+
+
+def _marked(figure: str, settled: float) -> str:
+    """The figure with a mark where a time in it has not settled."""
+    return UNSETTLED + figure if figure and settled == 0 else figure
 
 
 def _with_ratios(rows: pd.DataFrame, operation: str) -> tuple[pd.DataFrame, str]:
@@ -82,9 +87,13 @@ def _with_ratios(rows: pd.DataFrame, operation: str) -> tuple[pd.DataFrame, str]
     for name in operations()[operation].references:
         reference = rows[rows["implementation"] == name]
         if len(reference):
-            time_s, peak_bytes = reference[["time_s", "peak_bytes"]].iloc[0]
+            time_s, peak_bytes, settled = reference[["time_s", "peak_bytes", "settled"]].iloc[0]
             peaks = rows["peak_bytes"].where(rows["peak_bytes"] > 0)
-            ratios = {"speedup": time_s / rows["time_s"], "memory_ratio": peak_bytes / peaks}
+            ratios = {
+                "speedup": time_s / rows["time_s"],
+                "speedup_settled": settled * rows["settled"],
+                "memory_ratio": peak_bytes / peaks,
+            }
             return rows.assign(**ratios), name
     return rows, ""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..implementations import registered
-from ..instruments.agreement import Moment, estimated
+from ..instruments.agreement import Moment, agreement_of, estimated
 from ..instruments.bandwidth import CeilingPoint, Stream
 from ..storage.results import CASES, Row, load_rows, load_run, load_visits, write_run
 from ..storage.tables import write_table
@@ -50,7 +50,7 @@ def _with_times(row: Row, moments: Sequence[Moment], memory_bytes: int) -> Row:
     """The row with what its visits say, or as it is where it was not measured or never visited."""
     if row.status != "measured" or not moments:
         return row
-    estimate = estimated(moments)
+    estimate = estimated(moments, agreement_of(row.threads))
     q1, median, q3 = np.quantile([moment.median_s for moment in moments], [0.25, 0.5, 0.75])
     timed = dataclasses.replace(
         row,
@@ -77,7 +77,7 @@ def ceiling_of(visits: Mapping[str, Sequence[Moment]], machine: str = "") -> lis
         CeilingPoint(
             stream.threads,
             stream.working_set_bytes,
-            round(stream.working_set_bytes / estimated(moments).time_s),
+            round(stream.working_set_bytes / estimated(moments, agreement_of(stream.threads)).time_s),
             machine=machine,
         )
         for subject, moments in visits.items()
