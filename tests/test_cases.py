@@ -3,7 +3,8 @@ import os
 import numpy as np
 import pytest
 from softmax_bench.errors import UserError
-from softmax_bench.operations.cases import ARTICLE_SHAPE, PEAKED_STD, Case, make_inputs
+from softmax_bench.operations import operations
+from softmax_bench.operations.cases import PEAKED_STD, Case, known_as, make_inputs
 from softmax_bench.sweep.selection import GRIDS, Selection
 
 
@@ -13,10 +14,9 @@ def case_of(logits: str, dtype: str = "float64", batch: int = 64, features: int 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_grid_holds_the_articles_case(grid: str) -> None:
-    batch, features = ARTICLE_SHAPE
     cases = Selection(grid=grid).cases()
     for name in ("explicit_jacobian", "vectorized"):
-        assert Case("softmax", name, batch, features, "float64", "uniform") in cases
+        assert Case("softmax", name, 32, 512, "float64", "uniform") in cases
     assert len(set(map(str, cases))) == len(cases)
 
 
@@ -35,6 +35,29 @@ def test_case_id() -> None:
     case = Case("softmax", "explicit_jacobian", 32, 512, "float64", "normal")
     assert str(case) == "softmax-explicit_jacobian-B32-N512-float64-normal"
     assert str(Case("softmax", "vectorized", 1, 2, "float32", "peaked", 2)).endswith("-float32-peaked-T2")
+
+
+def test_a_case_knows_its_bytes() -> None:
+    double, single = (Case("softmax", "vectorized", 3, 5, dtype, "normal") for dtype in ("float64", "float32"))
+    assert (double.itemsize, double.array_bytes, double.peak_slack_bytes) == (8, 120, 0)
+    assert (single.itemsize, single.array_bytes, single.peak_slack_bytes) == (4, 60, 0)
+    threaded = Case("softmax", "row_blocks_threads", 3, 5, "float32", "normal", threads=3)
+    assert threaded.peak_slack_bytes == 2 * 8192 * 4  # a buffer of NumPy's for each further thread
+
+
+def test_an_own_implementation_is_known_without_its_folders() -> None:
+    assert known_as("some/folder/mine.py:backward") == "mine.py:backward"
+    assert known_as("vectorized") == "vectorized"
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_small_shapes_come_first(grid: str) -> None:
+    cases = Selection(grid=grid).cases()
+    assert {case.operation for case in cases} == set(operations())
+    for operation in operations():
+        items = [case.batch * case.features for case in cases if case.operation == operation]
+        assert items == sorted(items)
+        assert items[0] < items[-1]
 
 
 def test_options_replace_whole_axes() -> None:
@@ -94,7 +117,14 @@ def test_peaked_logits_give_subnormal_probabilities(dtype: str) -> None:
     assert 0.03 < subnormal.mean() < 0.3
 
 
-def test_masked_logits_give_zeros_but_no_empty_row() -> None:
+def test_half_of_masked_logits_give_zeros() -> None:
     probs = make_inputs(case_of("masked"), 3).probs
     assert 0.4 < (probs == 0).mean() < 0.6
-    assert np.isfinite(probs).all()
+
+
+@pytest.mark.parametrize("features", [1, 2, 3])
+def test_no_row_of_masked_logits_is_empty(features: int) -> None:
+    inputs = make_inputs(case_of("masked", features=features), 3)  # so few that half of the rows could be
+    assert np.isfinite(inputs.probs).all()
+    assert np.isfinite(inputs.logits).any(axis=1).all()
+    assert np.isneginf(inputs.logits).any() == (features > 1)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
+from softmax_bench import implementations
 from softmax_bench.errors import UserError
 from softmax_bench.implementations import NUMPY, Implementation, registered
 from softmax_bench.instruments import host
@@ -184,6 +186,166 @@ def test_without_screening_every_case_is_confirmed() -> None:
     assert [label for label, verdict in verdicts(check).items() if verdict != "unchanged"] == ["case 2"]
 
 
+def ranked(*below: int) -> list[float]:
+    """Fourteen log ratios, 1 to 14 steps above the margin, but as many steps below it where that is in ``below``."""
+    return [math.log1p(MARGIN) + (-1 if place in below else 1) * 0.0001 * place for place in range(1, 15)]
+
+
+def confirmed_with(ratios: dict[str, list[float]]) -> Check:
+    """A check without screening, whose cases and controls have these values in the confirming processes."""
+    found = {SAME: [0.0005, -0.0005] * 7, PADDED: [0.03] * 14, **ratios}
+
+    def work(task: Task) -> list[Value]:
+        if task.effort is None:
+            return worker_of({})(task)
+        return [Value(duel.label, log_ratio=found[duel.label][task.seed - 1], base_s=1e-5) for duel in task.duels]
+
+    duels = [duel for duel in DUELS if duel.label in ratios]
+    rule = Rule(screening=None)
+    return judge_duels(duels, CONTROLS, rule, "base", lambda _: None, lambda tasks: list(map(work, tasks)))
+
+
+# Of the 2**14 signs that 14 ranks can have, 88 have negative ranks with a sum of 13 or less.
+NEARLY = ranked(13)
+P_NEARLY = 88 / 2**14
+P_CLEARLY = 1 / 2**14
+
+
+def p_values(check: Check) -> dict[str, float]:
+    return {finding.label: finding.p_value for finding in check.findings}
+
+
+def test_a_p_value_is_that_of_the_exact_test() -> None:
+    check = confirmed_with({"case 1": NEARLY})
+    assert p_values(check) == pytest.approx({"case 1": P_NEARLY})
+    assert verdicts(check) == {"case 1": "slower"}  # 0.0054 is at most 0.01
+    assert verdicts(confirmed_with({"case 1": ranked(14)})) == {"case 1": "slower"}  # 110 / 2**14 is 0.0067
+    assert verdicts(confirmed_with({"case 1": ranked(5, 12)})) == {"case 1": "unchanged"}  # 0.0123
+
+
+def test_of_several_suspects_each_p_counts_times_the_tests_that_are_left() -> None:
+    alike = confirmed_with({"case 1": NEARLY, "case 2": NEARLY})
+    assert p_values(alike) == pytest.approx({"case 1": 2 * P_NEARLY, "case 2": 2 * P_NEARLY})
+    assert set(verdicts(alike).values()) == {"unchanged"}  # each alone would be slower
+    stepped = confirmed_with({"case 1": NEARLY, "case 2": ranked(), "case 4": [0.0] * 13 + [0.001]})
+    assert p_values(stepped)["case 2"] == pytest.approx(3 * P_CLEARLY)
+    assert p_values(stepped)["case 1"] == pytest.approx(2 * P_NEARLY)
+    assert p_values(stepped)["case 4"] == 1.0
+    assert verdicts(stepped) == {"case 1": "unchanged", "case 2": "slower", "case 4": "unchanged"}
+    down = confirmed_with({"case 1": NEARLY, "case 2": ranked()})
+    assert p_values(down) == pytest.approx({"case 1": P_NEARLY, "case 2": 2 * P_CLEARLY})
+    assert set(verdicts(down).values()) == {"slower"}
+
+
+def test_suspects_are_confirmed_in_fourteen_processes_of_their_own() -> None:
+    tasks: list[Task] = []
+
+    def work(task: Task) -> list[Value]:
+        tasks.append(task)
+        return worker_of({PADDED: 0.03, "case 2": 0.02})(task)
+
+    check = check_of(work)
+    screening = [task for task in tasks if task.effort == Rule().screening.effort]  # type: ignore[union-attr]
+    confirming = [task for task in tasks if task.effort == Rule().effort]
+    assert len(screening) == 4
+    assert len(confirming) == 14
+    seeds = [task.seed for task in (*screening, *confirming)]
+    assert len(set(seeds)) == len(seeds)  # no process of the first stage is one of the second
+    assert {duel.label for duel in screening[0].duels} == {duel.label for duel in DUELS}
+    assert all([duel.label for duel in task.duels] == ["case 2", SAME, PADDED] for task in confirming)
+    assert verdicts(check)["case 2"] == "slower"
+
+
+@pytest.mark.parametrize(("confirmed", "expected"), [(0.0, "unchanged"), (0.04, "slower"), (-0.04, "faster")])
+def test_only_what_confirming_processes_measure_counts(confirmed: float, expected: str) -> None:
+    def work(task: Task) -> list[Value]:
+        screens = task.effort == SCREENING_EFFORT
+        return worker_of({PADDED: 0.03, "case 2": 0.08 if screens else confirmed})(task)
+
+    found = {finding.label: finding for finding in check_of(work).findings}["case 2"]
+    assert found.verdict == expected
+    assert found.ratio == pytest.approx(1.0 + confirmed, abs=0.003)
+
+
+def test_a_case_that_fails_while_it_is_timed_is_named_and_not_unchanged() -> None:
+    def work(task: Task) -> list[Value]:
+        values = worker_of({PADDED: 0.03})(task)
+        if task.effort is None:
+            return values
+        return [
+            dataclasses.replace(value, failed="ValueError: no gradient") if value.label == "case 2" else value
+            for value in values
+        ]
+
+    check = check_of(work)
+    assert check.exit is Exit.INCONCLUSIVE
+    assert check.sentence == "Inconclusive: case 2: ValueError: no gradient."
+    assert "unchanged" not in verdicts(check).values()
+
+
+@pytest.mark.parametrize("seed", [2, 7], ids=["screening", "confirming"])
+def test_a_result_that_turns_wrong_while_it_is_timed_fails_the_check(seed: int) -> None:
+    def work(task: Task) -> list[Value]:
+        values = worker_of({PADDED: 0.03, "case 2": 0.02})(task)
+        if task.effort is None or task.seed != seed:
+            return values
+        return [
+            Value(value.label, work_wrong="it returns zeros") if value.label == "case 2" else value for value in values
+        ]
+
+    check = check_of(work)
+    assert check.exit is Exit.REGRESSION
+    assert check.sentence == "Regression against base: 1 wrong (case 2)."
+    found = {finding.label: finding for finding in check.findings}
+    assert found["case 2"].note == "it returns zeros"
+    assert [found[label].verdict for label in ("case 1", "case 4", "case 8")] == ["unchanged"] * 3
+
+
+def test_a_mended_case_is_timed_unless_it_is_a_target() -> None:
+    mended = Value("case 1", base_wrong="wrong by 1e+09 ulp", base_peak_bytes=1000, work_peak_bytes=1000)
+    timed = check_of(worker_of({PADDED: 0.03}, case_1=mended))
+    found = [(finding.verdict, finding.note) for finding in timed.findings if finding.label == "case 1"]
+    assert found == [("mended", "the base: wrong by 1e+09 ulp"), ("unchanged", "")]
+    assert timed.exit is Exit.PASSED
+
+
+@pytest.mark.parametrize(("memory_margin", "grown_bytes", "grew"), [
+    (0.0, 2048, False), (0.0, 2049, True), (0.5, 2548, False), (0.5, 2549, True),
+])  # fmt: skip
+def test_growth_beyond_the_tolerance_and_the_margin_is_larger(
+    memory_margin: float, grown_bytes: int, *, grew: bool
+) -> None:
+    larger = Value("case 1", base_peak_bytes=1000, work_peak_bytes=1000 + grown_bytes)
+    check = check_of(worker_of({PADDED: 0.03}, case_1=larger), Rule(memory_margin=memory_margin))
+    notes = {finding.note for finding in check.findings if finding.verdict == "larger"}
+    assert notes == ({f"peak grew by {grown_bytes} bytes"} if grew else set())
+
+
+def test_a_finding_has_the_shortest_calls_of_all_processes_and_the_peaks() -> None:
+    def work(task: Task) -> list[Value]:
+        values = worker_of({PADDED: 0.03})(task)
+        if task.effort is None:
+            return values
+        return [
+            dataclasses.replace(value, base_s=(10 - task.seed) * 1e-6, work_s=(20 - task.seed) * 1e-6)
+            for value in values
+        ]
+
+    finding = {finding.label: finding for finding in check_of(work).findings}["case 4"]
+    assert (finding.base_s, finding.work_s) == pytest.approx((6e-6, 16e-6))  # of the four that screened it
+    assert (finding.base_peak_bytes, finding.work_peak_bytes) == (1000, 1000)
+
+
+def test_interval_and_reach_are_those_of_student_s_t() -> None:
+    finding = confirmed_with({"case 1": [0.001, -0.001] * 7}).findings[0]
+    error = 0.001 / math.sqrt(13)
+    assert finding.ratio == pytest.approx(1.0)
+    assert math.log(finding.high) == pytest.approx(3.0123 * error, rel=1e-4)  # t of 99.5 % with 13 degrees
+    assert math.log(finding.low) == pytest.approx(-3.0123 * error, rel=1e-4)
+    reach = (2.6503 + 1.7709) * error  # t of 99 % and of 95 %
+    assert math.log1p(finding.detectable) == pytest.approx(math.log1p(MARGIN) + reach, rel=1e-4)
+
+
 def test_nothing_is_timed_if_every_result_is_wrong() -> None:
     def work(task: Task) -> list[Value]:
         assert task.effort is None
@@ -284,6 +446,38 @@ def test_the_check_has_the_article_s_baseline_several_threads_and_other_librarie
     assert [duel.sitting for duel in (article, threaded, library)] == ["numpy", "numpy:2", "json:1"]
     short = by_label["vectorized 32 × 512"]
     assert short.margin < article.margin < threaded.margin < library.margin
+
+
+def stated(**facts: object) -> Implementation:
+    """What a registry of an old revision states of an implementation: no library, no threads, no `installed`."""
+    return types.SimpleNamespace(traffic=registered()["softmax", "vectorized"].traffic, **facts)  # type: ignore[return-value]
+
+
+def test_forms_of_old_revisions_are_checked_as_today_s() -> None:
+    old, today = {("softmax", "vectorized"): stated()}, specs_of(("softmax", "vectorized"))
+    assert cases_of(old) == cases_of(today)
+    duels = duels_of(Path("base"), Path("work"), old, old)
+    assert [duel.case for duel in duels] == cases_of(today)
+    assert {(duel.sitting, duel.of_targets) for duel in duels} == {("numpy", False)}
+    assert presence_findings(old, old, allow_removed=False) == []
+
+
+def test_every_form_whose_library_is_there_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "processors", lambda: [0, 1])
+    monkeypatch.setattr(implementations, "is_installed", lambda library: True)
+    assert {(case.operation, case.implementation) for case in cases_of(registered())} == set(registered())
+    monkeypatch.setattr(implementations, "is_installed", lambda library: library == "numba")
+    own = {key for key, spec in registered().items() if spec.library in ("numpy", "numba")}
+    assert {(case.operation, case.implementation) for case in cases_of(registered())} == own
+
+
+def test_compiled_forms_are_checked_at_every_shape() -> None:
+    numpy_cases = cases_of(specs_of(("softmax", "vectorized")))
+    there, absent = (
+        {("softmax", "vectorized"): stated(library="numba", installed=installed)} for installed in (True, False)
+    )
+    assert cases_of(there) == numpy_cases
+    assert cases_of(absent) == []
 
 
 def test_a_machine_of_one_processor_has_no_cases_of_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:

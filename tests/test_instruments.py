@@ -1,11 +1,16 @@
+import gc
 import importlib
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from softmax_bench.instruments import bandwidth, host
 from softmax_bench.instruments.bandwidth import Stream, Streamer, streams_of
@@ -35,14 +40,47 @@ def test_a_difference_between_readings_is_flagged() -> None:
     sizes = iter([3 * MIB, 2 * MIB, MIB])
     peak = read_peak(lambda: np.ones(next(sizes), dtype=np.uint8))
     assert peak.peak_bytes == pytest.approx(MIB, abs=1024)
+    assert peak.high_bytes == pytest.approx(3 * MIB, abs=1024)
     assert peak.note.startswith("peak readings differ: 3")
 
 
 def test_without_memray_tracemalloc_reads_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "memray", None)  # Python's way to say that it does not import
-    peak = read_peak(lambda: np.ones(MIB))
+    peak = read_peak(lambda: np.ones(MIB), 1)
     assert peak.peak_bytes == pytest.approx(8 * MIB, abs=4096)
-    assert "tracemalloc" in peak.note
+    assert peak.note == "peak read by tracemalloc, which sees NumPy's arrays only"
+    assert not tracemalloc.is_tracing()
+
+
+def test_a_broken_memray_is_named_with_its_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "memray.py").write_text("raise OSError('no such library')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "memray", raising=False)
+    peak = read_peak(lambda: np.ones(MIB), 1)
+    assert peak.note.endswith("NumPy's arrays only (memray does not import: no such library)")
+
+
+def test_tracemalloc_reads_what_a_call_adds_at_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "memray", None)
+    sizes = iter([2 * MIB, MIB, 3 * MIB])
+    peak = read_peak(lambda: np.ones(next(sizes), dtype=np.uint8))
+    assert peak.peak_bytes == pytest.approx(MIB, abs=4096)
+    assert peak.high_bytes == pytest.approx(3 * MIB, abs=4096)
+    assert "; peak readings differ: 2" in peak.note
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_peak_is_read_as_often_as_it_is_asked_for_while_the_collector_rests(count: int) -> None:
+    enabled = []
+    assert read_peak(lambda: enabled.append(gc.isenabled()), count).note == ""
+    assert enabled == [False] * count
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        read_peak(lambda: None, 1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts mapped memory on Linux only")
@@ -52,6 +90,45 @@ def test_an_overrun_is_a_memory_error_and_the_limit_goes_away() -> None:
         with pytest.raises(MemoryError):
             np.ones(64 * MIB)  # 512 MiB
     np.ones(16 * MIB)
+
+
+def limited_bytes(extra_bytes: int) -> int:
+    """By how much the process's data may grow inside of a limit."""
+    used = int(psutil.Process().memory_info().data)
+    with memory_limit(extra_bytes):
+        return resource.getrlimit(resource.RLIMIT_DATA)[0] - used
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts mapped memory on Linux only")
+def test_the_limit_grants_what_was_asked_for_and_256_mib() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert limited_bytes(64 * MIB) == pytest.approx((64 + 256) * MIB, abs=MIB)
+    assert limited_bytes(0) == pytest.approx(256 * MIB, abs=MIB)
+    with memory_limit(64 * MIB):
+        np.ones((64 + 200) * MIB, dtype=np.uint8)
+        with pytest.raises(MemoryError):
+            np.ones((64 + 300) * MIB, dtype=np.uint8)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts mapped memory on Linux only")
+def test_a_limit_that_is_lower_already_stays() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    lower = int(psutil.Process().memory_info().data) + 128 * MIB
+    resource.setrlimit(resource.RLIMIT_DATA, (lower, hard))
+    try:
+        with memory_limit(64 * MIB):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == (lower, hard)
+        assert resource.getrlimit(resource.RLIMIT_DATA) == (lower, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def test_a_system_that_does_not_count_data_is_left_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: None)
+    with memory_limit(0):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the heap in question is glibc's")
