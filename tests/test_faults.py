@@ -15,6 +15,7 @@ import psutil
 import pytest
 from softmax_bench.instruments.machine_lock import BESIDE
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
+from softmax_bench.report.exports.command import FORMATS
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
 
 from .conftest import COMMAND, ROOT, SMALL, TIMED, UNTIMED
@@ -135,6 +136,43 @@ def test_charts_that_do_not_fit_are_one_line_and_no_part_of_a_file(tmp_path: Pat
     where = ("plot", str(reference_run), f"--plots={tmp_path}")
     check_one_line(ended(*where, limit_bytes=10_000), "cannot be written (File too large)")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("report", "--output={there}/page.html"),
+        *(("export", f"--format={kind}", f"--output={{there}}/{kind}") for kind in FORMATS if kind != "asv"),
+        ("export", "--format=asv", "--output={there}/asv", "--commit=HEAD"),
+    ],
+    ids=lambda words: words[1].removeprefix("--format=") if words[0] == "export" else words[0],
+)
+def test_pages_and_exports_that_do_not_fit_are_one_line_and_no_part_of_a_file(
+    small_disk: Path, reference_run: Path, written: tuple[str, ...]
+) -> None:
+    if "--format=parquet" in written:
+        pytest.importorskip("pyarrow")
+    command, *options = (word.format(there=small_disk) for word in written)
+    filler = fill(small_disk, 8 << 10)  # the beginning of a file fits
+    done = ended(command, str(reference_run), *options, where=ROOT)
+    check_one_line(done, f"softmax-bench: {small_disk}", "cannot be written (No space left on device)")
+    assert [path for path in small_disk.rglob("*") if path.is_file() and path != filler] == []
+    if command == "export":  # to make a page takes longer
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        assert ended(command, str(reference_run), *options, where=ROOT).returncode == 0
+
+
+@pytest.mark.faults
+def test_a_file_of_several_that_does_not_fit_leaves_those_before_it_whole(tmp_path: Path, reference_run: Path) -> None:
+    asv = ("export", str(reference_run), "--format=asv", "--commit=HEAD", f"--output={tmp_path / 'asv'}")
+    assert ended(*asv, where=ROOT).returncode == 0
+    whole = {path.name: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    assert len(whole) == 3
+    largest = max(map(len, whole.values()))
+    check_one_line(ended(*asv, where=ROOT, limit_bytes=largest - 1), "cannot be written (File too large)")
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.json")} == whole
+    assert [path.name for path in tmp_path.rglob(".*")] == []
 
 
 @pytest.mark.faults
