@@ -7,13 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from softmax_bench.instruments.machine_lock import BESIDE
+from softmax_bench.instruments.host import machine_id
+from softmax_bench.instruments.machine_lock import BESIDE, hold
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
 from softmax_bench.report.exports.command import FORMATS
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
@@ -366,6 +368,40 @@ def test_a_second_sweep_waits_for_the_first_or_says_that_it_does_not(
     assert f"Waiting until run r (process {running.pid}) has measured; --beside does not wait." in out
     assert waiting.returncode == 0
     assert len(load_rows(tmp_path / "waiting")) == 2
+
+
+@pytest.mark.faults
+def test_verify_gives_its_verdict_at_once_and_waits_with_the_cost_until_the_machine_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(BESIDE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock is
+    monkeypatch.setattr(tempfile, "tempdir", None)  # which is read once
+    (tmp_path / "mine.py").write_text(
+        "def backward(probs, grad_output):\n"
+        "    return probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True))\n",
+        encoding="utf-8",
+    )
+    verify = ("verify", "mine.py:backward")
+    with hold(machine_id(), "run r (process 7)", lambda _: False):
+        beside = ended(*verify, "--beside", where=tmp_path)
+        assert beside.returncode == 0
+        assert beside.stderr == "run r (process 7) measures on this machine, too: times are not to be trusted.\n"
+        assert "time grows as" in beside.stdout
+        untimed = ended(*verify, "--no-cost", where=tmp_path)
+        assert (untimed.returncode, untimed.stderr) == (0, "")
+        waiting = subprocess.Popen(
+            [*COMMAND, *verify], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert waiting.stderr is not None
+        assert waiting.stdout.readline().startswith("mine.py:backward  right")
+        said = "Waiting until run r (process 7) has measured; --beside does not wait.\n"
+        assert waiting.stderr.readline() == said
+        assert waiting.poll() is None
+    out, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert "time grows as" in out
 
 
 @pytest.mark.faults
