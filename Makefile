@@ -84,7 +84,7 @@ test: ## run the tests
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(PYTEST)
 
 faults: ## run the tests that cause faults at length: damages, kills, full disks (under 3 minutes)
-	@$(MAKE) --no-print-directory EXTRAS=$(call with,test) PYTEST='-m faults $(PYTEST)' .test
+	@SOFTMAX_BENCH_KILLS=50 $(MAKE) --no-print-directory EXTRAS=$(call with,test) PYTEST='-m faults $(PYTEST)' .test
 
 lint: ## check style and types
 	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev) .lint

@@ -20,6 +20,11 @@ CASES = (
     *("--batch=4", "--features=16", "--features=32", "--dtype=float64", "--logits=normal", "--operation=softmax"),
     *("--implementation=explicit_jacobian", "--implementation=vectorized"),
 )
+ALL_CASES = sorted(
+    f"softmax-{name}-B4-N{features}-float64-normal"
+    for name in ("explicit_jacobian", "vectorized")
+    for features in (16, 32)
+)
 SHORT = (*CASES, "--minutes=0.02", "--share-minutes=0.01", "--no-charts")
 ENDS_S = 400  # far more than it takes
 

@@ -274,6 +274,23 @@ def test_a_wrong_value_anywhere_in_run_json_is_refused_or_harmless(damaged: Dama
             assert RUN in said or CASES in said, (path, value)
 
 
+@pytest.mark.parametrize(
+    ("added", "beside", "name"),
+    [
+        ('"seed": 7, ', '"seed": ', "seed"),
+        ('"memory_bytes": 9, ', '"memory_bytes": ', "memory_bytes"),  # within another object
+        ('"sessions": [], ', '"sittings": ', "sittings"),  # what earlier versions called it
+    ],
+)
+def test_a_doubled_name_in_run_json_is_refused(damaged: Damaged, added: str, beside: str, name: str) -> None:
+    text = (damaged.whole / RUN).read_text(encoding="utf-8")
+    assert text.count(beside) == 1
+    said = damaged.with_file(RUN, text.replace(beside, added + beside))
+    assert (
+        said == f"{damaged.folder / RUN}: the name {name!r} is there 2 times in one object; make bench stores a new run"
+    )
+
+
 DAMAGES: list[Callable[[random.Random, bytes], bytes]] = [
     lambda rng, data: data[: rng.randrange(len(data))],
     lambda rng, data: data[: (at := rng.randrange(len(data)))] + bytes([rng.randrange(256)]) + data[at + 1 :],

@@ -1,27 +1,27 @@
 """Faults that are really caused: full disks, signals, kills, two measurements at once. docs/faults.md lists them."""
 
-import contextlib
 import itertools
 import os
-import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from softmax_bench.errors import UserError
-from softmax_bench.instruments.machine_lock import BESIDE
+from softmax_bench.instruments.host import machine_id
+from softmax_bench.instruments.machine_lock import BESIDE, hold
 from softmax_bench.instruments.scratch import PREFIX, SHARED_MEMORY, clear_leftovers
+from softmax_bench.report.exports.command import FORMATS
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
 
 from .conftest import COMMAND, ROOT, SMALL, TIMED, UNTIMED
+from .processes import await_that, check_gone, check_one_line, ended, family_of, lines_of
 
 ONE = ("--implementation=vectorized", "--features=16")
 LONG = (*SMALL, "--implementation=vectorized", "--implementation=explicit_jacobian", "--every-round", "--minutes=10")
@@ -35,39 +35,6 @@ def test_every_fault_in_the_page_has_a_test_of_that_name() -> None:
     assert len(named) == len(rows) >= 30
     defined = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
     assert [name for name in named if f"def {name}(" not in defined] == []
-
-
-def ended(
-    *arguments: str,
-    limit_bytes: int | None = None,
-    environment: dict[str, str] | None = None,
-    where: Path | None = None,
-) -> "subprocess.CompletedProcess[str]":
-    """A command run to its end, which can write no file beyond a number of bytes, if one is given."""
-
-    def limit() -> None:
-        if limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=where,
-        env={**os.environ, **(environment or {})},
-        preexec_fn=limit,
-    )
-
-
-def check_one_line(done: "subprocess.CompletedProcess[str]", *said: str) -> None:
-    """The command ended with 2 and said why in one line."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    for part in said:
-        assert part in lines[0]
 
 
 @pytest.fixture
@@ -174,6 +141,43 @@ def test_charts_that_do_not_fit_are_one_line_and_no_part_of_a_file(tmp_path: Pat
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("report", "--output={there}/page.html"),
+        *(("export", f"--format={kind}", f"--output={{there}}/{kind}") for kind in FORMATS if kind != "asv"),
+        ("export", "--format=asv", "--output={there}/asv", "--commit=HEAD"),
+    ],
+    ids=lambda words: words[1].removeprefix("--format=") if words[0] == "export" else words[0],
+)
+def test_pages_and_exports_that_do_not_fit_are_one_line_and_no_part_of_a_file(
+    small_disk: Path, reference_run: Path, written: tuple[str, ...]
+) -> None:
+    if "--format=parquet" in written:
+        pytest.importorskip("pyarrow")
+    command, *options = (word.format(there=small_disk) for word in written)
+    filler = fill(small_disk, 8 << 10)  # the beginning of a file fits
+    done = ended(command, str(reference_run), *options, where=ROOT)
+    check_one_line(done, f"softmax-bench: {small_disk}", "cannot be written (No space left on device)")
+    assert [path for path in small_disk.rglob("*") if path.is_file() and path != filler] == []
+    if command == "export":  # to make a page takes longer
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        assert ended(command, str(reference_run), *options, where=ROOT).returncode == 0
+
+
+@pytest.mark.faults
+def test_a_file_of_several_that_does_not_fit_leaves_those_before_it_whole(tmp_path: Path, reference_run: Path) -> None:
+    asv = ("export", str(reference_run), "--format=asv", "--commit=HEAD", f"--output={tmp_path / 'asv'}")
+    assert ended(*asv, where=ROOT).returncode == 0
+    whole = {path.name: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    assert len(whole) == 3
+    largest = max(map(len, whole.values()))
+    check_one_line(ended(*asv, where=ROOT, limit_bytes=largest - 1), "cannot be written (File too large)")
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.json")} == whole
+    assert [path.name for path in tmp_path.rglob(".*")] == []
+
+
+@pytest.mark.faults
 def test_full_shared_memory_falsifies_no_peak_and_a_full_temporary_folder_is_said(small_disk: Path) -> None:
     command = [*COMMAND, "run", f"--results={small_disk.parent}", "--no-charts", *SMALL, *ONE]
     mounting = 'mount -t tmpfs -o size=8k tmpfs /dev/shm && exec "$@"'
@@ -210,25 +214,6 @@ def started(results: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def await_that(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-
-
-def lines_of(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def family_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def check_gone(family: list[psutil.Process]) -> None:
-    await_that(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family))
-
-
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.faults) for other in (signal.SIGHUP, signal.SIGINT))],
@@ -262,6 +247,27 @@ def test_a_killed_run_takes_its_processes_with_it_and_the_next_clears_its_folder
     (left / "allocations").write_bytes(b"of a process that was killed")
     assert ended("run", f"--results={tmp_path}", "--run-id=s", *SMALL, *ONE, *UNTIMED).returncode == 0
     assert not left.exists()
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["while it starts", "at work"])
+def test_what_ends_with_its_parent_is_not_left_behind_by_one_that_is_killed(tmp_path: Path, awaited: bool) -> None:
+    (tmp_path / "forever.py").write_text(
+        "import pathlib, time\npathlib.Path('at work').touch()\ntime.sleep(600)\n", encoding="utf-8"
+    )
+    code = (
+        "import subprocess, time\nfrom softmax_bench.instruments.lifetime import ending_with_this\n"
+        "print(subprocess.Popen(ending_with_this('forever')).pid, flush=True)\ntime.sleep(600)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        if awaited:
+            await_that((tmp_path / "at work").exists)
+        parent.kill()
+    check_gone([child])
 
 
 def test_a_living_owners_folder_is_never_removed(tmp_path: Path) -> None:
@@ -365,6 +371,40 @@ def test_a_second_sweep_waits_for_the_first_or_says_that_it_does_not(
 
 
 @pytest.mark.faults
+def test_verify_gives_its_verdict_at_once_and_waits_with_the_cost_until_the_machine_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(BESIDE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock is
+    monkeypatch.setattr(tempfile, "tempdir", None)  # which is read once
+    (tmp_path / "mine.py").write_text(
+        "def backward(probs, grad_output):\n"
+        "    return probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True))\n",
+        encoding="utf-8",
+    )
+    verify = ("verify", "mine.py:backward")
+    with hold(machine_id(), "run r (process 7)", lambda _: False):
+        beside = ended(*verify, "--beside", where=tmp_path)
+        assert beside.returncode == 0
+        assert beside.stderr == "run r (process 7) measures on this machine, too: times are not to be trusted.\n"
+        assert "time grows as" in beside.stdout
+        untimed = ended(*verify, "--no-cost", where=tmp_path)
+        assert (untimed.returncode, untimed.stderr) == (0, "")
+        waiting = subprocess.Popen(
+            [*COMMAND, *verify], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert waiting.stderr is not None
+        assert waiting.stdout.readline().startswith("mine.py:backward  right")
+        said = "Waiting until run r (process 7) has measured; --beside does not wait.\n"
+        assert waiting.stderr.readline() == said
+        assert waiting.poll() is None
+    out, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert "time grows as" in out
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -413,38 +453,6 @@ def test_processes_that_are_stopped_for_a_while_slow_no_time(tmp_path: Path) -> 
     assert all(row.time_s < 0.1 for row in load_rows(tmp_path / "r"))
     gaps = [later.when_s - earlier.when_s for earlier, later in itertools.pairwise(load_visits(tmp_path / "r"))]
     assert max(gaps) > 1.4
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_at_twenty_moments_has_every_case_and_visit_once(tmp_path: Path) -> None:
-    rng = random.Random(20)
-    small = (*SMALL, "--implementation=vectorized", "--implementation=row_blocks")
-    options = [f"--results={tmp_path}", "--no-charts"]
-    name = ["--run-id=r", *small, "--minutes=10", "--every-round"]
-    known: list[Visit] = []
-    for _ in range(20):
-        running = subprocess.Popen(
-            [*COMMAND, "run", *options, *name, *(SHORT_VISITS if "--every-round" in name else ())]
-        )
-        time.sleep(rng.uniform(0.2, 4.0))
-        running.kill()
-        running.wait()
-        if (tmp_path / "r" / "run.json").exists():
-            name = ["--resume=r"]
-            with contextlib.suppress(UserError):  # a torn last row, which the next sitting cuts off
-                visits = load_visits(tmp_path / "r")
-                assert visits[: len(known)] == known
-                known = visits
-    done = ended("run", *options, "--resume=r", "--minutes=0.1")
-    assert done.returncode == 0, done.stderr
-    rows, visits = load_rows(tmp_path / "r"), load_visits(tmp_path / "r")
-    assert visits[: len(known)] == known
-    assert len({(visit.case, visit.round) for visit in visits}) == len(visits)
-    undisturbed = ended("run", *options, "--run-id=whole", *small, *UNTIMED)
-    assert undisturbed.returncode == 0
-    assert {row.case for row in rows} == {row.case for row in load_rows(tmp_path / "whole")}
-    assert len(rows) == 4
-    assert {row.status for row in rows} == {"measured"}
 
 
 @pytest.mark.faults

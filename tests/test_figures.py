@@ -121,7 +121,6 @@ NOT_MEASURED = {
         "status 2: only a regression exits with 1",
     ),
     "how a fault is caused": (
-        "at 20 random moments",
         "reads address 0",
         "0 threads, times below the floor",
         "Hypothesis, 100 000 of them",

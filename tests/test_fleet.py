@@ -29,13 +29,8 @@ from softmax_bench.storage.tables import write_table
 from softmax_bench.sweep.selection import Selection
 
 from tests.conftest import SoftmaxBench
-from tests.fleet_cluster import CASES, SHORT, Cluster, children_of, ended, kill, wait_until
+from tests.fleet_cluster import ALL_CASES, CASES, SHORT, Cluster, children_of, ended, kill, wait_until
 
-ALL_CASES = sorted(
-    f"softmax-{name}-B4-N{features}-float64-normal"
-    for name in ("explicit_jacobian", "vectorized")
-    for features in (16, 32)
-)
 NOBODY = "tcp://127.0.0.1:1"  # where no scheduler listens
 MACHINE = Machine("m", "a processor", 2, 1 << 30, "Linux", "0 1", "python 3.11.7, numpy 2.4.6", "c0de")
 EVERYWHERE = {("a", case) for case in ALL_CASES} | {("b", case) for case in ALL_CASES}

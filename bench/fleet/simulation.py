@@ -10,7 +10,6 @@ import json
 import math
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,8 @@ from distributed import Client, Worker, get_worker
 
 from ..errors import UserError
 from ..instruments import host
+from ..instruments.lifetime import ending_with_this
+from ..instruments.scratch import temporary_folder
 from ..operations.cases import Case
 from ..storage.descriptions import store_description
 from ..storage.files import make_folder
@@ -118,7 +119,7 @@ def simulated_cluster(workers: int, folder: Path) -> Iterator[tuple[Client, psut
     file = folder / "scheduler.json"
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
     options = ["--host=127.0.0.1", "--port=0", "--no-dashboard", f"--scheduler-file={file}"]
-    scheduler = subprocess.Popen([sys.executable, "-m", "dask", "scheduler", *options], **quiet)
+    scheduler = subprocess.Popen(ending_with_this("dask", "scheduler", *options), **quiet)
     processes = []
     try:
         while not (file.exists() and file.read_text(encoding="utf-8").rstrip().endswith("}")):
@@ -128,7 +129,7 @@ def simulated_cluster(workers: int, folder: Path) -> Iterator[tuple[Client, psut
         address = json.loads(file.read_text(encoding="utf-8"))["address"]
         for first in range(0, workers, WORKERS_A_PROCESS):
             count = min(WORKERS_A_PROCESS, workers - first)
-            command = [sys.executable, "-m", __name__, address, str(first), str(count)]
+            command = ending_with_this(__name__, address, str(first), str(count))
             processes.append(subprocess.Popen(command, **quiet))
         with Client(address, set_as_default=False, timeout=60) as client:
             client.wait_for_workers(workers, timeout=300)
@@ -175,8 +176,8 @@ def simulate(workers: int, cases: int) -> tuple[Scale, list[Sample]]:
         UserError: not all cases were stored.
     """
     shares = SimulatedShares(cases)
-    with tempfile.TemporaryDirectory() as temporary, simulated_cluster(workers, Path(temporary)) as (client, scheduler):
-        store = FleetStore(_simulated_run(), Path(temporary) / "run")
+    with temporary_folder() as folder, simulated_cluster(workers, folder) as (client, scheduler):
+        store = FleetStore(_simulated_run(), folder / "run")
         sampler = Sampler(workers, store, scheduler)
         plan = Plan(shares, everywhere=False, replicas=1, task=simulated_share, describe=simulated_machine)
         driver = Driver(client, store, plan, Follower())

@@ -1,4 +1,4 @@
-"""Folders for the time of a measurement, in shared memory where there is some.
+"""Folders for a time: those of measurements in shared memory where there is some, others in the temporary folder.
 
 Whoever is killed leaves its folder behind. A living owner holds a lock on its folder, which the kernel lets go of
 however the owner ends, so the folders that nobody holds are removed by the next one who needs a folder.
@@ -29,6 +29,18 @@ def scratch_folder() -> Iterator[Path]:
     parent = next((place for place in (SHARED_MEMORY, Path(tempfile.gettempdir())) if _has_room(place)), None)
     if parent is None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
+    with temporary_folder(parent) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A block with a folder of its own in ``parent``, or where temporary files are; it is removed when the block ends.
+
+    Raises:
+        OSError: there is no room.
+    """
+    parent = parent or Path(tempfile.gettempdir())
     _clear_once(parent)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))

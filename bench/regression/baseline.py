@@ -7,13 +7,13 @@ have to allow for that: the check of two revisions, which times both side by sid
 
 import dataclasses
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..implementations import registered
 from ..instruments import host
+from ..instruments.lifetime import ending_with_this
+from ..instruments.scratch import temporary_folder
 from ..report.differences import Unlike, both_settled, have_intervals, largest_peak, lie_apart, time_ratio
 from ..report.output import label_of
 from ..storage.results import Row, Run, load_rows, load_run
@@ -121,10 +121,10 @@ def _sweep() -> list[Row]:
         RuntimeError: the sweep failed.
     """
     options = (f"--grid={GRID}", "--library=numpy", "--library=numba", "--run-id=now", "--no-charts")
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
-        command = [sys.executable, "-m", "softmax_bench.cli", "run", f"--results={folder}", *options]
+    with temporary_folder() as folder:
+        command = ending_with_this("softmax_bench.cli", "run", f"--results={folder}", *options)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        now = Path(folder) / "now"
+        now = folder / "now"
         if done.returncode not in (0, 1) or not now.is_dir():  # 1: a case is wrong or failed, and its row says so
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise RuntimeError(f"the sweep ended with {done.returncode}: {' '.join(last)}")

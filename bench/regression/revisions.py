@@ -4,15 +4,14 @@ import contextlib
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..instruments.scratch import temporary_folder
 
 IMPLEMENTATIONS = "bench/implementations"
-PREFIX = "softmax-bench-"  # of temporary folders
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ def two_versions(root: Path, revision: str | None) -> Iterator[Versions]:
         UserError: there is no such revision, it has no implementations, or ``root`` is not a git repository.
     """
     base_name = revision or _default_base(root, IMPLEMENTATIONS)
-    with exported(root, base_name, IMPLEMENTATIONS) as base, tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        implementations, work = base / IMPLEMENTATIONS, Path(folder, "work")
+    with exported(root, base_name, IMPLEMENTATIONS) as base, temporary_folder() as folder:
+        implementations, work = base / IMPLEMENTATIONS, folder / "work"
         shutil.copytree(root / IMPLEMENTATIONS, work, ignore=shutil.ignore_patterns("__pycache__"))
         yield Versions(implementations, work, base_name, _sources(implementations) == _sources(work))
 
@@ -65,8 +64,8 @@ def exported(root: Path, revision: str, path: str = ".") -> Iterator[Path]:
     commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
         raise UserError(f"no revision {revision!r} in this repository")
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        archive, tree = Path(folder, "tree.tar"), Path(folder, "tree")
+    with temporary_folder() as folder:
+        archive, tree = folder / "tree.tar", folder / "tree"
         if git(root, "archive", "--format=tar", f"--output={archive}", commit.decode().strip(), path) is None:
             raise UserError(f"revision {revision} has no {path}")
         with tarfile.open(archive) as files:

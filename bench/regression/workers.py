@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from ..errors import UserError
+from ..instruments.lifetime import ending_with_this
 from . import duet, referee
 from .duel import Task, Value
 
@@ -49,7 +50,7 @@ def _worker(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[s
         json.dump(dataclasses.asdict(task), content)
         content.seek(0)
         with subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            ending_with_this("softmax_bench.regression.workers"),
             stdin=content,
             stdout=output,
             stderr=errors,

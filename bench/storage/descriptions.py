@@ -1,7 +1,9 @@
 """run.json: how a stored table was made, a dataclass written whole and read back with its fields and types checked."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,14 +46,30 @@ def load_description(
     """
     path = folder / FILE
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        data = path.read_bytes()
+        content = msgspec.json.decode(data)
+        json.loads(data, object_pairs_hook=_named_once)  # msgspec passes over all but the last of a name
+        if isinstance(content, dict):
+            content = _named_once([((renamed or {}).get(name, name), value) for name, value in content.items()])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); {hint}") from None
-    if isinstance(content, dict):
-        content = {(renamed or {}).get(name, name): value for name, value in content.items()}
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {hint}") from None
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: not a {kind.__name__.lower()} ({error}); {hint}") from None
+
+
+def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of an object.
+
+    Raises:
+        UserError: two of them have one name, so it is not known which of them was meant.
+    """
+    name, count = max(Counter(name for name, _ in pairs).items(), key=lambda item: item[1], default=("", 1))
+    if count > 1:
+        raise UserError(f"the name {name!r} is there {count} times in one object")
+    return dict(pairs)

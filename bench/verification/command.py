@@ -1,6 +1,7 @@
 """The command ``softmax-bench verify``: its options, the report at the terminal and as JSON, the exit status."""
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..cli import beside_option
 from ..configuration import Configured, configuration
 from ..errors import NothingToDrawError, UserError
+from ..instruments.machine_lock import hold_machine
 from ..storage.files import replace_file
-from ..terminal import new_console
+from ..terminal import new_console, print_sentence
 from ..units import quantity
 from .calling.conventions import LAYOUTS, ROLES, Options
 from .cost import CostReport
@@ -59,6 +62,7 @@ SHOWN_CHARACTERS = 100  # of the last line that a target printed
     "--reduction", type=click.Choice(["mean", "sum"]), help="of a loss over the batch [default: found by trying]"
 )
 @click.option("--cost/--no-cost", default=True, show_default=True, help="measure time and memory if it is right")
+@beside_option
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1),
@@ -100,6 +104,7 @@ def verify(
     layout: str | None,
     reduction: str | None,
     cost: bool,
+    beside: bool,
     timeout: float | None,
     max_bytes: int,
     json_path: Path | None,
@@ -137,7 +142,15 @@ def verify(
     reports = []
     for target in named:
         with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
-            report = examine(subject, target, options, with_cost=cost, announce=lambda report: _show(report, console))
+            alone = functools.partial(hold_machine, f"verify {target}", _say_aside, beside=beside)
+            report = examine(
+                subject,
+                target,
+                options,
+                with_cost=cost,
+                announce=lambda report: _show(report, console),
+                alone=alone,
+            )
         if report.cost is not None:
             if report.cost.complaints:
                 _show_disbelief(report, console)
@@ -150,6 +163,11 @@ def verify(
         _plot(reports[0], plot_path, console)
     statuses = {report.exit_status(strict=strict) for report in reports}
     sys.exit(Status.WRONG if Status.WRONG in statuses else max(statuses))
+
+
+def _say_aside(text: str) -> None:
+    """Say what is not part of the report."""
+    print_sentence(text, Console(stderr=True))
 
 
 def configured_targets() -> list[str]:

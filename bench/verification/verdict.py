@@ -1,10 +1,12 @@
 """The verdict on somebody's gradient of softmax: whether it is right, and which mistake it makes if it is not."""
 
+import contextlib
 import dataclasses
 import enum
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,8 +195,12 @@ def examine(
     *,
     with_cost: bool = False,
     announce: Callable[[Report], None] = lambda _: None,
+    alone: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Report:
-    """The report on a subject; ``announce`` is called with it before cost is measured, which takes longer."""
+    """The report on a subject; ``announce`` is called with it before cost is measured, which takes longer.
+
+    ``alone`` makes the block in which cost is measured.
+    """
     started = time.perf_counter()
     probed: Found | None = None
     try:
@@ -211,7 +217,8 @@ def examine(
     report.verdict_s = time.perf_counter() - started
     announce(report)
     if with_cost and report.right and probed is not None:
-        report.cost = measure_cost(subject, name, probed.answers.convention, inexact=bool(report.limits))
+        with alone():
+            report.cost = measure_cost(subject, name, probed.answers.convention, inexact=bool(report.limits))
         report.complaints += report.cost.complaints
     return report
 

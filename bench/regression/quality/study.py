@@ -12,7 +12,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import psutil
 from ...errors import UserError
 from ...implementations import NUMPY, is_installed, registered
 from ...instruments.host import now_utc
+from ...instruments.scratch import temporary_folder
 from ...paths import IMPLEMENTATIONS
 from ...storage.files import make_folder
 from ...storage.kinds import Count, Elapsed, Error, Flag
@@ -265,8 +265,8 @@ def two_copies(kind: str) -> Iterator[tuple[Path, Path]]:
     Raises:
         UserError: the text that is changed is not in the source exactly once.
     """
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as folder:
-        base, work = Path(folder, "base"), Path(folder, "work")
+    with temporary_folder() as folder:
+        base, work = folder / "base", folder / "work"
         for copy in (base, work):
             shutil.copytree(IMPLEMENTATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
         if kind in CHANGES:

@@ -7,13 +7,13 @@ Each judges by its own code.
 import dataclasses
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pytest_benchmark.utils import parse_compare_fail
 
+from ...instruments.scratch import temporary_folder
 from ..duel import Duel
 from .usual_tools import asv_results, commit_all, make_asv_project, run_asv, run_pytest_benchmark
 
@@ -90,8 +90,7 @@ def asv_alarms(duels: Sequence[Duel]) -> dict[str, list[str]]:
         UserError: git is not installed.
         RuntimeError: git could not commit the cases, or asv measured nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         repository = make_asv_project(folder, ASV_BENCHMARK)
         roles: tuple[Role, ...] = ("base", "work")
         for role in roles:
@@ -128,8 +127,7 @@ def _write_sides(folder: Path, duels: Sequence[Duel], role: Role) -> None:
 
 def _benchmark_run(duels: Sequence[Duel], role: Role) -> Mapping[str, Mapping[str, float]]:
     """pytest-benchmark's statistics of one side of each duel, by label, from one pytest process."""
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         _write_sides(folder, duels, role)
         shortened = (f"--benchmark-max-time={STORED_RUN_MAX_TIME_S}", "--benchmark-warmup-iterations=10")
         return run_pytest_benchmark(folder, STORED_RUN_BENCHMARK, "--benchmark-warmup=on", *shortened)

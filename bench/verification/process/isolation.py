@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import Any, Self
 import psutil
 
 from ...errors import UserError
+from ...instruments.scratch import temporary_folder
 from ..calling.call import Inputs
 from ..calling.conventions import Convention, Options
 from .block import Assignment, Made, Ran
@@ -86,9 +86,9 @@ class Isolated:
         self._call_s = call_s
         self._max_bytes = max_bytes
         self._mark = uuid.uuid4().hex
-        self._files = tempfile.TemporaryDirectory(prefix="softmax-bench-")
-        self._output = Path(self._files.name) / "output"
-        self._last_words = Path(self._files.name) / "last_words"
+        self._files = contextlib.ExitStack()
+        folder = self._files.enter_context(temporary_folder())
+        self._output, self._last_words = folder / "output", folder / "last_words"
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._shared = Shared()
@@ -99,7 +99,7 @@ class Isolated:
     def __exit__(self, *_: object) -> None:
         """End the process and all that it started."""
         self._end()
-        self._files.cleanup()
+        self._files.close()
         self._shared.close()
 
     def candidates(self, options: Options) -> list[Convention]:
