@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from softmax_bench.instruments.agreement import Moment, estimated
+from softmax_bench.instruments.agreement import AGREEMENT, Moment, estimated
 from softmax_bench.instruments.bandwidth import CeilingPoint
 from softmax_bench.storage.results import Row, Visit, load_rows, load_run, write_run
 from softmax_bench.storage.tables import write_table
@@ -40,7 +40,7 @@ def test_the_times_of_a_case_follow_from_its_visits(tmp_path: Path) -> None:
     assert store_times(tmp_path) == 1
     row, *others = load_rows(tmp_path)
     assert others == [unvisited, skipped]
-    estimate = estimated([visit.moment for visit in visits[:7]])
+    estimate = estimated([visit.moment for visit in visits[:7]], AGREEMENT)
     assert estimate.settled
     assert (row.visits, row.settled, row.status) == (7, 1, "measured")
     found = [row.time_s, row.time_low_s, row.time_high_s, row.disturbed]

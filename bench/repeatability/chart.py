@@ -172,7 +172,7 @@ def _draw_rules(panel: Axes, worst: pd.DataFrame, column: str) -> None:
             label=f"K = {moments}",
         )
     in_force = same_in_the_end[
-        (same_in_the_end[MAKING] == [getattr(AGREEMENT, name) for name in MAKING]).all("columns")
+        (same_in_the_end[MAKING] == [getattr(AGREEMENT, name) for name in MAKING]).all(axis="columns")
     ]
     panel.plot(in_force["within"], in_force[column], "o", markersize=12, color="#333333", mfc="none")
     panel.xaxis.set_major_locator(FixedLocator(sorted(worst["within"].unique())))
