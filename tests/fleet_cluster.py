@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +13,7 @@ from typing import Self
 import psutil
 
 from .conftest import COMMAND
+from .processes import await_that
 
 CASES = (
     *("--batch=4", "--features=16", "--features=32", "--dtype=float64", "--logits=normal", "--operation=softmax"),
@@ -60,7 +59,7 @@ class Cluster:
         self.file.unlink(missing_ok=True)
         started = self._start("dask", "scheduler", f"--port={port}", "--host=127.0.0.1", "--no-dashboard",
                               f"--scheduler-file={self.file}")  # fmt: skip
-        wait_until(lambda: self.file.exists() and self.file.read_text(encoding="utf-8").rstrip().endswith("}"))
+        await_that(lambda: self.file.exists() and self.file.read_text(encoding="utf-8").rstrip().endswith("}"))
         return started
 
     def start_worker(self, machine: str, *options: str, **environment: str) -> "subprocess.Popen[str]":
@@ -104,10 +103,3 @@ def children_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 300.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)

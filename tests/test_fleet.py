@@ -29,7 +29,8 @@ from softmax_bench.storage.tables import write_table
 from softmax_bench.sweep.selection import Selection
 
 from tests.conftest import SoftmaxBench
-from tests.fleet_cluster import ALL_CASES, CASES, SHORT, Cluster, children_of, ended, kill, wait_until
+from tests.fleet_cluster import ALL_CASES, CASES, SHORT, Cluster, children_of, ended, kill
+from tests.processes import await_that
 
 NOBODY = "tcp://127.0.0.1:1"  # where no scheduler listens
 MACHINE = Machine("m", "a processor", 2, 1 << 30, "Linux", "0 1", "python 3.11.7, numpy 2.4.6", "c0de")
@@ -150,7 +151,7 @@ def test_a_killed_worker_loses_nothing(cluster: Cluster) -> None:
     workers = {machine: cluster.start_worker(machine) for machine in "ab"}
     run = cluster.start_run(*SHORT, "--run-id=its")
     folder = cluster.folder / "results" / "its"
-    wait_until(lambda: len(visits_of(folder, "a")) > 1)
+    await_that(lambda: len(visits_of(folder, "a")) > 1)
     before = visits_of(folder, "a")
     (worker,) = [
         child for child in psutil.Process(workers["a"].pid).children() if "spawn_main" in " ".join(child.cmdline())
@@ -170,7 +171,7 @@ def test_a_killed_driver_is_resumed(cluster: Cluster) -> None:
         cluster.start_worker(machine)
     run = cluster.start_run(*SHORT, "--run-id=its")
     folder = cluster.folder / "results" / "its"
-    wait_until(lambda: len(visits_of(folder, "a")) > 1)
+    await_that(lambda: len(visits_of(folder, "a")) > 1)
     kill(run.pid)
     run.wait()
     before = visits_of(folder, "a")
@@ -187,7 +188,7 @@ def test_a_killed_scheduler_ends_the_run_with_a_line_and_it_is_resumed(cluster: 
     workers = [cluster.start_worker(machine) for machine in "ab"]
     run = cluster.start_run(*SHORT, "--run-id=its")
     folder = cluster.folder / "results" / "its"
-    wait_until(lambda: len(visits_of(folder, "a")) > 1)
+    await_that(lambda: len(visits_of(folder, "a")) > 1)
     kill(cluster.scheduler.pid)
     status, said = ended(run)
     assert status == 2
@@ -211,7 +212,7 @@ def test_a_share_moves_whole_when_its_machine_is_gone(cluster: Cluster) -> None:
     workers = {machine: cluster.start_worker(machine) for machine in "abc"}
     run = cluster.start_run(*SHORT, "--run-id=its", "--share", "--replicas=2")
     folder = cluster.folder / "results" / "its"
-    wait_until(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun, and not done
+    await_that(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun, and not done
     for pid in [workers["a"].pid, *(child.pid for child in children_of(workers["a"]))]:
         kill(pid)
     status, said = ended(run)
@@ -228,7 +229,7 @@ def test_a_worker_that_hangs_is_noticed_and_its_share_moves(cluster: Cluster) ->
     workers = {machine: cluster.start_worker(machine) for machine in "abc"}
     run = cluster.start_run(*SHORT, "--run-id=its", "--share", "--replicas=2", "--patience-s=20")
     folder = cluster.folder / "results" / "its"
-    wait_until(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun
+    await_that(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun
     for child in children_of(workers["a"]):
         if "softmax_bench.fleet.measuring" in child.cmdline():
             kill(child.pid, signal.SIGSTOP)

@@ -48,9 +48,17 @@ def is_left(folder: Path) -> list[str]:
 
 
 def more_left(folder: Path) -> Callable[[], bool]:
-    """Whether a folder for temporary files has more in it than now."""
-    before = set(is_left(folder))
-    return lambda: not before.issuperset(is_left(folder))
+    """Whether a folder for temporary files has more folders in it than now.
+
+    Files do not count: the first one is Python's, which tries whether it can write there, for a moment. A kill just
+    then would leave what is not the suite's.
+    """
+
+    def folders() -> set[str]:
+        return {name for name in is_left(folder) if (folder / name).is_dir()}
+
+    before = folders()
+    return lambda: not before.issuperset(folders())
 
 
 def kill_at_random(killed: Killed, rng: random.Random, seconds: float, state: Callable[[], bool]) -> None:

@@ -57,8 +57,7 @@ def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for case, mine in by_case.items():
         moments = [visit.moment for visit in mine]
-        rule = agreement_of(threads[case])
-        chosen = set(agreeing(moments, rule, rule.in_the_end))
+        chosen = set(agreeing(moments, agreement_of(threads[case])))
         rows += [(moment.when_s / 60.0, moment.median_s / times[case], moment in chosen) for moment in moments]
     return pd.DataFrame(rows, columns=["minutes", "slowdown", "chosen"]).sort_values("minutes")
 

@@ -80,21 +80,24 @@ def agreement_of(threads: int) -> Agreement:
     return AGREEMENT if threads == 1 else OF_THREADS
 
 
-def agreeing(visits: Sequence[Moment], rule: Agreement, within: float) -> list[Moment]:
-    """The fastest visits, if they agree within a share of the fastest one; else none."""
-    chosen = fastest_moments(visits, rule.apart_s, rule.moments)
-    alike = len(chosen) == rule.moments and chosen[-1].fastest_s <= (1.0 + within) * chosen[0].fastest_s
-    return chosen if alike else []
-
-
 def agree(visits: Sequence[Moment], rule: Agreement) -> bool:
     """Whether the visits agree so well that no more are needed."""
-    return len(visits) >= rule.visits and bool(agreeing(visits, rule, rule.within))
+    return len(visits) >= rule.visits and _alike(_fastest(visits, rule), rule, rule.within)
 
 
-def settled(visits: Sequence[Moment], rule: Agreement) -> bool:
-    """Whether the visits agree well enough in the end, when no more are made."""
-    return bool(agreeing(visits, rule, rule.in_the_end))
+def agreeing(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
+    """The visits from which the time of a settled case comes, the fastest first; none if it has not settled."""
+    fastest = _fastest(visits, rule)
+    return fastest if _alike(fastest, rule, rule.in_the_end) else []
+
+
+def _fastest(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
+    return fastest_moments(visits, rule.apart_s, rule.moments)
+
+
+def _alike(fastest: Sequence[Moment], rule: Agreement, within: float) -> bool:
+    """Whether the fastest moments are as many as there should be, and all within a share of the fastest one."""
+    return len(fastest) == rule.moments and fastest[-1].fastest_s <= (1.0 + within) * fastest[0].fastest_s
 
 
 def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
@@ -104,9 +107,10 @@ def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
     the moments that should have agreed. It begins at half of that where there are too few of them: all may have been
     slow.
     """
-    chosen = [visit.fastest_s for visit in fastest_moments(visits, rule.apart_s, rule.moments)]
-    is_settled = settled(visits, rule)
-    if is_settled:
+    fastest = _fastest(visits, rule)
+    chosen = [visit.fastest_s for visit in fastest]
+    settled = _alike(fastest, rule, rule.in_the_end)
+    if settled:
         time_s = statistics.fmean(chosen)
         reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))
         low_s, high_s = time_s / reach, time_s * reach
@@ -119,6 +123,6 @@ def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
         low_s=low_s,
         high_s=high_s,
         visits=len(visits),
-        settled=is_settled,
+        settled=settled,
         disturbed=statistics.median(visit.median_s for visit in visits) / time_s,
     )

@@ -50,7 +50,7 @@ def _worker(task: Task) -> Iterator[tuple["subprocess.Popen[str]", IO[str], IO[s
         json.dump(dataclasses.asdict(task), content)
         content.seek(0)
         with subprocess.Popen(
-            ending_with_this("softmax_bench.regression.workers"),
+            ending_with_this(__name__),
             stdin=content,
             stdout=output,
             stderr=errors,

@@ -8,7 +8,6 @@ import json
 import math
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..implementations import is_installed
 from ..instruments.agreement import Moment
+from ..instruments.scratch import temporary_folder
 from ..regression.quality.usual_tools import (
     asv_results,
     commit_all,
@@ -120,12 +120,12 @@ def measure_with(tool: str, labels: Sequence[str] = tuple(SHARED_CASES)) -> Meas
     """
     visits: dict[str, list[Moment]] = {}
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="softmax-bench-") as name:
+    with temporary_folder() as folder:
         try:
             if tool in (OURS, EVERY_ROUND):
-                readings, visits = sweep(Path(name), *(["--every-round"] if tool == EVERY_ROUND else []))
+                readings, visits = sweep(folder, *(["--every-round"] if tool == EVERY_ROUND else []))
             else:
-                readings = USUAL_TOOLS[tool](Path(name), list(labels))
+                readings = USUAL_TOOLS[tool](folder, list(labels))
         except RuntimeError as error:
             raise UserError(f"{tool} did not measure: {error}") from None
     if not readings:

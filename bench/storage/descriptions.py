@@ -69,7 +69,7 @@ def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     Raises:
         UserError: two of them have one name, so it is not known which of them was meant.
     """
-    name, count = max(Counter(name for name, _ in pairs).items(), key=lambda item: item[1], default=("", 1))
-    if count > 1:
-        raise UserError(f"the name {name!r} is there {count} times in one object")
+    for name, count in Counter(name for name, _ in pairs).most_common(1):
+        if count > 1:
+            raise UserError(f"the name {name!r} is there {count} times in one object")
     return dict(pairs)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..instruments.agreement import Moment, agree, agreement_of, settled
+from ..instruments.agreement import Moment, agree, agreeing, agreement_of
 from ..instruments.bandwidth import Stream
 from ..operations.cases import Case
 
@@ -88,7 +88,9 @@ class Rounds:
 
     def _judge(self, subject: Subject) -> None:
         visits, rule = self.visits[str(subject)], agreement_of(subject.threads)
-        for found, holds in ((self._agreed, agree(visits, rule)), (self._settled, settled(visits, rule))):
+        agreed = agree(visits, rule)
+        settled = agreed or bool(agreeing(visits, rule))  # the larger share is asked only where the smaller one fails
+        for found, holds in ((self._agreed, agreed), (self._settled, settled)):
             (found.add if holds else found.discard)(subject)
 
     def _can_settle(self, subject: Subject) -> bool:
