@@ -50,6 +50,7 @@ from softmax_bench.regression.revisions import two_versions
 from softmax_bench.regression.workers import run_workers
 from softmax_bench.storage.results import Row, load_rows
 from softmax_bench.storage.tables import write_table
+from softmax_bench.verification.calling.conventions import Convention
 
 from tests.conftest import COMMAND, ROOT, SoftmaxBench, error_of
 
@@ -302,12 +303,30 @@ def test_a_result_that_turns_wrong_while_it_is_timed_fails_the_check(seed: int) 
     assert [found[label].verdict for label in ("case 1", "case 4", "case 8")] == ["unchanged"] * 3
 
 
-def test_a_mended_case_is_timed_unless_it_is_a_target() -> None:
+def test_a_mended_case_is_timed_against_what_it_was() -> None:
     mended = Value("case 1", base_wrong="wrong by 1e+09 ulp", base_peak_bytes=1000, work_peak_bytes=1000)
     timed = check_of(worker_of({PADDED: 0.03}, case_1=mended))
     found = [(finding.verdict, finding.note) for finding in timed.findings if finding.label == "case 1"]
     assert found == [("mended", "the base: wrong by 1e+09 ulp"), ("unchanged", "")]
     assert timed.exit is Exit.PASSED
+
+
+def test_a_target_that_was_wrong_in_the_base_is_not_timed() -> None:
+    convention = Convention("softmax", "function", ("probs", "grad_output"))
+    base, work = (Side("nn.py", "f", convention=convention, root=root) for root in ("base", "work"))
+    duels = [Duel(label, CASES[0], base, work, margin=MARGIN) for label in ("mended", "right")]
+    timed: set[str] = set()
+    worker = worker_of({PADDED: 0.03}, mended=Value("mended", base_wrong="it returns zeros"))
+
+    def noting(task: Task) -> list[Value]:
+        if task.effort is not None:
+            timed.update(duel.label for duel in task.duels)
+        return worker(task)
+
+    check = judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, lambda tasks: list(map(noting, tasks)))
+    assert timed == {"right", SAME, PADDED}
+    assert verdicts(check) == {"mended": "mended", "right": "unchanged"}
+    assert check.exit is Exit.PASSED
 
 
 @pytest.mark.parametrize(("memory_margin", "grown_bytes", "grew"), [

@@ -389,6 +389,22 @@ def test_sittings_were_called_sessions_once(tmp_path: Path) -> None:
     assert load_run(tmp_path).sittings == sittings
 
 
+def test_what_earlier_versions_did_not_store_means_what_it_meant_then(tmp_path: Path) -> None:
+    write_run(RUN, tmp_path)
+    path = tmp_path / "run.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("sittings", "ceiling", "not_installed", "commit", "machine_id", "fleet", "ended"):
+        del content[name]
+    for name in ("minutes", "every_round"):
+        del content["options"][name]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    run = load_run(tmp_path)
+    assert run == RUN
+    assert run.ended
+    assert not run.options.every_round
+    assert run.options.minutes is None
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -540,6 +556,13 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def spy(file: int) -> None:
+        synced.append(os.fstat(file).st_size)
+
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", spy)
+    replace_file(path, "second")
+    assert synced == [6]  # all of it, before it has its name
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"file.txt: cannot be written \(No space left on device\)"):
         replace_file(path, "third")
@@ -561,3 +584,9 @@ def test_a_folder_in_which_nothing_can_be_written_is_known_beforehand(tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file: cannot be written \(File exists\)"):
         make_folder(tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody can make files")
+def test_a_folder_that_is_there_and_takes_no_file_is_known_beforehand() -> None:
+    with pytest.raises(UserError, match=r"/proc/self: cannot be written"):
+        make_folder(Path("/proc/self"))
