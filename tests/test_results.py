@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import errno
 import json
@@ -30,7 +31,7 @@ from softmax_bench.storage.results import (
     to_frame,
     write_run,
 )
-from softmax_bench.storage.tables import write_table
+from softmax_bench.storage.tables import columns_of, write_table
 
 VISIT = Visit("softmax-vectorized-B1-N10-float64-normal", 0, 0.5, 100, 2e-6, 3e-6)
 OPTIONS = RunOptions(max_call_s=1.0, max_bytes=None, benchmark={"max_time": 0.3}, stream_bytes_per_s=1e10)
@@ -233,6 +234,25 @@ def test_a_short_write_is_an_error_and_leaves_whole_rows(stored: Path, monkeypat
         table.append(row_of("row_blocks", time_s=0.1))
     assert path.read_bytes().startswith(whole)
     assert load_rows(stored)[-1].implementation == "row_blocks"
+
+
+def test_a_table_that_could_not_be_begun_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda file, data: 0)
+    with pytest.raises(UserError, match=r"cases.csv: cannot be written \(No space left on device\)"):
+        open_rows(tmp_path)
+    monkeypatch.undo()
+    with open_rows(tmp_path) as table:
+        table.append(row_of())
+    assert load_rows(tmp_path) == [row_of()]
+
+
+def test_a_table_that_cannot_be_read_is_one_line(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"cases.csv: cannot be written \(Permission denied\)"):
+        open_rows(stored)
 
 
 def test_rows_are_appended_together(stored: Path) -> None:
@@ -546,6 +566,33 @@ def test_machines_come_back_and_a_run_of_one_machine_has_none(tmp_path: Path) ->
     assert one.facts == {"cpu": "x", "cores": 2, "memory_bytes": 10**10, "l1_bytes": 32768, "system": "Linux"}
     assert one.installed == {"python": "3.11.7", "numpy": "2.4.6"}
     assert other.installed == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("kept", "perhaps", "'perhaps' is not one of yes, apart, no"),
+        ("versions", "python", "'python' is no list of names and versions"),
+        ("versions", "python 3.11.7, ", "'python 3.11.7, ' is no list"),
+        ("cores", "0", "'0' is not a whole number, 1 or more"),
+        ("memory_bytes", "-1", "'-1' is not a whole number, 0 or more"),
+        ("l2_bytes", "-1", "'-1' is not a whole number, 0 or more"),
+        ("ceiling_bytes_per_s", "0", "'0' is not a number, more than 0"),
+        ("calibrations", "-1", "'-1' is not a whole number, 0 or more"),
+        ("drift", "-0.1", "'-0.1' is not a number, 0 or more"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_refused(tmp_path: Path, column: str, value: str, said: str) -> None:
+    names = columns_of(Machine)
+    cells = dict.fromkeys(names, "") | {
+        "machine": "m1", "cpu": "x", "cores": "2", "memory_bytes": "10", "system": "Linux", "kept": "yes",
+        "calibrations": "0", "versions": "python 3.11.7, numpy 2.4.6", column: value,
+    }  # fmt: skip
+    with (tmp_path / "machines.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([names, cells.values()])
+    with pytest.raises(UserError) as caught:
+        load_machines(tmp_path)
+    assert f"machines.csv:2: column {column!r}: {said}" in str(caught.value)
 
 
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
