@@ -1075,6 +1075,14 @@ def test_at_most_two_processors_are_kept_busy(monkeypatch: pytest.MonkeyPatch) -
     judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, workers)
     assert max(sizes) == 2
     assert used == {(4,), (5,)}
+    monkeypatch.setattr(host, "processors", list)  # a system that does not say
+    for cores in (1, 2, 8):
+        monkeypatch.setattr(host, "cores", lambda cores=cores: cores)
+        sizes.clear()
+        used.clear()
+        judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, workers)
+        assert max(sizes) == min(2, cores)
+        assert used == {()}
 
 
 def test_each_duel_is_examined_once_in_shares_of_our_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
