@@ -405,6 +405,7 @@ def test_memory_and_results_fail_the_check_even_if_the_machine_is_too_noisy() ->
     assert check.exit is Exit.REGRESSION
     assert "1 larger (case 1)" in check.sentence
     assert "1 wrong (case 2)" in check.sentence
+    assert {finding.note for finding in check.findings if finding.label == "case 2"} == {"wrong by 1e+09 ulp"}
 
 
 def specs_of(*keys: Key) -> dict[Key, Implementation]:

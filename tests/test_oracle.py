@@ -139,6 +139,21 @@ def test_the_error_is_counted_in_ulp_of_the_terms() -> None:
     np.testing.assert_array_equal(unit, np.finfo(np.float64).eps * terms)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_error_is_the_distance_from_the_exact_gradient(dtype: str) -> None:
+    inputs = inputs_of(1, 40, dtype)
+    reference = make_reference(inputs, SEED, ask_pytorch=False)
+    p, g = ([Fraction(float(number)) for number in array[0]] for array in (inputs.probs, inputs.grad_output))
+    dot = sum(map(Fraction.__mul__, p, g))
+    exact = [p[j] * (g[j] - dot) for j in range(40)]
+    for towards in (-np.inf, np.inf):
+        result = np.nextafter(reference.expected, inputs.probs.dtype.type(towards))
+        errors = [
+            abs(Fraction(float(result[0, j])) - exact[j]) / Fraction(float(reference.unit[0, j])) for j in range(40)
+        ]
+        assert judge(result, reference).max_error_ulp == pytest.approx(float(max(errors)), rel=1e-3)
+
+
 @pytest.mark.parametrize(("ulp", "right"), [(250.0, True), (262.0, False)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_error_of_256_ulp_of_its_terms_is_allowed(dtype: str, ulp: float, *, right: bool) -> None:
