@@ -311,9 +311,10 @@ def test_a_value_out_of_bounds_is_told_with_the_bounds(stored: Path, column: str
 
 def test_the_largest_and_the_smallest_numbers_come_back(stored: Path) -> None:
     row = row_of("row_blocks", batch=1, features=1, time_s=1e9, visits=0, settled=1, max_error_ulp=math.inf)
+    tiny = row_of("row_loop", batch=2, status="failed", time_s=5e-324, peak_bytes=0, max_error_ulp=0.0)
     with open_rows(stored) as table:
-        table.append(row)
-    assert load_rows(stored)[-1] == row
+        table.append(row, tiny)
+    assert load_rows(stored)[-2:] == [row, tiny]
 
 
 @pytest.mark.parametrize(
