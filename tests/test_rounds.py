@@ -117,6 +117,7 @@ def test_what_cannot_settle_comes_last_in_a_round_and_only_if_the_round_is_short
 @pytest.mark.parametrize(("cost_s", "deadline_s", "goes_on"), [
     (0.4, 20.0, True),  # cheap, whatever is left
     (0.5, 20.0, False),  # 5 * 0.5 s is more than 20 s / 40
+    (0.5, 90.0, False),  # more than 90 s / 40
     (0.5, 110.0, True),  # less than 110 s / 40
 ])  # fmt: skip
 def test_only_what_fits_into_a_fortieth_of_the_time_left_is_visited_again(
