@@ -293,6 +293,7 @@ def test_a_whole_table_replaces_what_was_there(stored: Path) -> None:
         ("time_s", "2e9", "'2e9' is not a number, more than 0, at most 1e+09"),
         ("visits", "-1", "'-1' is not a whole number, 0 or more, at most 1.153e+18"),
         ("settled", "2", "'2' is not a whole number, 0 or more, at most 1"),
+        ("peak_bytes", "-1", "'-1' is not a whole number, 0 or more, at most 1.153e+18"),
         ("max_error_ulp", "-0.5", "'-0.5' is not a number, 0 or more"),
         ("reason", "\x07", "'\\x07' is not one line of printable text"),
     ],
