@@ -1045,6 +1045,17 @@ def test_margins_follow_the_kind_and_the_length_of_a_case(monkeypatch: pytest.Mo
     assert {duel.case.threads for duel in duels} == {1, 2}
 
 
+def test_what_shares_a_process_is_checked_at_all_shapes_and_what_needs_its_own_at_few() -> None:
+    softmax = operations()["softmax"]
+    alone = {("softmax", "vectorized"): stated(library="torch", installed=True)}
+    for specs, shapes in (
+        (specs_of(("softmax", "vectorized")), softmax.checked_shapes),
+        (alone, softmax.checked_alone),
+    ):
+        assert [(case.batch, case.features) for case in cases_of(specs)] == list(shapes)
+    assert len(softmax.checked_alone) < len(softmax.checked_shapes)
+
+
 def test_cases_of_either_version_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     base, work = specs_of(("softmax", "vectorized")), specs_of(("softmax", "vectorized"))
     slow = {("softmax", "vectorized"): dataclasses.replace(work["softmax", "vectorized"], traffic=Formula("B*N*N*N*s"))}
