@@ -147,9 +147,12 @@ def test_our_own_code_gets_new_places_for_each_block_and_a_library_keeps_its_cal
     assert len(clocked.bound) == 2
 
 
-def test_a_side_that_raises_at_its_first_call_has_failed(clocked: Clocked) -> None:
+@pytest.mark.parametrize("good", [0, 100])
+def test_a_side_that_raises_has_failed_at_whichever_call(clocked: Clocked, good: int) -> None:
     def no(number: int) -> float:
-        raise ValueError("no gradient")
+        if number > good:
+            raise ValueError("no gradient")
+        return 1e-5
 
     clocked.seconds = {"base": lambda _: 1e-5, "work": no}
     value = clocked.perform(QUICK)

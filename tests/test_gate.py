@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from softmax_bench import implementations
 from softmax_bench.errors import UserError
-from softmax_bench.implementations import NUMPY, Implementation, registered
+from softmax_bench.implementations import NUMPY, Formula, Implementation, registered
 from softmax_bench.instruments import host
 from softmax_bench.operations import operations
 from softmax_bench.operations.cases import Case
@@ -49,6 +49,8 @@ from softmax_bench.regression.revisions import git as output_of_git
 from softmax_bench.regression.revisions import two_versions
 from softmax_bench.regression.workers import run_workers
 from softmax_bench.storage.results import Row, load_rows
+from softmax_bench.storage.tables import write_table
+from softmax_bench.verification.calling.conventions import Convention
 
 from tests.conftest import COMMAND, ROOT, SoftmaxBench, error_of
 
@@ -301,12 +303,30 @@ def test_a_result_that_turns_wrong_while_it_is_timed_fails_the_check(seed: int) 
     assert [found[label].verdict for label in ("case 1", "case 4", "case 8")] == ["unchanged"] * 3
 
 
-def test_a_mended_case_is_timed_unless_it_is_a_target() -> None:
+def test_a_mended_case_is_timed_against_what_it_was() -> None:
     mended = Value("case 1", base_wrong="wrong by 1e+09 ulp", base_peak_bytes=1000, work_peak_bytes=1000)
     timed = check_of(worker_of({PADDED: 0.03}, case_1=mended))
     found = [(finding.verdict, finding.note) for finding in timed.findings if finding.label == "case 1"]
     assert found == [("mended", "the base: wrong by 1e+09 ulp"), ("unchanged", "")]
     assert timed.exit is Exit.PASSED
+
+
+def test_a_target_that_was_wrong_in_the_base_is_not_timed() -> None:
+    convention = Convention("softmax", "function", ("probs", "grad_output"))
+    base, work = (Side("nn.py", "f", convention=convention, root=root) for root in ("base", "work"))
+    duels = [Duel(label, CASES[0], base, work, margin=MARGIN) for label in ("mended", "right")]
+    timed: set[str] = set()
+    worker = worker_of({PADDED: 0.03}, mended=Value("mended", base_wrong="it returns zeros"))
+
+    def noting(task: Task) -> list[Value]:
+        if task.effort is not None:
+            timed.update(duel.label for duel in task.duels)
+        return worker(task)
+
+    check = judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, lambda tasks: list(map(noting, tasks)))
+    assert timed == {"right", SAME, PADDED}
+    assert verdicts(check) == {"mended": "mended", "right": "unchanged"}
+    assert check.exit is Exit.PASSED
 
 
 @pytest.mark.parametrize(("memory_margin", "grown_bytes", "grew"), [
@@ -385,6 +405,7 @@ def test_memory_and_results_fail_the_check_even_if_the_machine_is_too_noisy() ->
     assert check.exit is Exit.REGRESSION
     assert "1 larger (case 1)" in check.sentence
     assert "1 wrong (case 2)" in check.sentence
+    assert {finding.note for finding in check.findings if finding.label == "case 2"} == {"wrong by 1e+09 ulp"}
 
 
 def specs_of(*keys: Key) -> dict[Key, Implementation]:
@@ -951,6 +972,165 @@ def test_output_is_worst_first_in_every_form() -> None:
     assert "| slow | +5.00% | +4.00% to +6.00% | 0.70% | slower |" in to_markdown(CHECK)
 
 
+@pytest.mark.parametrize(
+    ("found", "inconclusive", "expected"),
+    [
+        (["unchanged", "faster", "added", "mended", "removed, as allowed"], "", Exit.PASSED),
+        (["unchanged", "slower"], "", Exit.REGRESSION),
+        (["unchanged", "slower"], "too noisy", Exit.INCONCLUSIVE),
+        (["slower", "larger"], "too noisy", Exit.REGRESSION),
+        (["wrong"], "too noisy", Exit.REGRESSION),
+        (["removed"], "too noisy", Exit.REGRESSION),
+        ([], "too noisy", Exit.INCONCLUSIVE),
+        ([], "", Exit.PASSED),
+    ],
+)
+def test_what_is_exact_fails_a_check_even_if_its_times_say_nothing(
+    found: list[str], inconclusive: str, expected: Exit
+) -> None:
+    assert Check("base", [Finding("f", verdict) for verdict in found], inconclusive).exit is expected
+
+
+def test_only_the_failing_verdicts_of_a_check_fail_it() -> None:
+    check = Check("base", [Finding("f", "larger"), Finding("g", "unchanged")], failing=("slower",))
+    assert check.exit is Exit.PASSED
+    assert check.sentence == "No regression against base: 1 cases timed, 0 of them faster."
+    assert dataclasses.replace(check, failing=("larger",)).sentence == "Regression against base: 1 larger (f)."
+
+
+def test_the_sentence_names_three_of_each_kind() -> None:
+    four = [Finding(label, "slower") for label in "abcd"]
+    assert Check("base", four[:3]).sentence == "Regression against base: 3 slower (a, b, c)."
+    assert Check("base", [*four, Finding("e", "wrong")]).sentence == (
+        "Regression against base: 4 slower (a, b, c, ...); 1 wrong (e)."
+    )
+
+
+@pytest.mark.parametrize(("tests", "refused"), [(163, False), (164, True)])  # 0.01 / 0.5**14 is 163.84
+def test_a_rule_of_fourteen_processes_can_judge_163_cases(tests: int, *, refused: bool) -> None:
+    assert bool(Rule().refusal(tests)) is refused
+
+
+def test_a_padding_that_is_found_needs_its_size_and_direction() -> None:
+    for shift, said in ((0.006, ""), (0.004, "a padding of 3% was not found (measured +0."), (-0.03, "measured -3.")):
+        complaint = check_of(worker_of({PADDED: shift}, noise=0.0001)).inconclusive
+        assert said in complaint
+        assert bool(complaint) == bool(said)
+    for shift, said in ((0.004, ""), (0.006, "differed by +0."), (-0.006, "differed by -0.")):
+        complaint = check_of(worker_of({PADDED: 0.03, SAME: shift}, noise=0.0001)).inconclusive
+        assert said in complaint
+        assert bool(complaint) == bool(said)
+
+
+def test_controls_are_the_article_s_shape_with_and_without_a_padding_of_3_percent() -> None:
+    same, slowed = controls_of("base")
+    assert {same.case, slowed.case} == {Case("softmax", "vectorized", 32, 512, "float64", "normal")}
+    assert [side.padding for side in (same.base, same.work, slowed.base, slowed.work)] == [0.0, 0.0, 0.0, 0.03]
+    assert {side.place for side in (same.base, same.work, slowed.base, slowed.work)} == {"base"}
+    assert (same.margin, slowed.margin, slowed.padding) == (0.005, 0.005, 0.03)
+
+
+def test_margins_follow_the_kind_and_the_length_of_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "processors", lambda: [0, 1])
+    monkeypatch.setattr(implementations, "is_installed", lambda library: True)
+    duels = duels_of(Path("base"), Path("work"), registered(), registered())
+    for duel in duels:
+        spec = registered()[duel.case.operation, duel.case.implementation]
+        predicted_s = spec.traffic(duel.case.batch, duel.case.features, 8) / 1e10
+        assert predicted_s <= 0.05
+        of_other = spec.library not in ("numpy", "numba")
+        expected = 0.03 if of_other else 0.02 if duel.case.threads > 1 else 0.01 if predicted_s > 0.002 else 0.005
+        assert duel.margin == expected, duel.label
+    assert {duel.margin for duel in duels} == {0.005, 0.01, 0.02, 0.03}
+    assert {duel.case.threads for duel in duels} == {1, 2}
+
+
+def test_what_shares_a_process_is_checked_at_all_shapes_and_what_needs_its_own_at_few() -> None:
+    softmax = operations()["softmax"]
+    alone = {("softmax", "vectorized"): stated(library="torch", installed=True)}
+    for specs, shapes in (
+        (specs_of(("softmax", "vectorized")), softmax.checked_shapes),
+        (alone, softmax.checked_alone),
+    ):
+        assert [(case.batch, case.features) for case in cases_of(specs)] == list(shapes)
+    assert len(softmax.checked_alone) < len(softmax.checked_shapes)
+
+
+def test_cases_of_either_version_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, work = specs_of(("softmax", "vectorized")), specs_of(("softmax", "vectorized"))
+    slow = {("softmax", "vectorized"): dataclasses.replace(work["softmax", "vectorized"], traffic=Formula("B*N*N*N*s"))}
+    both = duels_of(Path("base"), Path("work"), base, work)
+    assert len({duel.case for duel in both}) == len(both) == len(cases_of(work))
+    assert len(cases_of(slow)) < len(both)
+    # What is too long in one version is checked if it is not in the other.
+    assert {duel.case for duel in duels_of(Path("base"), Path("work"), base, slow)} == {duel.case for duel in both}
+    assert {duel.case for duel in duels_of(Path("base"), Path("work"), slow, work)} == {duel.case for duel in both}
+
+
+def test_at_most_two_processors_are_kept_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "processors", lambda: [4])
+    duels = [dataclasses.replace(duel, library="torch") for duel in DUELS]
+    sizes: list[int] = []
+    used: set[tuple[int, ...]] = set()
+
+    def workers(tasks: Sequence[Task]) -> list[list[Value]]:
+        sizes.append(len(tasks))
+        used.update(task.processors for task in tasks if task.duels[0].library == "torch")
+        return [worker_of({PADDED: 0.03})(task) for task in tasks]
+
+    judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, workers)
+    assert set(sizes) == {1}
+    assert used == {(4,)}
+    monkeypatch.setattr(host, "processors", lambda: [4, 5, 6])
+    sizes.clear()
+    used.clear()
+    judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, workers)
+    assert max(sizes) == 2
+    assert used == {(4,), (5,)}
+    monkeypatch.setattr(host, "processors", list)  # a system that does not say
+    for cores in (1, 2, 8):
+        monkeypatch.setattr(host, "cores", lambda cores=cores: cores)
+        sizes.clear()
+        used.clear()
+        judge_duels(duels, CONTROLS, Rule(), "base", lambda _: None, workers)
+        assert max(sizes) == min(2, cores)
+        assert used == {()}
+
+
+def test_a_case_of_two_threads_is_examined_on_two_processors_beside_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "processors", lambda: [6, 7])
+    threaded = dataclasses.replace(DUELS[1], case=dataclasses.replace(DUELS[1].case, threads=2))
+    together: list[list[tuple[int, ...]]] = []
+
+    def workers(tasks: Sequence[Task]) -> list[list[Value]]:
+        if tasks[0].effort is None:
+            together.append([task.processors for task in tasks])
+        return [worker_of({PADDED: 0.03})(task) for task in tasks]
+
+    judge_duels(
+        [dataclasses.replace(DUELS[0], library="torch"), threaded], CONTROLS, Rule(), "base", lambda _: None, workers
+    )
+    assert together == [[(6,), (6, 7)]]
+
+
+def test_each_duel_is_examined_once_in_shares_of_our_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "processors", lambda: [0, 1])
+    said: list[str] = []
+    examined: list[list[str]] = []
+
+    def workers(tasks: Sequence[Task]) -> list[list[Value]]:
+        examined.extend([duel.label for duel in task.duels] for task in tasks if task.effort is None)
+        return [worker_of({PADDED: 0.03})(task) for task in tasks]
+
+    library = [dataclasses.replace(duel, label=f"torch {duel.label}", library="torch") for duel in DUELS]
+    judge_duels([*DUELS, *library], CONTROLS, Rule(), "base", said.append, workers)
+    own = [duel.label for duel in DUELS]
+    assert examined == [own[::2], own[1::2], [duel.label for duel in library]]
+    assert said[0] == "checking results and memory of both versions"
+    assert said[1] == "screening: numpy, process 1 and 2"
+    assert said[-1] == "confirming 0 suspects and the controls: numpy, process 17 and 18"
+
+
 def test_the_sentence_says_which_slow_downs_would_have_been_found() -> None:
     calm = CHECK.findings[0]
     findings = [dataclasses.replace(calm, label=f"finds {share}", detectable=share) for share in (0.007, 0.05, 0.009)]
@@ -1020,7 +1200,8 @@ def test_a_finding_against_a_stored_run_has_ratio_interval_and_what_is_found() -
     assert finding.verdict == "unchanged"
     assert finding.low < finding.ratio < finding.high
     assert finding.ratio == pytest.approx(1.05)
-    assert 1.0 + finding.detectable > BEYOND
+    # The new estimate may fall on the low bound of its ratio, and its own low bound lies below that.
+    assert 1.0 + finding.detectable == pytest.approx(BEYOND * math.exp(math.hypot(math.log(0.97), math.log(1.03))))
     slowed = 1e-5 * (1.0 + finding.detectable)
     (found,) = compare_rows("old", OLD, [row_of(**around(slowed))], []).findings
     assert found.verdict == "slower"
@@ -1044,6 +1225,103 @@ def test_threads_whose_buffers_overlap_in_one_of_two_sweeps_are_not_larger() -> 
     old = [row_of(**threads)]
     grown = [row_of(**threads, peak_bytes=10**6 + growth) for growth in (65536, 200_000)]
     assert [compare_rows("old", old, [new], []).exit for new in grown] == [Exit.PASSED, Exit.REGRESSION]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (row_of(), row_of(status="skipped", reason="too long"), ("not judged", "skipped now: too long")),
+        (row_of(), row_of(status="failed", reason="it died"), ("wrong", "it died")),
+        (row_of(), row_of(time_low_s=math.nan), ("not judged", "its time has no interval")),
+        (row_of(time_high_s=math.nan), row_of(), ("not judged", "its time has no interval")),
+        (row_of(), row_of(settled=0), ("not judged", "not settled now")),
+        (row_of(settled=0), row_of(), ("not judged", "not settled in the stored run")),
+        (row_of(settled=None), row_of(), ("not judged", "not settled in the stored run")),
+        (row_of(), row_of(peak_bytes=10**6 + 2048), ("unchanged", "")),
+        (row_of(), row_of(peak_bytes=10**6 + 2049), ("larger", "peak grew by 2049 bytes")),
+        (row_of(peak_high_bytes=10**6 + 5000), row_of(peak_bytes=10**6 + 7048), ("unchanged", "")),
+        (row_of(peak_high_bytes=10**6 + 5000), row_of(peak_bytes=10**6 + 7049), ("larger", "peak grew by 2049 bytes")),
+    ],
+)
+def test_what_a_new_row_says_beside_the_stored_one(old: Row, new: Row, found: tuple[str, str]) -> None:
+    finding = compare_rows("old", [old], [new], []).findings[0]
+    assert (finding.verdict, finding.note) == found
+    assert finding.label == "vectorized 32 × 512 uniform"
+    assert finding.base_s == old.time_s
+    assert (finding.base_peak_bytes, finding.work_peak_bytes) == (old.peak_bytes, new.peak_bytes)
+    assert math.isnan(finding.ratio) == (
+        found[0] in ("wrong", "larger") or "interval" in found[1] or "now: " in found[1]
+    )
+
+
+@pytest.mark.parametrize("status", ["skipped", "wrong", "failed"])
+def test_what_was_not_measured_in_the_stored_run_is_not_compared(status: str) -> None:
+    check = compare_rows("old", [row_of(status=status), OLD[1]], [row_of(**around(9e-5)), OLD[1]], [])
+    assert [finding.label for finding in check.findings] == ["explicit_jacobian 32 × 512 uniform"]
+    assert check.exit is Exit.PASSED
+
+
+def test_intervals_lie_apart_by_a_tenth() -> None:
+    for high_s, verdict in ((1.0e-5, "unchanged"), (1.02e-5, "slower")):
+        new = row_of(time_low_s=1.1 * 1.03 * high_s, time_s=1.2e-5, time_high_s=1.3e-5)
+        new = dataclasses.replace(new, time_low_s=0.999 * new.time_low_s)
+        (finding,) = compare_rows("old", [row_of(**around(1e-5))], [new], []).findings
+        assert finding.verdict == verdict
+
+
+def test_the_new_sweep_is_quick_of_our_own_code_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands: list[list[str]] = []
+    folders: list[Path] = []
+    status = 1  # a case is wrong, and its row says so
+
+    def run(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        commands.append(command)
+        folder = Path(next(option for option in command if option.startswith("--results=")).partition("=")[2]) / "now"
+        folders.append(folder)
+        folder.mkdir()
+        write_table(folder / "cases.csv", OLD)
+        return subprocess.CompletedProcess(command, status, "first\nlast of the output\n", "")
+
+    monkeypatch.setattr(baseline, "subprocess", types.SimpleNamespace(run=run))
+    assert baseline._sweep() == OLD
+    (command,) = commands
+    assert {"run", "--grid=quick", "--library=numpy", "--library=numba", "--no-charts"} < set(command)
+    assert not folders[0].parent.exists()
+    status = 2
+    with pytest.raises(RuntimeError, match="^the sweep ended with 2: last of the output$"):
+        baseline._sweep()
+
+
+def test_a_removed_implementation_fails_a_check_against_a_run_and_a_user_s_own_does_not(
+    run_of_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads((run_of_here / "run.json").read_text(encoding="utf-8"))
+    gone, own = ({**content["implementations"][0], "name": name} for name in ("gone", "mine.py:f"))
+    content["implementations"] += [gone, own]
+    (run_of_here / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    rows = load_rows(run_of_here)
+    monkeypatch.setattr(baseline, "_sweep", lambda: rows)
+    check = check_against_run(run_of_here, allow_removed=False)
+    assert [finding.label for finding in check.findings if finding.verdict == "removed"] == ["softmax gone"]
+    assert check.exit is Exit.REGRESSION
+    assert check_against_run(run_of_here, allow_removed=True).exit is Exit.PASSED
+
+    def failing() -> list[Row]:
+        raise RuntimeError("the sweep ended with 2: no space")
+
+    monkeypatch.setattr(baseline, "_sweep", failing)
+    failed = check_against_run(run_of_here, allow_removed=False)
+    assert failed.inconclusive == "the sweep ended with 2: no space"
+    assert failed.exit is Exit.REGRESSION  # the removed one is certain all the same
+
+
+def test_a_new_library_version_makes_a_stored_run_incomparable(run_of_here: Path) -> None:
+    content = json.loads((run_of_here / "run.json").read_text(encoding="utf-8"))
+    content["versions"]["numpy"] = "1.0"
+    (run_of_here / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    check = check_against_run(run_of_here, allow_removed=False)
+    assert check.inconclusive.startswith("incomparable: versions: numpy was 1.0")
+    assert check.findings == []
 
 
 @pytest.fixture

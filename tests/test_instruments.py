@@ -69,6 +69,14 @@ def test_tracemalloc_reads_what_a_call_adds_at_its_peak(monkeypatch: pytest.Monk
     assert "; peak readings differ: 2" in peak.note
 
 
+def test_what_tracemalloc_had_seen_before_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "memray", None)
+    tracemalloc.start()
+    kept = np.ones(4 * MIB)
+    assert read_peak(lambda: np.ones(MIB), 1).peak_bytes == pytest.approx(8 * MIB, abs=8192)
+    assert kept.size
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_peak_is_read_as_often_as_it_is_asked_for_while_the_collector_rests(count: int) -> None:
     enabled = []

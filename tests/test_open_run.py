@@ -294,6 +294,13 @@ def test_a_long_call_that_was_judged_is_its_first_visit(script: Script, tmp_path
     assert seen == load_visits(tmp_path)
 
 
+def test_each_visit_says_when_it_began_by_the_machine_s_clock(script: Script, tmp_path: Path) -> None:
+    script.answers["examine", "explicit_jacobian"] = partial(measured, case_of("explicit_jacobian"), 0.2)
+    swept(tmp_path, [VECTORIZED, case_of("explicit_jacobian")])
+    assert all(visit.began_s == pytest.approx(1.7e9 + 100.0 + visit.when_s) for visit in load_visits(tmp_path))
+    assert {visit.case for visit in load_visits(tmp_path)} > {str(VECTORIZED), str(case_of("explicit_jacobian"))}
+
+
 def test_nothing_is_visited_in_a_run_without_times(script: Script, tmp_path: Path) -> None:
     rows = swept(tmp_path, [VECTORIZED], benchmark={})
     assert script.methods(VECTORIZED) == ["examine"]
@@ -301,6 +308,14 @@ def test_nothing_is_visited_in_a_run_without_times(script: Script, tmp_path: Pat
     assert load_run(tmp_path).ended
     assert settings_of(dataclasses.replace(RUN, options=dataclasses.replace(OPTIONS, benchmark={}))).visit is None
     assert settings_of(dataclasses.replace(RUN, options=OPTIONS)).visit == VisitSettings(0.3, 0.001)
+
+
+def test_a_case_whose_first_call_took_a_tenth_of_a_second_is_long(script: Script, tmp_path: Path) -> None:
+    for first_call_s, calls in ((0.0999, 9), (0.1, 1)):
+        script.answers["examine", "vectorized"] = partial(measured, VECTORIZED, first_call_s)
+        swept(tmp_path / str(calls), [VECTORIZED])
+        first = next(visit for visit in load_visits(tmp_path / str(calls)) if visit.case == str(VECTORIZED))
+        assert (first.round, first.calls) == (0, calls)
 
 
 def test_cases_that_the_time_box_does_not_reach_have_no_row(script: Script, tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def test_without_a_wider_float_a_sample_of_rows_is_judged_exactly(monkeypatch: p
 
 
 @pytest.mark.skipif(not precision.WIDER_FLOAT_EXISTS, reason="this machine has no float wider than float64")
-def test_with_a_wider_float_every_row_is_judged_in_it() -> None:
+def test_with_a_wider_float_every_row_is_judged_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "EXACT_ITEMS", 120)  # of rows that are judged with rational numbers
     inputs = inputs_of(9, 40)
     reference = make_reference(inputs, SEED)
     assert reference.expected.shape == (9, 40)
@@ -137,6 +138,21 @@ def test_the_error_is_counted_in_ulp_of_the_terms() -> None:
     _, _, unit = high_precision_vjp(inputs.probs, inputs.grad_output, Fraction)
     terms = inputs.probs * (np.abs(inputs.grad_output) + 1.5)  # 1.5 = 0.5 * 1 + 0.25 * 2 + 0.125 * 4
     np.testing.assert_array_equal(unit, np.finfo(np.float64).eps * terms)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_error_is_the_distance_from_the_exact_gradient(dtype: str) -> None:
+    inputs = inputs_of(1, 40, dtype)
+    reference = make_reference(inputs, SEED, ask_pytorch=False)
+    p, g = ([Fraction(float(number)) for number in array[0]] for array in (inputs.probs, inputs.grad_output))
+    dot = sum(map(Fraction.__mul__, p, g))
+    exact = [p[j] * (g[j] - dot) for j in range(40)]
+    for towards in (-np.inf, np.inf):
+        result = np.nextafter(reference.expected, inputs.probs.dtype.type(towards))
+        errors = [
+            abs(Fraction(float(result[0, j])) - exact[j]) / Fraction(float(reference.unit[0, j])) for j in range(40)
+        ]
+        assert judge(result, reference).max_error_ulp == pytest.approx(float(max(errors)), rel=1e-3)
 
 
 @pytest.mark.parametrize(("ulp", "right"), [(250.0, True), (262.0, False)])

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import errno
 import json
@@ -30,7 +31,7 @@ from softmax_bench.storage.results import (
     to_frame,
     write_run,
 )
-from softmax_bench.storage.tables import write_table
+from softmax_bench.storage.tables import columns_of, write_table
 
 VISIT = Visit("softmax-vectorized-B1-N10-float64-normal", 0, 0.5, 100, 2e-6, 3e-6)
 OPTIONS = RunOptions(max_call_s=1.0, max_bytes=None, benchmark={"max_time": 0.3}, stream_bytes_per_s=1e10)
@@ -235,6 +236,25 @@ def test_a_short_write_is_an_error_and_leaves_whole_rows(stored: Path, monkeypat
     assert load_rows(stored)[-1].implementation == "row_blocks"
 
 
+def test_a_table_that_could_not_be_begun_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda file, data: 0)
+    with pytest.raises(UserError, match=r"cases.csv: cannot be written \(No space left on device\)"):
+        open_rows(tmp_path)
+    monkeypatch.undo()
+    with open_rows(tmp_path) as table:
+        table.append(row_of())
+    assert load_rows(tmp_path) == [row_of()]
+
+
+def test_a_table_that_cannot_be_read_is_one_line(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"cases.csv: cannot be written \(Permission denied\)"):
+        open_rows(stored)
+
+
 def test_rows_are_appended_together(stored: Path) -> None:
     before = load_rows(stored)
     with open_rows(stored) as table:
@@ -273,6 +293,7 @@ def test_a_whole_table_replaces_what_was_there(stored: Path) -> None:
         ("time_s", "2e9", "'2e9' is not a number, more than 0, at most 1e+09"),
         ("visits", "-1", "'-1' is not a whole number, 0 or more, at most 1.153e+18"),
         ("settled", "2", "'2' is not a whole number, 0 or more, at most 1"),
+        ("peak_bytes", "-1", "'-1' is not a whole number, 0 or more, at most 1.153e+18"),
         ("max_error_ulp", "-0.5", "'-0.5' is not a number, 0 or more"),
         ("reason", "\x07", "'\\x07' is not one line of printable text"),
     ],
@@ -291,9 +312,10 @@ def test_a_value_out_of_bounds_is_told_with_the_bounds(stored: Path, column: str
 
 def test_the_largest_and_the_smallest_numbers_come_back(stored: Path) -> None:
     row = row_of("row_blocks", batch=1, features=1, time_s=1e9, visits=0, settled=1, max_error_ulp=math.inf)
+    tiny = row_of("row_loop", batch=2, status="failed", time_s=5e-324, peak_bytes=0, max_error_ulp=0.0)
     with open_rows(stored) as table:
-        table.append(row)
-    assert load_rows(stored)[-1] == row
+        table.append(row, tiny)
+    assert load_rows(stored)[-2:] == [row, tiny]
 
 
 @pytest.mark.parametrize(
@@ -387,6 +409,22 @@ def test_sittings_were_called_sessions_once(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"sittings"', '"sessions"'), encoding="utf-8")
     assert load_run(tmp_path).sittings == sittings
+
+
+def test_what_earlier_versions_did_not_store_means_what_it_meant_then(tmp_path: Path) -> None:
+    write_run(RUN, tmp_path)
+    path = tmp_path / "run.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("sittings", "ceiling", "not_installed", "commit", "machine_id", "fleet", "ended"):
+        del content[name]
+    for name in ("minutes", "every_round"):
+        del content["options"][name]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    run = load_run(tmp_path)
+    assert run == RUN
+    assert run.ended
+    assert not run.options.every_round
+    assert run.options.minutes is None
 
 
 @pytest.mark.parametrize(
@@ -532,6 +570,33 @@ def test_machines_come_back_and_a_run_of_one_machine_has_none(tmp_path: Path) ->
     assert other.installed == {}
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("kept", "perhaps", "'perhaps' is not one of yes, apart, no"),
+        ("versions", "python", "'python' is no list of names and versions"),
+        ("versions", "python 3.11.7, ", "'python 3.11.7, ' is no list"),
+        ("cores", "0", "'0' is not a whole number, 1 or more"),
+        ("memory_bytes", "-1", "'-1' is not a whole number, 0 or more"),
+        ("l2_bytes", "-1", "'-1' is not a whole number, 0 or more"),
+        ("ceiling_bytes_per_s", "0", "'0' is not a number, more than 0"),
+        ("calibrations", "-1", "'-1' is not a whole number, 0 or more"),
+        ("drift", "-0.1", "'-0.1' is not a number, 0 or more"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_refused(tmp_path: Path, column: str, value: str, said: str) -> None:
+    names = columns_of(Machine)
+    cells = dict.fromkeys(names, "") | {
+        "machine": "m1", "cpu": "x", "cores": "2", "memory_bytes": "10", "system": "Linux", "kept": "yes",
+        "calibrations": "0", "versions": "python 3.11.7, numpy 2.4.6", column: value,
+    }  # fmt: skip
+    with (tmp_path / "machines.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([names, cells.values()])
+    with pytest.raises(UserError) as caught:
+        load_machines(tmp_path)
+    assert f"machines.csv:2: column {column!r}: {said}" in str(caught.value)
+
+
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "file.txt"
     assert replace_file(path, "first") == path
@@ -540,6 +605,13 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def spy(file: int) -> None:
+        synced.append(os.fstat(file).st_size)
+
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", spy)
+    replace_file(path, "second")
+    assert synced == [6]  # all of it, before it has its name
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"file.txt: cannot be written \(No space left on device\)"):
         replace_file(path, "third")
@@ -561,3 +633,9 @@ def test_a_folder_in_which_nothing_can_be_written_is_known_beforehand(tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file: cannot be written \(File exists\)"):
         make_folder(tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody can make files")
+def test_a_folder_that_is_there_and_takes_no_file_is_known_beforehand() -> None:
+    with pytest.raises(UserError, match=r"/proc/self: cannot be written"):
+        make_folder(Path("/proc/self"))

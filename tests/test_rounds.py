@@ -117,6 +117,7 @@ def test_what_cannot_settle_comes_last_in_a_round_and_only_if_the_round_is_short
 @pytest.mark.parametrize(("cost_s", "deadline_s", "goes_on"), [
     (0.4, 20.0, True),  # cheap, whatever is left
     (0.5, 20.0, False),  # 5 * 0.5 s is more than 20 s / 40
+    (0.5, 90.0, False),  # more than 90 s / 40
     (0.5, 110.0, True),  # less than 110 s / 40
 ])  # fmt: skip
 def test_only_what_fits_into_a_fortieth_of_the_time_left_is_visited_again(
@@ -125,6 +126,16 @@ def test_only_what_fits_into_a_fortieth_of_the_time_left_is_visited_again(
     clock = Clock({"long": cost_s, **dict.fromkeys("abc", 0.05)}, deadline_s=deadline_s)
     clock.run(most=60)
     assert (len(clock.times_of("long")) > 1) is goes_on
+
+
+def test_a_long_case_that_misses_a_single_visit_has_its_share_and_no_more() -> None:
+    for cost_s, goes_on in ((1.4, True), (1.6, False)):  # 60 s / 40 is 1.5 s
+        clock = Clock({"long": cost_s, **dict.fromkeys("abc", 0.05)}, deadline_s=60.0)
+        long = case_of("long")
+        clock.rounds.visits[str(long)] = [Moment(when_s, 1.1**when_s, 1.0) for when_s in range(5)]
+        clock.rounds.costs_s[long] = cost_s
+        clock.run(most=75)
+        assert bool(clock.times_of("long")) is goes_on
 
 
 def test_the_cheapest_visit_counts() -> None:

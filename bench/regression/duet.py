@@ -142,12 +142,16 @@ def padded(function: Callable[..., Any], share: float) -> Callable[..., Any]:
 
 
 def _time(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effort: Effort) -> Value:
-    inputs = _inputs_at_new_places(operations()[duel.case.operation].make_inputs(duel.case, SEED), rng)
     try:
-        base, work = bind_base(inputs), bind_work(inputs)
-        base(), work()  # the first calls allocate what stays, and compile
-    except Exception as error:
+        return _timed(duel, bind_base, bind_work, rng, effort)
+    except Exception as error:  # at whichever call: the check names the case
         return Value(duel.label, failed=f"{type(error).__name__}: {error}")
+
+
+def _timed(duel: Duel, bind_base: Bind, bind_work: Bind, rng: random.Random, effort: Effort) -> Value:
+    inputs = _inputs_at_new_places(operations()[duel.case.operation].make_inputs(duel.case, SEED), rng)
+    base, work = bind_base(inputs), bind_work(inputs)
+    base(), work()  # the first calls allocate what stays, and compile
     repeats, slots, least = _shape_of_blocks(base)
     work_first = rng.random() < 0.5
     end = time.perf_counter() + effort.limit_s

@@ -37,14 +37,13 @@ class Table(Generic[RowType]):
         self.path = path
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"{path}: another process is writing this table; wait for it or end it") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-        self._drop_torn_tail()
-        if path.stat().st_size == 0:
-            self._write(_csv_line(columns_of(row_type)))
+        try:
+            self._begin(row_type)
+        except BaseException:
+            self.close()  # nobody else has the file, and it would stay held
+            raise
 
     def append(self, *rows: RowType) -> None:
         """Append one or more rows, in one piece; they are on the disk when this returns.
@@ -65,6 +64,17 @@ class Table(Generic[RowType]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _begin(self, row_type: type[RowType]) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._drop_torn_tail()
+        except BlockingIOError:
+            raise BusyError(f"{self.path}: another process is writing this table; wait for it or end it") from None
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        if self.path.stat().st_size == 0:
+            self._write(_csv_line(columns_of(row_type)))
 
     def _write(self, line: str) -> None:
         data = line.encode()

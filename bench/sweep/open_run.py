@@ -156,7 +156,7 @@ class OpenRun:
 
     def _examine(self, case: Case, observer: Observer) -> None:
         """Store the row of a case without its time, and its first visit unless that would take long."""
-        when_s = self.now_s()
+        when_s, began_s = self.now_s(), time.time()
         try:
             row: Row = self._ask("examine", case)
         except (SittingLostError, MeasuringError) as error:
@@ -170,7 +170,7 @@ class OpenRun:
                 self.visits[str(case)].append(first)
         elif self._is_long(case):  # the call that was judged is like any other of them
             timing = Timing(1, row.first_call_s, row.first_call_s)
-            self.visits[str(case)].append(self._stored(case, 0, when_s, when_s, timing, observer))
+            self.visits[str(case)].append(self._stored(case, 0, when_s, began_s, timing, observer))
 
     def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
         rounds = Rounds(
