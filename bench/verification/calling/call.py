@@ -30,7 +30,6 @@ from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
 from .kept import NamedCache, attributes_read
 from .methods import is_static
 from .roles import (
-    AMBIGUOUS,
     FIXED,
     UNKNOWN,
     asked_names,
@@ -158,7 +157,7 @@ class Call:
         values["context"] = self._context()
         values["training"] = True
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
-        masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": ~mask}
+        masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
         values |= {role: in_container(each, container) for role, each in masks.items()}
         if "packed" in self.convention.roles:
             incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
@@ -447,10 +446,10 @@ class Call:
 
 
 def _lay_down(owner: Any, method: Callable[..., Any], value: Any, role: str) -> None:
-    """Write an array into the attributes of an object that a method without arguments reads, if they mean its role."""
+    """Write an array into the attributes that a method without arguments reads, if their names say its role."""
     for name in attributes_read(method):
         known = roles_of(name)
-        if role in known and known not in (UNKNOWN, AMBIGUOUS) and not callable(getattr(owner, name, None)):
+        if known[0] == role and known != UNKNOWN and not callable(getattr(owner, name, None)):
             setattr(owner, name, value)
 
 

@@ -36,7 +36,6 @@ _PROBS = (
     r"|activations?|dist|\w*_probs?|attn\w*|attention\w*|policy"
 )  # fmt: skip
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
-AMBIGUOUS = ("probs", "logits", "grad_output", "targets")
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_AXIS, ("axis", "positive_axis")),
     (_RATE, ("learning_rate",)),
@@ -52,7 +51,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_LOG_PROBS, ("log_probs",)),
     (_LOGITS, ("logits",)),
     (_TARGETS, ("targets",)),
-    (_OUTPUT_OR_TARGETS, AMBIGUOUS),
+    (_OUTPUT_OR_TARGETS, ("probs", "logits", "grad_output", "targets")),
     (_GRAD, ("grad_output",)),
     (_PROBS, ("probs",)),
     (_ANYTHING, ("logits", "probs", "grad_output")),
