@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,8 @@ ALL_CASES = sorted(
     for features in (16, 32)
 )
 SHORT = (*CASES, "--minutes=0.02", "--share-minutes=0.01", "--no-charts")
+ONE_SHARE = (*SHORT, "--share-minutes=1")
+UNDER_WAY = (*CASES, "--minutes=0.12", "--share-minutes=0.06", "--every-round", "--no-charts")  # a share takes seconds
 ENDS_S = 400  # far more than it takes
 
 
@@ -36,6 +39,7 @@ class Cluster:
         self.file = folder / "scheduler.json"
         self._environment = {**os.environ, **environment, "TMPDIR": str(folder)}
         self._processes: list[subprocess.Popen[str]] = []
+        self._workers = 0  # that were started for this scheduler
         self.scheduler = self.start_scheduler()
 
     def __enter__(self) -> Self:
@@ -57,17 +61,20 @@ class Cluster:
 
     def start_scheduler(self, port: int = 0) -> "subprocess.Popen[str]":
         self.file.unlink(missing_ok=True)
+        self._workers = 0
         started = self._start("dask", "scheduler", f"--port={port}", "--host=127.0.0.1", "--no-dashboard",
                               f"--scheduler-file={self.file}")  # fmt: skip
         await_that(lambda: self.file.exists() and self.file.read_text(encoding="utf-8").rstrip().endswith("}"))
         return started
 
     def start_worker(self, machine: str, *options: str, **environment: str) -> "subprocess.Popen[str]":
+        self._workers += 1
         return self._start("dask", "worker", self.address, "--nthreads=1", "--no-dashboard", *options,
                            SOFTMAX_BENCH_MACHINE=machine, **environment)  # fmt: skip
 
     def start_run(self, *options: str) -> "subprocess.Popen[str]":
-        """The driver of a run with the name `its`, in the cluster's folder."""
+        """The driver of a run, in the cluster's folder, started when all workers that were started are there."""
+        self.await_workers()
         arguments = ["fleet", "run", f"--scheduler={self.address}", *options]
         process = subprocess.Popen([*COMMAND, *arguments], cwd=self.folder, env={**self._environment, "COLUMNS": "100"},
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
@@ -77,6 +84,14 @@ class Cluster:
     def run(self, *options: str) -> tuple[int, str]:
         """The exit status of a run and what it said."""
         return ended(self.start_run(*options))
+
+    def await_workers(self) -> None:
+        """Wait until the scheduler knows all workers: one is there seconds after it was started, or many."""
+        from distributed import Client  # noqa: PLC0415 - an extra
+
+        if self._workers:
+            with warnings.catch_warnings(action="ignore"), Client(self.address, set_as_default=False) as client:
+                client.wait_for_workers(self._workers, timeout=ENDS_S)
 
     def _start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", *arguments]

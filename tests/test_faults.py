@@ -21,7 +21,7 @@ from softmax_bench.report.exports.command import FORMATS
 from softmax_bench.storage.results import Visit, load_rows, load_run, load_visits, open_visits
 
 from .conftest import COMMAND, ROOT, SMALL, TIMED, UNTIMED
-from .processes import await_that, check_gone, check_one_line, ended, family_of, lines_of
+from .processes import PATIENCE_S, await_that, check_gone, check_one_line, ended, family_of, lines_of
 
 ONE = ("--implementation=vectorized", "--features=16")
 LONG = (*SMALL, "--implementation=vectorized", "--implementation=explicit_jacobian", "--every-round", "--minutes=10")
@@ -188,7 +188,9 @@ def test_full_shared_memory_falsifies_no_peak_and_a_full_temporary_folder_is_sai
         ("nowhere", ["unshare", "--mount", "sh", "-c", mounting, "sh"], str(small_disk)),
     ):
         environment = {**os.environ, "TMPDIR": temporary}
-        subprocess.run([*before, *command, f"--run-id={name}", *UNTIMED], env=environment, check=False, timeout=60)
+        subprocess.run(
+            [*before, *command, f"--run-id={name}", *UNTIMED], env=environment, check=False, timeout=PATIENCE_S
+        )
         rows = load_rows(small_disk.parent / name)
         peaks[name] = [row.peak_bytes or row.reason for row in rows]
     assert peaks["full"] == peaks["roomy"]
@@ -200,7 +202,7 @@ def test_a_full_output_is_one_line_and_no_traceback(reference_run: Path) -> None
     for arguments in (["list"], ["list", "--cases", "--grid=full"], ["diff", str(reference_run), str(reference_run)]):
         with Path("/dev/full").open("w", encoding="utf-8") as full:
             done = subprocess.run(
-                [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+                [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S
             )
         assert done.returncode == 2
         assert done.stderr.strip().splitlines() == [
@@ -226,7 +228,7 @@ def test_a_run_that_is_asked_to_end_ends_its_processes_and_closes_its_record(
     family = family_of(running)
     assert family
     running.send_signal(number)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE_S)
     assert (running.returncode, err) == (130, "")
     assert "4 cases are missing: make bench RESUME=r" in out
     assert len(load_run(tmp_path / "r").sittings) == 1
@@ -306,7 +308,7 @@ def test_verify_that_is_asked_to_end_ends_the_target_and_removes_its_folder(tmp_
     await_that((tmp_path / "called").exists)
     family = family_of(running)
     running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 130
     assert "Traceback" not in err
     check_gone(family)
@@ -363,8 +365,8 @@ def test_a_second_sweep_waits_for_the_first_or_says_that_it_does_not(
     time.sleep(0.5)
     assert load_rows(tmp_path / "waiting") == []
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=60)
-    out, _ = waiting.communicate(timeout=60)
+    running.communicate(timeout=PATIENCE_S)
+    out, _ = waiting.communicate(timeout=PATIENCE_S)
     assert f"Waiting until run r (process {running.pid}) has measured; --beside does not wait." in out
     assert waiting.returncode == 0
     assert len(load_rows(tmp_path / "waiting")) == 2
@@ -399,7 +401,7 @@ def test_verify_gives_its_verdict_at_once_and_waits_with_the_cost_until_the_mach
         said = "Waiting until run r (process 7) has measured; --beside does not wait.\n"
         assert waiting.stderr.readline() == said
         assert waiting.poll() is None
-    out, _ = waiting.communicate(timeout=60)
+    out, _ = waiting.communicate(timeout=PATIENCE_S)
     assert waiting.returncode == 0
     assert "time grows as" in out
 
@@ -448,7 +450,7 @@ def test_processes_that_are_stopped_for_a_while_slow_no_time(tmp_path: Path) -> 
     before = lines_of(visits)
     await_that(lambda: lines_of(visits) > before + 100)
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=60)
+    running.communicate(timeout=PATIENCE_S)
     assert max(visit.median_s for visit in load_visits(tmp_path / "r")) < 60
     assert all(row.time_s < 0.1 for row in load_rows(tmp_path / "r"))
     gaps = [later.when_s - earlier.when_s for earlier, later in itertools.pairwise(load_visits(tmp_path / "r"))]

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +28,18 @@ from softmax_bench.storage.tables import write_table
 from softmax_bench.sweep.selection import Selection
 
 from tests.conftest import SoftmaxBench
-from tests.fleet_cluster import ALL_CASES, CASES, SHORT, Cluster, children_of, ended, kill
+from tests.fleet_cluster import (
+    ALL_CASES,
+    CASES,
+    ENDS_S,
+    ONE_SHARE,
+    SHORT,
+    UNDER_WAY,
+    Cluster,
+    children_of,
+    ended,
+    kill,
+)
 from tests.processes import await_that
 
 NOBODY = "tcp://127.0.0.1:1"  # where no scheduler listens
@@ -84,7 +94,8 @@ def check_visits(folder: Path) -> None:
 @needs_dask
 @pytest.mark.slow
 def test_every_machine_measures_every_case(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
-    done = softmax_bench("fleet", "run", "--workers=2", "--pretend", *CASES, "--minutes=0.02", "--run-id=its")
+    options = ("--workers=2", "--pretend", *CASES, "--minutes=0.02", "--run-id=its")
+    done = softmax_bench("fleet", "run", *options, timeout_s=ENDS_S)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results" / "its"
     assert set(measured(folder)) == {(f"local-{number}", case) for number in (1, 2) for case in ALL_CASES}
@@ -143,13 +154,30 @@ def test_two_workers_of_one_machine_measure_one_after_the_other(cluster: Cluster
     assert "a is held by share" in said
 
 
+@pytest.mark.slow
+def test_a_run_begins_when_as_many_machines_as_asked_are_there(cluster: Cluster) -> None:
+    run = cluster.start_run(*ONE_SHARE, "--run-id=its", "--wait-for=2")
+    assert run.stdout is not None
+    assert run.stdout.readline() == "waiting for 2 machines; there: none yet\n"
+    for _ in range(2):
+        cluster.start_worker("a")  # two workers, one machine
+    assert run.stdout.readline() == "waiting for 2 machines; there: a\n"
+    cluster.await_workers()
+    assert not (cluster.folder / "results").exists()
+    cluster.start_worker("b")
+    status, said = ended(run)
+    assert status == 0, said
+    assert "machines: a, b\n" in said.splitlines(keepends=True)[0]
+    assert set(measured(cluster.folder / "results" / "its")) == EVERYWHERE
+
+
 # What may die
 
 
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(cluster: Cluster) -> None:
     workers = {machine: cluster.start_worker(machine) for machine in "ab"}
-    run = cluster.start_run(*SHORT, "--run-id=its")
+    run = cluster.start_run(*UNDER_WAY, "--run-id=its")
     folder = cluster.folder / "results" / "its"
     await_that(lambda: len(visits_of(folder, "a")) > 1)
     before = visits_of(folder, "a")
@@ -169,7 +197,7 @@ def test_a_killed_worker_loses_nothing(cluster: Cluster) -> None:
 def test_a_killed_driver_is_resumed(cluster: Cluster) -> None:
     for machine in "ab":
         cluster.start_worker(machine)
-    run = cluster.start_run(*SHORT, "--run-id=its")
+    run = cluster.start_run(*UNDER_WAY, "--run-id=its")
     folder = cluster.folder / "results" / "its"
     await_that(lambda: len(visits_of(folder, "a")) > 1)
     kill(run.pid)
@@ -186,7 +214,7 @@ def test_a_killed_driver_is_resumed(cluster: Cluster) -> None:
 @pytest.mark.slow
 def test_a_killed_scheduler_ends_the_run_with_a_line_and_it_is_resumed(cluster: Cluster) -> None:
     workers = [cluster.start_worker(machine) for machine in "ab"]
-    run = cluster.start_run(*SHORT, "--run-id=its")
+    run = cluster.start_run(*UNDER_WAY, "--run-id=its")
     folder = cluster.folder / "results" / "its"
     await_that(lambda: len(visits_of(folder, "a")) > 1)
     kill(cluster.scheduler.pid)
@@ -210,9 +238,9 @@ def test_a_killed_scheduler_ends_the_run_with_a_line_and_it_is_resumed(cluster: 
 @pytest.mark.slow
 def test_a_share_moves_whole_when_its_machine_is_gone(cluster: Cluster) -> None:
     workers = {machine: cluster.start_worker(machine) for machine in "abc"}
-    run = cluster.start_run(*SHORT, "--run-id=its", "--share", "--replicas=2")
+    run = cluster.start_run(*UNDER_WAY, "--run-id=its", "--share", "--replicas=2")
     folder = cluster.folder / "results" / "its"
-    await_that(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun, and not done
+    await_that(lambda: bool(visits_of(folder, "a")))  # the driver knows that its share is under way
     for pid in [workers["a"].pid, *(child.pid for child in children_of(workers["a"]))]:
         kill(pid)
     status, said = ended(run)
@@ -227,9 +255,9 @@ def test_a_share_moves_whole_when_its_machine_is_gone(cluster: Cluster) -> None:
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_noticed_and_its_share_moves(cluster: Cluster) -> None:
     workers = {machine: cluster.start_worker(machine) for machine in "abc"}
-    run = cluster.start_run(*SHORT, "--run-id=its", "--share", "--replicas=2", "--patience-s=20")
+    run = cluster.start_run(*UNDER_WAY, "--run-id=its", "--share", "--replicas=2", "--patience-s=20")
     folder = cluster.folder / "results" / "its"
-    await_that(lambda: any(cluster.folder.glob("softmax-bench-a-*/*/*/visits.csv")))  # its share is begun
+    await_that(lambda: bool(visits_of(folder, "a")))  # the driver knows that its share is under way
     for child in children_of(workers["a"]):
         if "softmax_bench.fleet.measuring" in child.cmdline():
             kill(child.pid, signal.SIGSTOP)
@@ -240,6 +268,44 @@ def test_a_worker_that_hangs_is_noticed_and_its_share_moves(cluster: Cluster) ->
     assert "on a: hung, " in said
     for share in load_plan(folder):
         assert len({row.machine for row in load_rows(folder) if row.case in share.cases}) == 2
+
+
+@pytest.mark.slow
+def test_what_a_machine_measured_that_is_left_out_goes_to_another(cluster: Cluster) -> None:
+    for machine in "ab":
+        cluster.start_worker(machine)
+    status, said = cluster.run(*ONE_SHARE, "--share", "--replicas=2", "--run-id=its")
+    assert status == 0, said
+    folder = cluster.folder / "results" / "its"
+    slow_down(folder, "b")
+    resumed = ("--resume=its", "--no-charts")
+    status, said = cluster.run(*resumed, "--patience-s=5")
+    assert status == 1, said
+    assert "to be measured on another machine: share 0; b is left out: its calibration drifted by " in said
+    assert "missing: share 0, for which no machine that counts and has not measured it yet is there; " in said
+    assert f"{len(ALL_CASES)} cases are on fewer than 2 machines that are kept" in said
+    assert not load_run(folder).ended
+    run = cluster.start_run(*resumed)
+    cluster.start_worker("c")
+    status, said = ended(run)
+    assert status == 0, said
+    kept = {machine.machine for machine in load_machines(folder) if machine.kept == KEPT}
+    assert kept == {"a", "c"}
+    assert set(measured(folder)) == {(machine, case) for machine in "abc" for case in ALL_CASES}
+    check_visits(folder)
+    assert load_run(folder).ended
+
+
+def slow_down(folder: Path, machine: str) -> None:
+    """Add looks to a stored run by which a machine took twice as long at its end."""
+    looks = load_looks(folder)
+    mine = [look for look in looks if look.machine == machine]
+    later = [
+        dataclasses.replace(look, began_s=look.began_s + 1e4 * again, fastest_s=2.0 * look.fastest_s)
+        for again in (1, 2)
+        for look in mine
+    ]
+    write_table(folder / "calibrations.csv", [*looks, *later])
 
 
 def visits_of(folder: Path, machine: str) -> list[Visit]:
@@ -279,7 +345,6 @@ def test_a_machine_with_another_numpy_is_refused_or_kept_apart(cluster: Cluster)
     cluster.start_worker("a")
     cluster.start_worker("b")
     cluster.start_worker("z", PYTHONPATH=python_that_has(cluster.folder / "other", "numpy", "1.0"))
-    wait_for_workers(cluster, 3)
     status, said = cluster.run(*SHORT, "--run-id=no")
     assert status == 2
     assert said.splitlines()[-1].startswith("softmax-bench: z is unlike a: numpy is 1.0, elsewhere ")
@@ -298,7 +363,6 @@ def test_a_worker_without_the_extra_is_told_in_one_line(cluster: Cluster) -> Non
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(blind_to("softmax_bench"), encoding="utf-8")
     cluster.start_worker("a", PYTHONPATH=str(folder))
-    wait_for_workers(cluster, 1)
     status, said = cluster.run(*SHORT, "--run-id=its")
     assert status == 2
     (line,) = said.splitlines()
@@ -309,7 +373,6 @@ def test_a_worker_without_the_extra_is_told_in_one_line(cluster: Cluster) -> Non
 @pytest.mark.slow
 def test_another_version_of_dask_is_told_in_one_line(cluster: Cluster) -> None:
     cluster.start_worker("a", PYTHONPATH=python_that_has(cluster.folder / "older", "dask", "2020.1.0"))
-    wait_for_workers(cluster, 1)
     status, said = cluster.run(*SHORT, "--run-id=its")
     assert status == 2
     (line,) = said.splitlines()
@@ -335,9 +398,9 @@ def test_no_code_of_the_driver_is_sent(cluster: Cluster) -> None:
         encoding="utf-8",
     )
     cluster.start_worker("a")
-    wait_for_workers(cluster, 1)
+    cluster.await_workers()
     command = [sys.executable, "drive.py", "fleet", "run", f"--scheduler={cluster.address}", *SHORT, "--run-id=its"]
-    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=ENDS_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(measured(elsewhere / "results" / "its")) == len(ALL_CASES)
 
@@ -352,7 +415,6 @@ def test_a_file_of_the_users_is_sent_only_when_asked(cluster: Cluster) -> None:
     away = cluster.folder / "away"
     away.mkdir()
     cluster.start_worker("a", f"--local-directory={away}")
-    wait_for_workers(cluster, 1)
     options = (*CASES, "--minutes=0.01", "--implementation=homework.py:backward", "--no-charts", "--run-id=its")
     status, said = cluster.run(*options)
     assert status == 2
@@ -360,13 +422,6 @@ def test_a_file_of_the_users_is_sent_only_when_asked(cluster: Cluster) -> None:
     status, said = cluster.run(*options, "--send")
     assert status == 0, said
     assert "homework.py:backward" in {row.implementation for row in load_rows(cluster.folder / "results" / "its")}
-
-
-def wait_for_workers(cluster: Cluster, count: int) -> None:
-    from distributed import Client  # noqa: PLC0415 - an extra
-
-    with warnings.catch_warnings(action="ignore"), Client(cluster.address, set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=60)
 
 
 # Bad input
@@ -388,6 +443,9 @@ def test_without_dask_a_line_says_what_to_install(softmax_bench: SoftmaxBench, t
         ((f"--scheduler={NOBODY}", "--patience-s=0.5"), f"--scheduler {NOBODY}: no scheduler answers there ("),
         (("--workers=0",), "--workers 0: must be at least 1"),
         (("--replicas=0",), "--replicas 0: must be at least 1"),
+        (("--wait-for=-1",), "--wait-for -1: must be at least 0"),
+        (("--wait-for=2",), "--wait-for 2: there will be no more than 1; see --workers and --scheduler"),
+        (("--wait-for=4", "--workers=3", "--slurm"), "--wait-for 4: there will be no more than 3"),
         (("--dry-run",), "--dry-run shows the job script of --slurm"),
         (
             ("--scheduler=tls://127.0.0.1:1",),
@@ -571,6 +629,20 @@ def test_a_simulated_run_stores_every_case() -> None:
     assert scale.cases == 1500
     assert samples[-1].cases <= 1500
     assert 0.0 <= scale.not_measuring < 1.0
+
+
+@needs_dask
+@pytest.mark.slow
+def test_a_scheduler_of_ours_keeps_few_messages_of_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask keeps so many that a scheduler grows for as long as a run goes on."""
+    from softmax_bench.fleet.cluster import KEPT_MESSAGES, KEPT_VARIABLE, local_cluster  # noqa: PLC0415 - needs an extra
+
+    monkeypatch.delenv(KEPT_VARIABLE, raising=False)
+    with local_cluster(1, apart=False) as client:
+        scheduler = client.cluster.scheduler
+        streams = [*scheduler.stream_comms.values(), *scheduler.client_comms.values()]
+        assert {stream.recent_message_log.maxlen for stream in streams} == {KEPT_MESSAGES}
+        assert len(streams) == 2
 
 
 # Runs that were made apart

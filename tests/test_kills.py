@@ -24,7 +24,7 @@ from .test_own_repository import QUICK, TARGET
 from .test_own_repository import own_repository as own_repository  # noqa: PLC0414 - a fixture
 
 KILLS = int(os.environ.get("SOFTMAX_BENCH_KILLS", "6"))  # of a sweep; `make faults` asks for 50
-FEWER = max(2, KILLS // 3)  # of what takes longer to start
+FEWER = max(2, KILLS // 10)  # of what takes longer to start
 # What writes pages, charts and exports: a command, from the run's folder and the output's.
 WRITERS: dict[str, Callable[[Path, Path], tuple[str, ...]]] = {
     "plot": lambda run, output: ("plot", f"{run}", f"--plots={output}"),

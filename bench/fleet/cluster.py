@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask.config
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
@@ -19,7 +20,8 @@ from .machines import PROCESSORS_VARIABLE
 
 CONNECT_S = 10.0
 PACKAGES = ("distributed", "dask", "python")  # that must be alike: they speak with each other
-FOLDER = "fleet"  # of SLURM's logs
+KEPT_VARIABLE = "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH"  # of Dask's configuration
+KEPT_MESSAGES = 10  # of each connection, and of each topic
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def connected(address: str, security: Security | None, limit_s: float) -> Iterat
     Raises:
         UserError: no scheduler answers there, or it or a worker has another version of Dask.
     """
-    quieten()
+    configure()
     if address.startswith("tls://") and security is None and Security().tls_ca_file is None:
         raise UserError(f"--scheduler {address}: TLS needs --tls-ca, --tls-cert and --tls-key, or Dask's configuration")
     try:
@@ -102,7 +104,7 @@ def local_cluster(workers: int, *, apart: bool) -> Iterator[Client]:
 
     With ``apart`` each worker counts as a machine of its own, on processors of its own as far as there are enough.
     """
-    quieten()
+    configure()
     spec = {
         place: {"cls": Nanny, "options": {"nthreads": 1, "memory_limit": 0, "env": _environment(place, workers)}}
         if apart
@@ -131,7 +133,7 @@ def slurm_cluster(slurm: Slurm, security: Security | None) -> Iterator[Client]:
     Raises:
         UserError: SLURM takes no job.
     """
-    quieten()
+    configure()
     with _slurm_cluster(slurm, security) as cluster:
         try:
             cluster.scale(jobs=slurm.machines)
@@ -145,7 +147,7 @@ def slurm_cluster(slurm: Slurm, security: Security | None) -> Iterator[Client]:
 
 def job_script(slurm: Slurm, security: Security | None) -> str:
     """The script of one job, as it would be given to sbatch."""
-    quieten()
+    configure()
     with _slurm_cluster(slurm, security) as cluster:
         return str(cluster.job_script())
 
@@ -166,9 +168,17 @@ def _slurm_cluster(slurm: Slurm, security: Security | None) -> Any:
     )
 
 
-def quieten() -> None:
-    """Keep Dask's own log off the terminal, where a user's mistake is one line."""
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # workers on this machine inherit it
+def configure() -> None:
+    """Keep Dask's own log off the terminal, where a user's mistake is one line, and few messages in memory.
+
+    Dask keeps the latest messages of each connection, with the orders that are in them, for whoever looks into its own
+    faults: so many that a worker hardly gets in a run, and memory grows all the time. What is started here inherits
+    both settings.
+    """
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    if KEPT_VARIABLE not in os.environ:
+        os.environ[KEPT_VARIABLE] = str(KEPT_MESSAGES)
+        dask.config.set({"distributed.admin.low-level-log-length": KEPT_MESSAGES})
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -36,6 +36,7 @@ def fleet() -> None:
 @plots_option
 @click.option("--everywhere/--share", default=True, help="every machine measures every case, or cases are shared out")
 @click.option("--replicas", default=2, show_default=True, metavar="N", help="machines that each share is measured on")
+@click.option("--wait-for", default=0, metavar="N", help="begin when N machines are there [default: with who is there]")
 @click.option("--share-minutes", default=0.5, show_default=True, help="visits of a share take about so long")
 @click.option("--keep-apart", is_flag=True, help="machines with other versions or code take part, kept apart")
 @click.option("--send", is_flag=True, help="send your own file of --implementation=path.py:name to the machines")
@@ -68,6 +69,7 @@ def fleet_run(plots: Path | None, *, charts: bool, dry_run: bool, **given: Any) 
     asked = FleetOptions(**{name: given.pop(name) for name in vars(FleetOptions())})
     if asked.replicas < 1:
         raise UserError(f"--replicas {asked.replicas}: must be at least 1")
+    _check_awaited(asked.wait_for, given)
     if dry_run:
         print(_job_script(**given), end="")
         return
@@ -78,6 +80,19 @@ def fleet_run(plots: Path | None, *, charts: bool, dry_run: bool, **given: Any) 
         sys.exit(INTERRUPTED)
     _sum_up(folder, plots, charts=charts)
     sys.exit(status)
+
+
+def _check_awaited(machines: int, given: dict[str, Any]) -> None:
+    """Make sure that so many machines can come.
+
+    Raises:
+        UserError: there will never be so many, or it is no number of machines.
+    """
+    if machines < 0:
+        raise UserError(f"--wait-for {machines}: must be at least 0")
+    most = given["workers"] if given["slurm"] or given["pretend"] else 1
+    if machines > most and (given["slurm"] or not given["scheduler"]):
+        raise UserError(f"--wait-for {machines}: there will be no more than {most}; see --workers and --scheduler")
 
 
 def _require_dask() -> None:
@@ -92,11 +107,14 @@ def _conduct(client: "Client", options: Options, asked: Any) -> tuple[int, Path]
     from . import opening  # noqa: PLC0415 - Dask is an extra
     from .progress import FleetDisplay  # noqa: PLC0415
 
+    console = new_console()
+    if asked.wait_for:
+        opening.await_machines(client, asked.wait_for, lambda text: print_sentence(text, console))
     if options.resume:
         store, plan = opening.resume(client, options.resume, options, asked)
     else:
         store, plan = opening.begin(client, options, asked)
-    with FleetDisplay(new_console()) as display, contextlib.closing(store):
+    with FleetDisplay(console) as display, contextlib.closing(store):
         driver = opening.driver_of(client, store, plan, display, new=not options.resume)
         mode = "every machine measures all of them" if plan.everywhere else f"each on {plan.replicas} machines"
         display.said(
@@ -233,10 +251,10 @@ def fleet_scale(workers: int, cases: int, results: Path, plots: Path | None, *, 
 def _simulate(workers: int, cases: int, folder: Path) -> None:
     """Simulate, store, and say how each run went."""
     _require_dask()
-    from .cluster import quieten  # noqa: PLC0415 - Dask is an extra
+    from .cluster import configure  # noqa: PLC0415 - Dask is an extra
     from .simulation import measure_scale  # noqa: PLC0415
 
-    quieten()
+    configure()
     for each in measure_scale(workers, cases, folder):
         print_sentence(
             f"{each.workers} workers, {each.cases} cases: {each.cases_per_s:g} cases a second, "

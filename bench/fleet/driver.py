@@ -10,7 +10,7 @@ import contextlib
 import queue
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ AHEAD = 2  # tasks of a machine that are with Dask: one under way, one to follow
 TICK_S = 1.0
 BATCH = 256  # messages stored in one go
 GRACE_S = 10.0  # beyond the limit of a share, for its messages
+NAMED = 10  # shares, in a line
 TRIES = 3  # of a share whose process fails, on any machine
 
 
@@ -132,7 +133,7 @@ class Driver:
 
     def _run(self) -> bool:
         looked_s = 0.0
-        while self.left:
+        while self.left or self._replaced():
             self._fill()
             self._store_what_arrived()
             self._end_hung()
@@ -166,7 +167,7 @@ class Driver:
         said = self._client.run(self.plan.describe, workers=new, on_error="return") if new else {}
         self._workers = {address: machine for address, machine in self._workers.items() if address in there}
         gone = {address for address, answer in said.items() if isinstance(answer, OSError)}  # since it was listed
-        found = {address: _machine(address, answer) for address, answer in said.items() if address not in gone}
+        found = {address: machine_of(address, answer) for address, answer in said.items() if address not in gone}
         self._known = there - gone
         if found:
             self._admit(found)
@@ -175,7 +176,7 @@ class Driver:
         """Let machines take part that are like the others; the rest is kept apart, or refused."""
         new = {machine.machine: machine for machine in found.values() if machine.machine not in self.store.machines}
         first = not self.store.machines
-        known = [machine for machine in self.store.machines.values() if machine.kept == KEPT] or list(new.values())
+        known = self._machines_of(KEPT) or list(new.values())
         reference = reference_of(known)
         for machine in new.values():
             if unlike := differences(machine, reference):
@@ -213,13 +214,35 @@ class Driver:
                     yield Job(share.number, name)
 
     def _shared_jobs(self) -> Iterator[Job]:
-        """The replicas that are not done, of each share of the plan."""
+        """The replicas that no machine which counts has done, of each share of the plan."""
         made: dict[int, int] = defaultdict(int)
-        for number, _ in self.store.done:
+        counted: dict[int, int] = defaultdict(int)
+        for number, name in self.store.done:
             made[number] += 1
-        for share in self.plan.shares:
-            for replica in range(made[share.number], self.plan.replicas):
-                yield Job(share.number, replica=replica)
+            counted[number] += self.store.machines[name].kept == KEPT
+        for number in range(len(self.plan.shares)):
+            for replica in range(made[number], made[number] + self.plan.replicas - counted[number]):
+                yield Job(number, replica=replica)
+
+    def _replaced(self) -> bool:
+        """Whether shares are to be measured once more: when all are done, some of it on machines that are left out."""
+        if self.plan.everywhere:
+            return False
+        self.store.describe(ended=False)
+        self._workers = {
+            address: name for address, name in self._workers.items() if self._takes_part(self.store.machines[name])
+        }
+        given_up = {job.share for job in self._given_up}
+        self._jobs.extend(job for job in self._shared_jobs() if job.share not in given_up)
+        if not self._jobs:
+            return False
+        out = [f"; {each.machine} is left out: {each.reason}" for each in self._machines_of(LEFT_OUT)]
+        self._follower.said(f"to be measured on another machine: share {_listed(self._jobs)}{''.join(out)}")
+        return True
+
+    def _machines_of(self, kept: str) -> list[Machine]:
+        """The machines of the run that are kept so."""
+        return [machine for machine in self.store.machines.values() if machine.kept == kept]
 
     def _fill(self) -> None:
         """Give Dask as many jobs as are to be with it; a job that nobody may have now goes to the end."""
@@ -378,8 +401,8 @@ class Driver:
         if now_s - self._idle_since < self.plan.patience_s:
             return False
         wanted = sorted({job.machine for job in self._jobs if job.machine})
-        who = f"no worker of {', '.join(wanted)}" if wanted else "too few machines that have not measured them yet"
-        self._follower.said(f"{len(self._jobs)} shares are missing: {who}; {self._hint()}")
+        who = f"worker of {', '.join(wanted)}" if wanted else "machine that counts and has not measured it yet"
+        self._follower.said(f"missing: share {_listed(self._jobs)}, for which no {who} is there; {self._hint()}")
         return True
 
     def _note(self, flight: Flight, ended: str, reason: str) -> None:
@@ -392,6 +415,13 @@ class Driver:
         return f"softmax-bench fleet run --resume={self.store.run.run_id} goes on with it"
 
 
+def _listed(jobs: Iterable[Job]) -> str:
+    """The shares of some jobs, the first of them by number."""
+    numbers = sorted({job.share for job in jobs})
+    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    return ", ".join(map(str, numbers[:NAMED])) + more
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
@@ -400,7 +430,7 @@ def _events(arrived: Sequence[tuple[str, Any]], kind: str) -> list[dict[str, Any
     return [content for source, content in arrived if source == "event" and content["kind"] == kind]
 
 
-def _machine(address: str, answer: Any) -> Machine:
+def machine_of(address: str, answer: Any) -> Machine:
     """The machine that a worker has described.
 
     Raises:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,13 @@ from ..sweep.options import Options
 from ..sweep.plugin import STORED_TIMING, TIMING
 from ..verification.competitor import enlist_competitor, found_competitor, is_target
 from . import worker
-from .driver import Driver, Follower, Plan
+from .driver import Driver, Follower, Plan, machine_of
 from .machines import digest
 from .messages import from_plain, to_plain
 from .shares import PATIENCE_S, SHARE_MINUTES, Share, shares_of
 from .store import FleetStore, load_plan, store_plan
+
+LOOK_AGAIN_S = 0.5  # for new machines
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,33 @@ class FleetOptions:
     patience_s: float = PATIENCE_S
     keep_apart: bool = False
     send: bool = False
+    wait_for: int = 0
+
+
+def await_machines(client: Client, count: int, said: Callable[[str], None]) -> None:
+    """Wait until workers of so many machines are there, whose shares are then planned; ``said`` is told who is there.
+
+    Raises:
+        UserError: a worker lacks the suite, or the scheduler is gone.
+    """
+    machines: dict[str, str] = {}  # by the addresses of their workers
+    told = -1
+    while True:
+        try:
+            there = set(client.nthreads())
+            new = sorted(there - machines.keys())
+            answers = client.run(worker.describe, workers=new, on_error="return") if new else {}
+        except (OSError, TimeoutError):
+            raise UserError("the scheduler is gone") from None
+        gone = {address for address, answer in answers.items() if isinstance(answer, OSError)}  # since it was listed
+        machines |= {address: machine_of(address, answers[address]).machine for address in answers.keys() - gone}
+        names = sorted({machines[address] for address in there - gone})
+        if len(names) >= count:
+            return
+        if len(names) != told:
+            told = len(names)
+            said(f"waiting for {count} machines; there: {', '.join(names) or 'none yet'}")
+        time.sleep(LOOK_AGAIN_S)
 
 
 def begin(client: Client, options: Options, fleet: FleetOptions) -> tuple[FleetStore, Plan]:
@@ -69,7 +100,7 @@ def resume(client: Client, name: str, options: Options, fleet: FleetOptions) -> 
     if digest(now.code) != digest(stored.code):
         raise UserError(f"{folder} cannot be resumed: the suite's code has changed; start a new run")
     its = from_plain(stored.fleet, FleetOptions)
-    its = dataclasses.replace(its, patience_s=fleet.patience_s)
+    its = dataclasses.replace(its, patience_s=fleet.patience_s, wait_for=fleet.wait_for)
     competitors = send_competitors(client, Options(implementation=tuple(stored.selection["implementation"])), its)
     return FleetStore(stored, folder), _plan(load_plan(folder), its, competitors)
 

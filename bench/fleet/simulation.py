@@ -28,6 +28,7 @@ from ..storage.descriptions import store_description
 from ..storage.files import make_folder
 from ..storage.results import Run, RunOptions
 from ..storage.tables import write_table
+from .cluster import configure
 from .driver import Driver, Follower, Plan
 from .scale import CASE_S, MEASURED, SAMPLES, SHARE_CASES, Sample, Scale, Study
 from .shares import Share
@@ -116,6 +117,7 @@ async def _work(address: str, first: int, count: int) -> None:
 @contextlib.contextmanager
 def simulated_cluster(workers: int, folder: Path) -> Iterator[tuple[Client, psutil.Process]]:
     """A client of a scheduler process with so many simulated workers, and that process; gone when the block ends."""
+    configure()
     file = folder / "scheduler.json"
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
     options = ["--host=127.0.0.1", "--port=0", "--no-dashboard", f"--scheduler-file={file}"]

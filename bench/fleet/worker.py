@@ -46,7 +46,7 @@ def cases_of(
 def measure_share(text: str) -> str:
     """The outcome of an order, both as JSON: a share measured in a process of its own, whose messages become events.
 
-    An event's content stays the text that it is: the scheduler keeps the latest thousand of them.
+    An event's content stays the text that it is: the scheduler passes it on and keeps the latest of them.
 
     Raises:
         ShareFailedError: the process failed, or did not end within the order's limit and was ended.

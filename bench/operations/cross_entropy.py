@@ -136,7 +136,7 @@ def wide_softmax(logits: FloatArray, wide: Any) -> tuple[FloatArray, FloatArray,
     return shifted, exponentials / sums, np.log(sums[:, 0])
 
 
-def exact_gradient(probs: Any, targets: Any, divisor: int) -> Any:
+def exact_gradient(probs: Any, targets: Any, divisor: float) -> Any:
     """The loss's gradient (p - t) / divisor from wide probs and targets, [B, N]; a mean loss divides by the batch."""
     return (probs - targets) / divisor
 

@@ -20,7 +20,7 @@ from .judging.confirmation import confirm
 from .judging.diagnosis import Diagnosis, buffer_is_shared, input_is_overwritten, known, state_is_kept
 from .judging.invariants import broken_invariants
 from .judging.search import Found, probe
-from .judging.trials import SHAPES, patterns
+from .judging.trials import ASCENT, SHAPES, patterns
 from .judging.worked_example import worked_row
 from .process.failures import Failure
 from .process.isolation import Isolated, TargetFailedError
@@ -229,7 +229,7 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     convention = probed.convention
     ended = probed.failure is not None and probed.failure.ends_the_search
     report = Report(name, Status.NOT_CALLED, convention.operation, str(convention))
-    report.thing = found.thing or _judged_as(convention)
+    report.thing = found.thing or _judged_as(convention, probed.reduction)
     if found.thing and not ended:
         report.called_as = ""
         return report
@@ -237,6 +237,11 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         report.failure, report.thing = probed.failure, ""
         return report
     answers = ask(subject, convention, dataclasses.replace(options, reduction=probed.reduction), SHAPES)
+    if is_loss(convention.operation) and answers.failure is not None and not (answers.fits or answers.diagnosis):
+        # What is given beside the logits has many forms. It fails on the plainest batch and gives elsewhere what is no
+        # known mistake: its author gives it something else.
+        report.failure, report.thing = answers.failure, ""
+        return report
     report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
     report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)
     if report.right:
@@ -250,9 +255,11 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     return report
 
 
-def _judged_as(convention: Convention) -> str:
+def _judged_as(convention: Convention, reduction: str) -> str:
     """What is judged, in words; empty for the plain backward of softmax."""
-    if convention.temperature != 1.0:
+    if reduction == ASCENT:
+        return "the gradient of the logarithm of one class's probability, as a policy gradient has it"
+    if convention.temperature != 1.0 and convention.operation == "softmax":
         return f"the backward of softmax(logits / temperature), with a temperature of {convention.temperature:g}"
     return JUDGED_AS.get(convention.operation, "")
 
@@ -386,7 +393,7 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     found_in = {answer.outcome.found_in for answer in valued} - {""}
     if found_in and not options.result:
         notes.append(f"the gradient was found in the attribute {', '.join(sorted(found_in))}")
-    if is_loss(convention.operation):
+    if is_loss(convention.operation) and answers.reduction != ASCENT:
         notes.append(f"compared with the gradient of the {answers.reduction} of the loss over the batch")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

@@ -616,11 +616,146 @@ def shifts_its_logits(logits, grad):
     return p * (grad - (grad * p).sum(axis=1, keepdims=True))
 
 
+# Caches, state and arguments beside the arrays.
+def entropy_forward(scores, classes):
+    p = rows_softmax(scores)
+    return -np.log(p[np.arange(len(p)), classes]).mean(), {"p": p, "classes": classes}
+
+
+def entropy_backward(cache):
+    gradient = cache["p"].copy()
+    gradient[np.arange(len(gradient)), cache["classes"]] -= 1
+    return gradient / len(gradient)
+
+
+def d_entropy_forward(upstream, cache):
+    return upstream * entropy_backward(cache)
+
+
+def of_a_cache_by_names(d_weights, cache):
+    weights = cache["attn"]
+    d_scores = weights * (d_weights - (d_weights * weights).sum(axis=-1, keepdims=True))
+    return np.where(cache["mask"], d_scores, 0.0)
+
+
+def with_a_mask_of_rows(scores, one_hot, train_mask):
+    return (rows_softmax(scores) - one_hot) * train_mask.reshape(-1, 1)
+
+
+def with_a_number_of_classes(probs, labels, n_classes=2):
+    one_hot = np.zeros((len(labels), n_classes))
+    one_hot[np.arange(len(labels)), labels] = 1
+    return probs - one_hot
+
+
+def of_labels_with_three_axes(probs, labels):
+    batch, words, _ = probs.shape
+    gradient = probs.copy()
+    gradient[np.arange(batch)[:, None], np.arange(words)[None, :], labels] -= 1
+    return gradient / (batch * words)
+
+
+class InputsInAnAttribute:
+    def __init__(self):
+        self.inputs = []
+
+    def forward(self):
+        self.outputs = rows_softmax(self.inputs)
+        return self.outputs
+
+    def backward(self, grad, lr):
+        return self.outputs * (grad - (grad * self.outputs).sum(axis=-1, keepdims=True))
+
+
+class ToldItsTargetsByItsLoss:
+    def forward(self, x):
+        self.p, self.t = rows_softmax(x), None
+        return self.p
+
+    def loss(self, t):
+        self.t = t
+        return -np.sum(t * np.log(self.p))
+
+    def backward(self, dy):
+        if self.t is None:
+            raise ValueError("there was no loss")
+        return dy * (self.p - self.t)
+
+
+class LossOfTensors:
+    def forward(self, scores, classes):
+        p = rows_softmax(scores.data)
+        self.p, self.classes = p, classes.data.astype(np.intp)
+        return np.array(-np.log(p[np.arange(len(p)), self.classes]).mean())
+
+    def backward(self, grad):
+        gradient = self.p.copy()
+        gradient[np.arange(len(gradient)), self.classes] -= 1
+        return gradient * grad / len(gradient), np.zeros(self.classes.shape)
+
+
+class PrivateMethods:
+    def __call__(self, *args):
+        return self._forward(self, *args)
+
+    @staticmethod
+    def _forward(ctx, x, /, *, dim=1):
+        p = rows_softmax(x)
+        ctx.saveForBackward(p, dim)
+        return np.log(p)
+
+    @staticmethod
+    def _backward(ctx, gradient):
+        p, dim = ctx.saved
+        return (gradient - p * gradient.sum(axis=dim, keepdims=True),)
+
+
+class Float32Only:
+    def forward(self, z):
+        self.p = torch.exp(z) / (torch.exp(z) @ torch.ones((z.shape[1], 1)))
+        return self.p
+
+    def backward(self, da):
+        jacobians = torch.diag_embed(self.p) - self.p[:, :, None] * self.p[:, None, :]
+        return (da[:, None, :] @ (jacobians * torch.ones(1)).float())[:, 0, :]
+
+
+# What a policy gradient climbs, and other losses.
+def grad_log_policy(probs, action):
+    gradient = -probs
+    gradient[action] += 1
+    return gradient
+
+
+def with_a_reward(y, temp, chosen, reward):
+    one_hot = np.zeros(len(y))
+    one_hot[chosen] = 1
+    return reward * (one_hot - y) / temp
+
+
+def wrong_log_policy(probs, action):
+    gradient = probs.copy()
+    gradient[action] *= 2
+    return gradient
+
+
+def binary_entropy_gradient(probs, targets):
+    return np.where(targets == 0, 1 / (1 - probs), -1 / probs)
+
+
+# What is not softmax's: the gradient of the weights before it.
+def gradient_of_weights(weights, examples, labels):
+    probs = rows_softmax(examples @ weights)
+    probs[np.arange(len(labels)), labels] -= 1.0
+    return examples.T @ probs / len(examples)
+
+
 # Target, verdict, mistake (empty: none), words that the report has to have.
 STYLES = (
     ("Network.dsoftmax", "right", "", "Network(sizes, learning_rate)"),
     ("Unbuildable.softmax_derivative", "right", "", "made without its constructor"),
     ("Tensor.softmax", "right", "", ""),
+    ("gradient_of_weights", "could not be called", "", ""),
     ("Tensor.sideways", "wrong", "outer_product_missing", ""),
     ("SavedByName", "right", "", ""),
     ("TorchFunction", "right", "", ""),
@@ -692,4 +827,19 @@ STYLES = (
     ("SharedBuffer", "wrong", "shared_buffer", "share one array"),
     ("KeepsItsFirstOutput", "wrong", "state_kept", "depends on the calls before"),
     ("shifts_its_logits", "wrong", "overwrites_logits", "overwrites its input: logits"),
+    ("entropy_backward", "right", "", "entropy_forward(logits, labels), then entropy_backward(cache)"),
+    ("d_entropy_forward", "right", "", "entropy_forward(logits, labels), then d_entropy_forward(upstream, cache)"),
+    ("of_a_cache_by_names", "right", "", "of_a_cache_by_names(grad_output, cache)"),
+    ("with_a_mask_of_rows", "right", "", "row_mask"),
+    ("with_a_number_of_classes", "right", "", "softmax and cross-entropy together"),
+    ("of_labels_with_three_axes", "right", "", "[1, batch, features]"),
+    ("InputsInAnAttribute", "right", "", "forward()"),
+    ("ToldItsTargetsByItsLoss", "right", "", "loss(targets)"),
+    ("LossOfTensors", "right", "", "the labels in a tensor of the file"),
+    ("PrivateMethods", "right", "", "the backward of log-softmax"),
+    ("Float32Only", "right, with a limit", "", "PyTorch tensors of float32"),
+    ("grad_log_policy", "right, with a limit", "", "the logarithm of one class's probability"),
+    ("with_a_reward", "right, with a limit", "", "the logarithm of one class's probability"),
+    ("wrong_log_policy", "wrong", "", ""),
+    ("binary_entropy_gradient", "not a backward of softmax", "", "binary cross-entropy"),
 )

@@ -12,7 +12,11 @@ from ...implementations import FloatArray
 from .graphs import NUMBERS
 
 DIMENSIONS = {"stack": 3, "heads": 4, "images": 4}  # of the layouts that are neither matrices nor single rows
+LEADING = ("stack", "heads")  # of these, the layouts with axes before the batch
 AXES = {"columns": 0, "column": 0, "images": 1}  # the features' axis, in layouts where it is not the last
+
+
+FLOAT32 = "torch float32"  # a container: for code that makes float32 tensors of its own, and mixes no types
 
 
 class NoResultError(Exception):
@@ -33,11 +37,13 @@ def arranged(array: FloatArray, layout: str) -> FloatArray:
 
 
 def in_container(array: FloatArray, container: str) -> Any:
-    """The array as nested lists or as a PyTorch tensor, or as it is."""
+    """The array as nested lists or as a PyTorch tensor, in its own precision or in float32, or as it is."""
     if container == "list":
         return array.tolist()
     if container == "torch":
         return sys.modules["torch"].from_numpy(array)
+    if container == FLOAT32:
+        return sys.modules["torch"].from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
     return array
 
 

@@ -14,6 +14,8 @@ from ...implementations import FloatArray
 from .arrays import (
     AXES,
     DIMENSIONS,
+    FLOAT32,
+    LEADING,
     NoResultError,
     arranged,
     as_array,
@@ -25,8 +27,18 @@ from .arrays import (
 from .construction import construction_values, make_instance
 from .conventions import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
+from .kept import NamedCache, attributes_read
 from .methods import is_static
-from .roles import FIXED, asked_names, derivative_flags, passed_by_name, roles_of, training_flags
+from .roles import (
+    FIXED,
+    UNKNOWN,
+    asked_names,
+    class_counts,
+    derivative_flags,
+    passed_by_name,
+    roles_of,
+    training_flags,
+)
 
 RESULTS = (
     "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
@@ -90,9 +102,7 @@ class Call:
     def overwritten(self) -> tuple[str, ...]:
         """The roles of the inputs that the target has changed since the last ``prepare``."""
         used = self.convention.roles | ({"logits", "grad_output"} if self.convention.style == "tensor" else set())
-        changed = {
-            role for role, now, before in self._passed if not np.array_equal(unwrapped(now), before, equal_nan=True)
-        }
+        changed = {role for role, now, before in self._passed if _is_changed(np.asarray(unwrapped(now)), before)}
         return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
 
     def arrivals(self, inputs: Inputs) -> list[Callable[[], object]]:
@@ -135,6 +145,8 @@ class Call:
         used = self._used()
         values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in used}
         labels = inputs["labels"]
+        axes = (1,) * (DIMENSIONS[layout] - 2) if layout in LEADING else ()
+        labels = labels.reshape((*axes, -1))
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
         self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
@@ -144,6 +156,9 @@ class Call:
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
         values["training"] = True
+        mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
+        masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
+        values |= {role: in_container(each, container) for role, each in masks.items()}
         if "packed" in self.convention.roles:
             incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
             values["packed"] = [values[incoming], values["targets"]]
@@ -181,6 +196,8 @@ class Call:
         if self.convention.forward:
             result = self.namespace[self.convention.forward](*self._given(self.convention.forward_arguments, values))
             self.forward_result, values["cache"] = result if isinstance(result, tuple) else (result, result)
+        elif self.convention.cached:
+            values["cache"] = NamedCache(values)
         return self._alone(self.target, values)
 
     def _alone(self, function: Callable[..., Any], values: dict[str, Any]) -> Callable[[], Any]:
@@ -243,15 +260,21 @@ class Call:
         """The backward of an object after its forward."""
         owner = self._made(values, self.convention.forward, self.convention.backward)
         forward = getattr(owner, self.convention.forward)
+        if not self.convention.forward_arguments:
+            _lay_down(owner, forward, values["logits"], "logits")
         self.forward_result = self._bound(
             forward, self.convention.forward_arguments, values, self._wrap(in_forward=True)
         )()
+        if self.convention.between:
+            getattr(owner, self.convention.between)(values["targets"])
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 1:
             (self.forward_result,) = self.forward_result
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 2:
             self.forward_result, values["cache"] = self.forward_result
         values.setdefault("cache", self.forward_result)
         backward = getattr(owner, self.convention.backward)
+        if not {*self.convention.arguments, *self.convention.forward_arguments}:
+            _lay_down(owner, backward, values["grad_output"], "grad_output")
         return self._with_result(
             owner, self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
         )
@@ -282,7 +305,7 @@ class Call:
 
     def _tensor(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward that a tensor keeps from when it was computed."""
-        in_torch = self.convention.container == "torch"
+        in_torch = self.convention.container in ("torch", FLOAT32)
         make = _as_it_is if in_torch else self._leaf_maker()
         leaf = values["logits"].requires_grad_() if in_torch else make(values["logits"])
         out = self._of_tensor(leaf, values)
@@ -346,9 +369,11 @@ class Call:
         """A call of the function with the values of its roles, ``wrap`` around each array; some get their name, too."""
         named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
         named |= training_flags(function)
+        named |= dict.fromkeys(class_counts(function), values["features"])
         if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
             self.writes_out = True
+        wrapped = (*MATRICES, "labels") if self.convention.wrapping == "tensors and labels" else MATRICES
         names, by_name = asked_names(function), passed_by_name(function)
         if not by_name or len(names) != len(roles):
             names, by_name = [""] * len(roles), set()
@@ -357,7 +382,7 @@ class Call:
 
         def given(role: str) -> Any:
             # At the call, not before it: a class of tensors may copy the array, into which other numbers come by then.
-            return wrap(values[role]) if wrap and role in MATRICES else values[role]
+            return wrap(values[role]) if wrap and role in wrapped else values[role]
 
         return lambda: function(
             *(given(role) for role, _ in plain), **{name: given(role) for role, name in called}, **named
@@ -372,7 +397,8 @@ class Call:
         wrapping = self.convention.wrapping
         if wrapping == "tuples":
             return _in_tuple
-        return self._leaf_maker() if wrapping == "tensors" or (wrapping and in_forward) else None
+        everywhere = wrapping in ("tensors", "tensors and labels")
+        return self._leaf_maker() if everywhere or (wrapping and in_forward) else None
 
     def _leaf_maker(self) -> Callable[[Any], Any]:
         """What makes a graph's input from an array: the target's class, a base, a class of its module, or ``Leaf``."""
@@ -417,6 +443,19 @@ class Call:
         if self.convention.layout in DIMENSIONS and array.size == shape[0] * shape[1]:
             return array.reshape(shape)
         return array
+
+
+def _lay_down(owner: Any, method: Callable[..., Any], value: Any, role: str) -> None:
+    """Write an array into the attributes that a method without arguments reads, if their names say its role."""
+    for name in attributes_read(method):
+        known = roles_of(name)
+        if known[0] == role and known != UNKNOWN and not callable(getattr(owner, name, None)):
+            setattr(owner, name, value)
+
+
+def _is_changed(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
+    """Whether an array that was passed is no longer what it was; it may be of float32, made from float64."""
+    return not np.array_equal(now, np.asarray(before).astype(now.dtype), equal_nan=now.dtype.kind == "f")
 
 
 def _as_it_is(array: Any) -> Any:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError
+from .arrays import FLOAT32
 from .construction import BYPASSED, TEMPERATURE, constructions
 from .graphs import DRIVES, DRIVES_IN_WORDS, LOSS_DRIVE, makes_leaves, tensor_classes
+from .kept import roles_read
 from .methods import (
     BACKWARDS,
     FORWARDS,
@@ -25,6 +27,7 @@ from .methods import (
     forward_names,
     forward_parameters,
     known_methods,
+    told_targets_by,
 )
 from .roles import (
     FIXED,
@@ -54,17 +57,21 @@ LAYOUTS = {
     "heads": "arrays [1, 1, batch, features]",
     "images": "arrays [batch, features, 1, 1], axis 1",
 }
+CONTAINERS = {"list": "nested lists", "torch": "PyTorch tensors", FLOAT32: "PyTorch tensors of float32"}
 WRAPPINGS = {
     "tensors": "every array in a tensor of the file",
     "tensors in forward": "the forward's arrays in tensors of the file",
+    "tensors and labels": "every array and the labels in a tensor of the file",
     "tuples": "every array in a tuple",
 }
 SINGLE = ("vector", "column", "row")
+TEMPERED = ("softmax", "softmax_cross_entropy")  # the operations whose temperature a function may be told
 MAX_CANDIDATES = 60
 MAX_WRAPPED = 6
 FORWARD_ONLY = "forward"  # a style: there is no backward
 
 _LOSS = re.compile(r"loss|entropy|criterion|nll|(?<![a-z])ce(?![a-z])", flags=re.IGNORECASE)
+_LOG_PROBABILITY = re.compile(r"log_?(soft|p(i|rob|olicy)|lik)|policy|reinforce|score", flags=re.IGNORECASE)
 _LOG = re.compile(r"(?<![a-z])log_?soft", flags=re.IGNORECASE)
 
 
@@ -94,14 +101,18 @@ class Convention:
     layout: str = "rows"
     container: str = "array"
     temperature: float = 1.0  # of a forward that is softmax(logits / temperature)
+    cached: tuple[str, ...] = ()  # the roles of a cache's items, if no forward makes it
+    between: str = ""  # the method that a loss is told its targets by, after its forward
     owner: str = ""  # the name of a class that is made with arguments, or without its constructor
+    of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
 
     @property
     def roles(self) -> set[str]:
         """The roles of all arguments of all calls."""
-        return {*self.arguments, *self.forward_arguments, *self.construct}
+        told = ["targets"] if self.between else []
+        return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told}
 
     @property
     def recomputes(self) -> bool:
@@ -116,7 +127,7 @@ class Convention:
     def __str__(self) -> str:
         parts = [self._calls(), LAYOUTS[self.layout]]
         if self.container != "array":
-            parts.append({"list": "nested lists", "torch": "PyTorch tensors"}[self.container])
+            parts.append(CONTAINERS[self.container])
         if self.wrapping:
             parts.append(WRAPPINGS[self.wrapping])
         return "; ".join(parts)
@@ -135,7 +146,8 @@ class Convention:
         elif self.style == FORWARD_ONLY:
             called = f"{self.forward or 'function'}({before})"
         elif self.forward:
-            called = f"{self.forward}({before}), then {called}"
+            told = f", {self.between}(targets)" if self.between else ""
+            called = f"{self.forward}({before}){told}, then {called}"
         if self.construct == BYPASSED:
             return f"{self.owner} made without its constructor: {called}"
         if self.construct and self.owner:
@@ -195,15 +207,17 @@ def _of_target(
 ) -> Iterator[Convention]:
     """The conventions of all operations, each once, with what is the same in all of them."""
     operations = _operations(target, options, method)
+    called = method or getattr(target, "__name__", type(target).__name__)
+    climbs = _climbs(called, list(_parameter_names(target, options, method)))
     found = itertools.chain.from_iterable(
         _of_operation(target, namespace, options, operation, method) for operation in operations
     )
     stated = 1.0 if inspect.isclass(target) or not callable(target) else default_temperature(target)
     for convention in dict.fromkeys(found):
         temperature = TEMPERATURE if "temperature" in convention.roles else stated
-        if temperature > 0 and convention.style == "function" and convention.operation == "softmax":
+        if temperature > 0 and convention.style == "function" and convention.operation in TEMPERED:
             convention = dataclasses.replace(convention, temperature=temperature)  # noqa: PLW2901 - the same one
-        yield dataclasses.replace(convention, result=options.result, owner=owner)
+        yield dataclasses.replace(convention, result=options.result, owner=owner, of_log_probability=climbs)
 
 
 def _wrapped(conventions: list[Convention], target: object, namespace: dict[str, Any]) -> Iterator[Convention]:
@@ -217,6 +231,8 @@ def _wrapped(conventions: list[Convention], target: object, namespace: dict[str,
             yield dataclasses.replace(each, tensor=name, wrapping="tensors")
             if each.style == "pair":
                 yield dataclasses.replace(each, tensor=name, wrapping="tensors in forward")
+            if "labels" in each.roles:
+                yield dataclasses.replace(each, tensor=name, wrapping="tensors and labels")
     yield from (dataclasses.replace(each, wrapping="tuples") for each in ofs["pair"][:MAX_WRAPPED])
 
 
@@ -246,15 +262,24 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     names = list(_parameter_names(target, options, method))
     called = method or getattr(target, "__name__", type(target).__name__)
     meanings = [roles_of(name) for name in names]
+    climbs = _climbs(called, names)
     plain = ("log_softmax", "softmax") if _LOG.search(called) else ("softmax",)
     if len(names) == 1 and inspect.isfunction(target) and not _LOSS.search(called):
         return (*plain, "jacobian")  # one array alone is no target, whatever its name is
     if ("targets",) in meanings or _LOSS.search(called):
         return (*losses, *plain)
     beside_probs = UNKNOWN in meanings and ("probs",) in meanings  # it may be called by any name for targets
-    if any("targets" in meaning for meaning in meanings) or beside_probs:
+    if any("targets" in meaning for meaning in meanings) or beside_probs or climbs:
         return (*plain, "jacobian", *losses)
     return (*plain, "jacobian")
+
+
+def _climbs(called: str, names: list[str]) -> bool:
+    """Whether a name is that of a log-probability's gradient, or an argument is the reward that it is multiplied by."""
+    meanings = [roles_of(name) for name in names]
+    if len(names) < 2 or ("grad_output",) in meanings:
+        return False
+    return ("upstream",) in meanings or _LOG_PROBABILITY.search(called) is not None
 
 
 def _parameter_names(target: object, options: Options, method: str) -> Iterator[str]:
@@ -310,6 +335,8 @@ def _pair_conventions(
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
         if not is_loss(operation) or {"targets", "labels", "packed"} & {*arguments, *given}:
             yield Convention(operation, "pair", arguments, forward, given, backward, construct)
+        elif given == ("logits",) and (between := told_targets_by(target)):
+            yield Convention(operation, "pair", arguments, forward, given, backward, construct, between=between)
 
 
 def _method_conventions(
@@ -342,28 +369,48 @@ def _function_conventions(
     target: Callable[..., Any], namespace: dict[str, Any], options: Options, operation: str
 ) -> Iterator[Convention]:
     parameters = asked_names(target) if has_signature(target) else ["", ""]
-    if len(parameters) == 1 and roles_of(parameters[0])[0] in FIXED:
-        parameters = [""]  # such as eta: alone, it is no learning rate
     forward = options.forward or _forward_in_module(target, namespace)
-    roles = [options.signature] if options.signature else distinct([backward_choices(n, operation) for n in parameters])
+    befores = list(_before(namespace.get(forward), forward, operation)) if forward else []
+    cached = () if befores else roles_read(target)
+    befores = befores or ([("", ())] if cached else [])
+    roles = [options.signature] if options.signature else list(_of_parameters(parameters, operation))
     name = getattr(target, "__name__", "")
     for arguments in roles:
-        if not _fits(arguments, operation) and not options.signature:
-            continue
-        if "cache" not in arguments or forward:
-            before = forward if "cache" in arguments else ""
-            given = ("logits",) if before else ()
-            yield Convention(operation, "function", arguments, before, given, name)
+        for before, given in befores if "cache" in arguments else [("", ())]:
+            if options.signature or _fits((*arguments, *given), operation):
+                items = cached if "cache" in arguments else ()
+                yield Convention(operation, "function", arguments, before, given, name, cached=items)
     arrays = [name for name in parameters if roles_of(name)[0] not in FIXED]
     if operation == "softmax" and len(arrays) == 1 and not options.signature:
         for drive in DRIVES:
             yield Convention(operation, "tensor", drive)
 
 
+def _of_parameters(parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
+    """The roles of a function's parameters; a parameter that is alone is no rate, but may be a loss's whole cache."""
+    alone = roles_of(parameters[0])[0] if len(parameters) == 1 else ""
+    if alone == "cache" and is_loss(operation):
+        yield ("cache",)
+    names = [""] if alone in FIXED else parameters
+    yield from distinct([backward_choices(name, operation) for name in names])
+
+
+def _before(forward: Any, name: str, operation: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The calls of a forward that makes a cache: a loss's forward gets the targets, which the backward does not."""
+    if is_loss(operation) and has_signature(forward):
+        yield from ((name, given) for given in forward_roles(asked_names(forward), operation))
+    else:
+        yield name, ("logits",)
+
+
 def _forward_in_module(target: Callable[..., Any], namespace: dict[str, Any]) -> str:
     """The name of a backward's forward in the same module; empty if none is recognised."""
     name = getattr(target, "__name__", "")
-    guesses = [name.replace("backward", "forward"), re.sub(r"_?(backward|backprop|grad(ient)?|bwd|vjp)_?", "", name)]
+    guesses = [
+        name.replace("backward", "forward"),
+        re.sub(r"_?(backward|backprop|grad(ient)?|bwd|vjp)_?", "", name),
+        re.sub(r"^(d|der|deriv(ative)?)_?", "", name),
+    ]
     for guess in (*guesses, "softmax_forward", "softmax", "forward"):
         if guess != name and callable(namespace.get(guess)):
             return guess

@@ -11,7 +11,7 @@ from .roles import UNKNOWN, asked_names, required_names, roles_of
 FORWARDS = (
     "forward", "__call__", "call", "fprop", "forward_pass", "forward_propagation", "feedforward", "forwards", "fp",
     "activate", "activation", "apply", "predict", "propagate", "calculate", "compute", "run", "f", "fn", "func",
-    "function", "softmax", "loss",
+    "function", "softmax", "loss", "_forward",
 )  # fmt: skip
 BACKWARDS = (
     "backward", "back", "backprop", "backward_pass", "back_propagation", "backward_propagation", "backpropagate",
@@ -64,6 +64,12 @@ def _other(target: object, names: tuple[str, ...], sound: re.Pattern[str], witho
     misspelt = [name for name in public if difflib.get_close_matches(name.lower(), names[:10], 1, _MISSPELT)]
     sounding = [name for name in public if sound.search(name)]
     return (misspelt or sorted(sounding, key=len) or (public if len(public) == 1 else []))[:2]
+
+
+def told_targets_by(target: object) -> str:
+    """The method that only computes a loss, from targets alone: its forward came before; empty if there is none."""
+    named = [name for name in public_methods(target) if re.fullmatch(r"(\w+_)?(loss|cost)", name)]
+    return next((name for name in named if len(bound_parameters(target, name)) == 1), "")
 
 
 def takes_only_a_rate(target: object, method: str) -> bool:

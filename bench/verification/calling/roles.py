@@ -14,6 +14,9 @@ _CONTEXT = r"ctx|context"
 _CACHE = r"cache|caches|saved|memo(ry)?|tape"
 _DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(deriv|derivative|derivate|grad|gradient|prime|backward|back)"
 _FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)"
+_MASK = r"\w*mask\w*"
+_REWARD = r"rewards?|returns?|advantages?|td_?errors?"
+_CLASSES = r"(n|num|number_of)_?(classes|labels|outputs?)|classes_?(n|num|number)"
 _TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
 _SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
 _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
@@ -30,7 +33,7 @@ _GRAD = (
 )
 _PROBS = (
     r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"
-    r"|activations?|dist|\w*_probs?"
+    r"|activations?|dist|\w*_probs?|attn\w*|attention\w*|policy"
 )  # fmt: skip
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -40,6 +43,8 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CONTEXT, ("context",)),
     (_CACHE, ("cache",)),
     (_TRAINING, ("training",)),
+    (_MASK, ("mask", "row_mask", "no_mask")),
+    (_REWARD, ("upstream",)),
     (_FUNCTION_NAME, ("name",)),
     (_SIZE, ("features", "probs", "logits", "grad_output")),
     (_INDEX, ("index", "probs", "logits", "grad_output")),
@@ -59,6 +64,8 @@ FIXED = (
     "context",
     "cache",
     "training",
+    "mask",
+    "upstream",
     "name",
     "features",
 )  # a role that starts a name's roles is what the name means
@@ -195,6 +202,15 @@ def derivative_flags(function: Callable[..., Any]) -> dict[str, bool]:
         parameter.name: True
         for parameter in _parameters(function)
         if parameter.default is False and re.fullmatch(_DERIVATIVE, parameter.name.lower())
+    }
+
+
+def class_counts(function: Callable[..., Any]) -> set[str]:
+    """The optional parameters that are the number of classes: a default stands for its author's own data."""
+    return {
+        parameter.name
+        for parameter in _parameters(function)
+        if type(parameter.default) is int and re.fullmatch(_CLASSES, parameter.name.lower())
     }
 
 

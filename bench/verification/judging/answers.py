@@ -12,7 +12,7 @@ from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
 from .diagnosis import Diagnosis, diagnose
 from .limits import MODERATE, limits_of
-from .trials import OPERATIONS, PROBING, Trial, trials
+from .trials import ASCENT, OPERATIONS, PROBING, Trial, trials
 
 MANY_FEATURES = 50
 
@@ -88,7 +88,9 @@ def ask(
     """The answers to trials of the given shapes, for the reduction of the loss that fits them best."""
     if "index" in convention.arguments:  # then there are as many calls as features, each of a whole Jacobian perhaps
         shapes = tuple(shape for shape in shapes if shape[1] <= MANY_FEATURES)
-    reductions = (options.reduction,) if options.reduction else ("mean", "sum")
+    reductions: tuple[str, ...] = (options.reduction,) if options.reduction else ("mean", "sum")
+    if convention.of_log_probability and convention.operation == "softmax_cross_entropy" and not options.reduction:
+        reductions += (ASCENT,)
     questions = {
         reduction: trials(convention.operation, reduction, shapes, convention.temperature)
         for reduction in (reductions if is_loss(convention.operation) else ("mean",))
@@ -114,7 +116,8 @@ def ask(
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
     limits = limits_of([(answer.trial, answer.value, answer.problem) for answer in answers])
-    return Answers(convention, reduction, tuple(answers), limits=limits)
+    judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
+    return Answers(judged, reduction, tuple(answers), limits=limits)
 
 
 def _diagnosed(answers: Answers) -> Diagnosis | None:
@@ -150,6 +153,8 @@ def has_right_loss(answers: Answers) -> bool:
 
 def _formula(operation: str, reduction: str) -> str:
     formula = OPERATIONS[operation]
+    if reduction == ASCENT:
+        return "targets - probs"
     return formula if reduction == "mean" or not is_loss(operation) else formula.replace(" / batch", "").strip("()")
 
 

@@ -22,7 +22,7 @@ from ..calling.conventions import Convention
 from ..calling.roles import is_loss
 from ..process.handover import Handover
 from .limits import INEXACT
-from .trials import UPSTREAM, Trial, right_gradient
+from .trials import ASCENT, UPSTREAM, Trial, right_gradient
 
 CHECKED_ITEMS = 1 << 17  # of the results of a block, in rows of every call that are drawn when the results are there
 ARRAYS_MOVED = 3  # two are read and one is written
@@ -103,6 +103,7 @@ def _wrong(
         for role, value in parts[0].items()
     }
     inputs.setdefault("targets", inputs["probs"])
+    reduction = ASCENT if convention.of_log_probability else "sum"
     trial = Trial(
         convention.operation,
         len(got),
@@ -110,7 +111,7 @@ def _wrong(
         case.dtype,
         case.logits,
         inputs | {"logits": np.where(np.isfinite(inputs["logits"]), inputs["logits"], 0.0)},  # a masked one is no error
-        **right_gradient(convention.operation, "sum", inputs, convention.temperature)._asdict(),
+        **right_gradient(convention.operation, reduction, inputs, convention.temperature)._asdict(),
     )
     value = got * _factor(trial, got, convention, case.batch)
     errors = trial.errors(value, convention.recomputes)

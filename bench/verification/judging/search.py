@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...implementations import FloatArray
+from ..calling.arrays import FLOAT32
 from ..calling.conventions import FORWARD_ONLY, SINGLE, Convention, Options
 from ..calling.roles import is_loss
 from ..process.subject import Subject
 from .answers import Answers, ask
-from .things import LOG_SOFTMAX, LOSS, SOFTMAX, forward_named, is_squared_error, temperature_of
+from .things import LOG_SOFTMAX, LOSS, SOFTMAX, forward_named, is_of_binary, is_squared_error, temperature_of
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
@@ -54,6 +55,8 @@ def probe(subject: Subject, options: Options) -> Found:
     failure = found.answers.failure
     if _is_of_squared_error(found.answers) and not options.operation:
         return dataclasses.replace(found, thing="the gradient of a squared error, not of cross-entropy")
+    if not options.operation and any(is_of_binary(each.value, each.trial) for each in found.answers.answers[:1]):
+        return dataclasses.replace(found, thing="the gradient of binary cross-entropy, not of softmax's")
     if found.answers.fits or options.operation or (failure is not None and failure.ends_the_search):
         return found
     trial, forward = _forward_of(subject, found.answers, conventions)
@@ -167,6 +170,8 @@ def _along_1(call: ast.Call) -> bool:
 
 def _is_settled(best: Answers, layout: str, container: str) -> bool:
     """Whether an arrangement need not be tried after the best reading so far."""
+    if container == FLOAT32 and best.gave:
+        return True
     if best.takes_batches and container not in ("array", best.convention.container):
         return True
     named = best.diagnosis is not None and best.diagnosis.name not in OF_VECTORS
@@ -175,7 +180,7 @@ def _is_settled(best: Answers, layout: str, container: str) -> bool:
 
 def _arrangements(subject: Subject, options: Options) -> Iterable[tuple[str, str]]:
     layouts = (options.layout,) if options.layout else ("rows", "columns", *SINGLE, *MANY_AXES)
-    containers = ("array", "list", "torch") if subject.has_torch() else ("array", "list")
+    containers = ("array", "list", "torch", FLOAT32) if subject.has_torch() else ("array", "list")
     every = list(itertools.product(layouts, containers))
     # First batches in arrays, then batches in other containers, then single rows, then arrays with more axes.
     return sorted(

@@ -68,6 +68,16 @@ def is_squared_error(value: FloatArray | None, trial: Trial) -> bool:
     )
 
 
+def is_of_binary(value: FloatArray | None, trial: Trial) -> bool:
+    """Whether a result is the gradient of a binary cross-entropy of each class: a sum, or any usual mean."""
+    probs, targets = trial.inputs["probs"], trial.inputs["targets"]
+    if value is None or value.shape != probs.shape or min(probs.shape) < 2:
+        return False
+    right = (probs - targets) / (probs * (1.0 - probs))
+    batch, features = probs.shape
+    return any(np.allclose(value * size, right, rtol=CLOSE, atol=CLOSE) for size in (1, batch, features, value.size))
+
+
 def _is_loss(value: float, trial: Trial) -> bool:
     """Whether a number is the cross-entropy of the trial, its mean or its sum over the batch."""
     losses = -np.log((trial.inputs["probs"] * trial.inputs["targets"]).sum(axis=1))

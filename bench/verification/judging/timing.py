@@ -183,7 +183,7 @@ class Timekeeper:
         if self._control is None:
             self._control = Isolated(IDLE)
         logits = trials[0]["logits"]
-        container = convention.container if convention.container != "torch" else "array"
+        container = "list" if convention.container == "list" else "array"
         idle = Convention(
             "softmax", "function", ("probs", "grad_output"), layout=convention.layout, container=container
         )

@@ -25,6 +25,7 @@ OPERATIONS = {
     "softmax_cross_entropy": "(probs - targets) / batch",
     "cross_entropy": "-targets / probs / batch",
 }
+ASCENT = "log-probability"  # instead of a reduction: not a loss to go down, but what a policy gradient climbs
 # (batch, features, dtype, logits). The first is the most informative, so it comes first.
 SHAPES = (
     (3, 5, "float64", "normal"),
@@ -110,7 +111,7 @@ def trials(
 
 @functools.cache
 def make_trial(operation: str, reduction: str, case: Case, temperature: float = 1.0) -> Trial:
-    """A trial of the given shape; a loss is the ``mean`` or the ``sum`` of the rows' losses."""
+    """A trial of the given shape; a loss is the ``mean`` or the ``sum`` of the rows' losses, or ``ASCENT``."""
     if case.logits == "extreme":
         logits = extreme_logits(case)
         probs = softmax(logits)
@@ -166,7 +167,8 @@ def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any], te
     elif operation == "log_softmax":
         exact, terms = g - p * g.sum(axis=1, keepdims=True), abs(g) + p * abs(g).sum(axis=1, keepdims=True)
     elif operation == "softmax_cross_entropy":
-        exact, terms = exact_gradient(p, t, divisor), (p + t) / divisor
+        slope = divisor * temperature * (-1 if reduction == ASCENT else 1)
+        exact, terms = exact_gradient(p, t, slope), (p + t) / abs(slope)
     else:  # cross_entropy alone, with respect to probs
         exact = -t / p / divisor
         terms = abs(exact)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..calling.conventions import Convention
 from ..process.subject import Outcome, Subject
+from .trials import ASCENT
 
 PROBS = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 GRAD_OUTPUT = np.array([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]])
@@ -25,7 +26,7 @@ def worked_row(subject: Subject, convention: Convention, reduction: str) -> list
         "upstream": 1.0,
     }
     divisor = 2 if reduction == "mean" else 1
-    if convention.operation in ("log_softmax", "jacobian") or convention.temperature != 1.0:
+    if convention.operation in ("log_softmax", "jacobian") or convention.temperature != 1.0 or reduction == ASCENT:
         return []
     if convention.operation == "softmax":
         steps = _softmax_steps()

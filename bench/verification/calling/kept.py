@@ -1,0 +1,57 @@
+"""What a backward finds although no call hands it over: a cache that is read by names, inputs in attributes."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .roles import roles_of
+
+
+class NamedCache(dict[str, Any]):
+    """A cache of which each item is known by its name, as the argument of a function is."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def __missing__(self, key: str) -> Any:
+        """The value of the first role that the name may have."""
+        for role in roles_of(key):
+            if role in self._values:
+                return self._values[role]
+        raise KeyError(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The same, for a backward that asks first."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
+def roles_read(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The roles of the items that a function reads by their names, such as ``cache["probs"]``."""
+    slices = [node.slice for node in _nodes(function) if isinstance(node, ast.Subscript)]
+    names = [each.value for each in slices if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return tuple(dict.fromkeys(roles_of(name)[0] for name in names))
+
+
+def attributes_read(method: Callable[..., Any]) -> list[str]:
+    """The names of the attributes of its object that a method reads, in order."""
+    found = [
+        node.attr
+        for node in _nodes(method)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name)
+        if node.value.id == "self"
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _nodes(function: Callable[..., Any]) -> Iterator[ast.AST]:
+    """The parts of a function's code; none if Python does not know it."""
+    try:
+        yield from ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    except (OSError, TypeError, SyntaxError):
+        return
