@@ -95,6 +95,8 @@ class Commands(click.Group):
                 stream.reconfigure(errors="replace")  # a terminal without '×' shows '?'
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError):  # help was asked for, or is shown
+            raise
         except UserError as error:
             click.echo(f"softmax-bench: {error}", err=True)
             sys.exit(2)

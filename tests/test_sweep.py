@@ -305,6 +305,21 @@ def test_bad_input_is_one_clear_line(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("command", ["", "run", "plot", "verify", "fleet", "fleet run"])
+def test_help_is_said_and_is_no_failure(softmax_bench: SoftmaxBench, command: str) -> None:
+    done = softmax_bench(*command.split(), "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: softmax-bench {command}".rstrip())
+    assert not done.stderr
+
+
+def test_a_group_without_a_command_shows_its_help(softmax_bench: SoftmaxBench) -> None:
+    done = softmax_bench("fleet")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: softmax-bench fleet")
+    assert "--help)" not in done.stderr
+
+
 def test_a_results_folder_that_cannot_be_written_is_told(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where the folder should be", encoding="utf-8")
     done = softmax_bench("run", f"--results={tmp_path / 'results'}", *SMALL)
