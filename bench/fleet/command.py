@@ -251,10 +251,8 @@ def fleet_scale(workers: int, cases: int, results: Path, plots: Path | None, *, 
 def _simulate(workers: int, cases: int, folder: Path) -> None:
     """Simulate, store, and say how each run went."""
     _require_dask()
-    from .cluster import configure  # noqa: PLC0415 - Dask is an extra
-    from .simulation import measure_scale  # noqa: PLC0415
+    from .simulation import measure_scale  # noqa: PLC0415 - Dask is an extra
 
-    configure()
     for each in measure_scale(workers, cases, folder):
         print_sentence(
             f"{each.workers} workers, {each.cases} cases: {each.cases_per_s:g} cases a second, "

@@ -207,8 +207,7 @@ def _of_target(
 ) -> Iterator[Convention]:
     """The conventions of all operations, each once, with what is the same in all of them."""
     operations = _operations(target, options, method)
-    called = method or getattr(target, "__name__", type(target).__name__)
-    climbs = _climbs(called, list(_parameter_names(target, options, method)))
+    climbs = _climbs(_called(target, method), list(_parameter_names(target, options, method)))
     found = itertools.chain.from_iterable(
         _of_operation(target, namespace, options, operation, method) for operation in operations
     )
@@ -260,18 +259,22 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     if {"targets", "labels", "upstream"} & set(options.signature):
         return losses
     names = list(_parameter_names(target, options, method))
-    called = method or getattr(target, "__name__", type(target).__name__)
+    called = _called(target, method)
     meanings = [roles_of(name) for name in names]
-    climbs = _climbs(called, names)
     plain = ("log_softmax", "softmax") if _LOG.search(called) else ("softmax",)
     if len(names) == 1 and inspect.isfunction(target) and not _LOSS.search(called):
         return (*plain, "jacobian")  # one array alone is no target, whatever its name is
     if ("targets",) in meanings or _LOSS.search(called):
         return (*losses, *plain)
     beside_probs = UNKNOWN in meanings and ("probs",) in meanings  # it may be called by any name for targets
-    if any("targets" in meaning for meaning in meanings) or beside_probs or climbs:
+    if any("targets" in meaning for meaning in meanings) or beside_probs or _climbs(called, names):
         return (*plain, "jacobian", *losses)
     return (*plain, "jacobian")
+
+
+def _called(target: object, method: str) -> str:
+    """The name of a method, or of the target itself."""
+    return method or getattr(target, "__name__", type(target).__name__)
 
 
 def _climbs(called: str, names: list[str]) -> bool:
