@@ -157,6 +157,29 @@ def test_a_settled_heap_serves_large_arrays_without_page_faults() -> None:
     assert fresh > 0
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the mappings in question are Linux's")
+def test_mapped_arrays_lie_next_to_each_other_whatever_was_freed_before() -> None:
+    code = (
+        "import numpy as np\n"
+        "from softmax_bench.instruments.heap import settle_heap, side_by_side\n"
+        "settle_heap()\n"
+        "def array(mib): return np.empty(mib << 20, np.uint8)\n"
+        "def distances():\n"
+        "    places = sorted(one.ctypes.data for one in [array(40) for _ in range(3)])\n"
+        "    return [round((b - a) / (1 << 20)) for a, b in zip(places, places[1:])]\n"
+        "kept = [array(mib) for mib in (60, 41, 60, 45, 60)]\n"
+        "del kept[3], kept[1]\n"
+        "print(distances())\n"
+        "with side_by_side(array(40).nbytes): print(distances())\n"
+        "with side_by_side(1000): print(distances())\n"
+        "print(distances())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    scattered, together, left_alone, afterwards = done.stdout.splitlines()
+    assert together == "[40, 40]"
+    assert scattered == left_alone == afterwards != together
+
+
 def test_page_faults_of_a_call_that_touches_fresh_memory() -> None:
     faults = minor_faults(lambda: np.ones(16 * MIB))
     assert faults is None or faults > 0

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..instruments.bandwidth import Stream, Streamer
 from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings, minor_faults, time_visit, with_faults
-from ..instruments.heap import settle_heap
+from ..instruments.heap import settle_heap, side_by_side
 from ..instruments.host import available_bytes
 from ..instruments.memory import memory_limit, read_peak
 from ..operations import operations
@@ -147,8 +147,9 @@ class Measurer:
 
     @contextlib.contextmanager
     def _limited(self, case: Case, budget_bytes: int) -> Any:
-        """A block that calls what is measured, with the case's number of threads and its memory limited."""
-        with self._threads.limit(limits=case.threads), memory_limit(budget_bytes):
+        """A block that calls what is measured: threads and memory limited, and no gaps between large arrays."""
+        peak_bytes = predict(case, self._settings.stream_bytes_per_s).peak_bytes
+        with self._threads.limit(limits=case.threads), memory_limit(budget_bytes), side_by_side(peak_bytes):
             yield
 
     def _inputs(self, case: Case) -> Any:
