@@ -164,19 +164,20 @@ def test_mapped_arrays_lie_next_to_each_other_whatever_was_freed_before() -> Non
         "from softmax_bench.instruments.heap import settle_heap, side_by_side\n"
         "settle_heap()\n"
         "def array(mib): return np.empty(mib << 20, np.uint8)\n"
-        "def distances():\n"
-        "    places = sorted(one.ctypes.data for one in [array(40) for _ in range(3)])\n"
-        "    return [round((b - a) / (1 << 20)) for a, b in zip(places, places[1:])]\n"
+        "def places(): return sorted(one.ctypes.data for one in [array(40) for _ in range(3)])\n"
+        "def show(places): print(*(b - a for a, b in zip(places, places[1:])), places[-1] % (2 << 20))\n"
         "kept = [array(mib) for mib in (60, 41, 60, 45, 60)]\n"
         "del kept[3], kept[1]\n"
-        "print(distances())\n"
-        "with side_by_side(array(40).nbytes): print(distances())\n"
-        "with side_by_side(1000): print(distances())\n"
-        "print(distances())\n"
+        "free = [array(31) for _ in range(3)]; held = np.empty(1 << 16); del free\n"  # of the heap, side by side
+        "show(places())\n"
+        "with side_by_side(array(40).nbytes): show(places())\n"
+        "with side_by_side(1000): show(places())\n"
+        "show(places())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     scattered, together, left_alone, afterwards = done.stdout.splitlines()
-    assert together == "[40, 40]"
+    each = (40 << 20) + 4096  # with the page that holds the allocator's header
+    assert together == f"{each} {each} {(2 << 20) - (40 << 20) % (2 << 20) - 4096 + 16}"
     assert scattered == left_alone == afterwards != together
 
 

@@ -149,7 +149,7 @@ class Measurer:
     def _limited(self, case: Case, budget_bytes: int) -> Any:
         """A block that calls what is measured: threads and memory limited, and no gaps between large arrays."""
         peak_bytes = predict(case, self._settings.stream_bytes_per_s).peak_bytes
-        with self._threads.limit(limits=case.threads), memory_limit(budget_bytes), side_by_side(peak_bytes):
+        with self._threads.limit(limits=case.threads), side_by_side(peak_bytes), memory_limit(budget_bytes):
             yield
 
     def _inputs(self, case: Case) -> Any:
