@@ -25,7 +25,7 @@ def moments(seconds: list[float], every_s: float = 2 * APART_S) -> list[Moment]:
 
 
 def test_visits_from_different_moments_that_are_alike_agree() -> None:
-    alike = moments([1.0 + 0.5 * WITHIN * place / ENOUGH for place in range(ENOUGH)])
+    alike = moments([1.0 + 0.5 * WITHIN * place / AGREEMENT.visits for place in range(AGREEMENT.visits)])
     assert agree(alike, AGREEMENT)
     assert not agree(alike[:-1], AGREEMENT)
     estimate = estimated(alike, AGREEMENT)
@@ -51,24 +51,25 @@ def test_slowed_visits_do_not_change_the_time() -> None:
 
 
 def test_a_faster_visit_unsettles_what_agreed_only_with_itself() -> None:
-    agreed = moments([2.0] * ENOUGH)
+    agreed = moments([2.0] * AGREEMENT.visits)
     assert agree(agreed, AGREEMENT)
     faster = Moment(agreed[-1].when_s + 10.0, 1.0, 1.0)
     assert not agree([*agreed, faster], AGREEMENT)
 
 
-def test_in_the_end_visits_may_differ_a_little_more() -> None:
-    spread = moments([1.0 + 0.9 * AGREEMENT.in_the_end * place / ENOUGH for place in range(ENOUGH)] + [9.0])
-    assert not agree(spread, AGREEMENT)
-    estimate = estimated(spread, AGREEMENT)
+def test_when_the_time_is_up_fewer_visits_are_enough() -> None:
+    few = moments([1.0 + 0.9 * WITHIN * place / ENOUGH for place in range(ENOUGH)] + [9.0])
+    assert not agree(few, AGREEMENT)
+    estimate = estimated(few, AGREEMENT)
     assert estimate.settled
-    assert estimate.high_s / estimate.low_s > 1.0 + AGREEMENT.in_the_end
+    assert estimate.high_s / estimate.low_s > 1.0 + WITHIN
 
 
 def test_calls_with_several_threads_are_visited_often_enough_to_meet_the_fast_way_of_waking_one() -> None:
-    slow, fast = moments([2.5] * ENOUGH), moments([1.0] * ENOUGH)
+    slow, fast = moments([2.5] * AGREEMENT.visits), moments([1.0] * ENOUGH)
     assert agree(slow, AGREEMENT)
     assert not agree(slow, agreement_of(2))
+    assert not estimated(slow, agreement_of(2)).settled
     enough = [moment for _ in range(OF_THREADS.visits) for moment in slow] + fast
     assert estimated(enough, agreement_of(2)).time_s == pytest.approx(1.0)
 

@@ -220,7 +220,7 @@ def test_a_version_that_changed_is_named() -> None:
 
 
 def rule_of(moments: int, within: float, apart_s: float) -> Agreement:
-    return Agreement(moments, within, in_the_end=within, apart_s=apart_s, visits=moments)
+    return Agreement(moments, within, apart_s=apart_s, visits=moments, least=moments)
 
 
 def test_a_rule_makes_visits_until_they_agree() -> None:
@@ -230,7 +230,7 @@ def test_a_rule_makes_visits_until_they_agree() -> None:
     assert visits_made(visits, rule_of(2, 0.02, 2.0)) == 5
     assert visits_made(visits, rule_of(2, 0.02, 3.0)) == 7
     assert visits_made(visits, rule_of(5, 0.02, 0.0)) == len(visits)
-    assert visits_made(visits, Agreement(2, 0.02, in_the_end=0.02, apart_s=0.0, visits=6)) == 6
+    assert visits_made(visits, Agreement(2, 0.02, apart_s=0.0, visits=6)) == 6
 
 
 def test_a_replay_is_what_the_rule_finds_on_each_prefix() -> None:

@@ -157,7 +157,7 @@ def test_cases_that_settled_count_and_streams_are_no_cases() -> None:
 
 def test_what_had_settled_before_is_visited_no_more() -> None:
     clock = Clock({"a": 0.01, "b": 0.01}, deadline_s=5.0)
-    settled, subjects = [Moment(when_s, 1.0, 1.0) for when_s in range(10)], clock.rounds.subjects
+    settled, subjects = [Moment(when_s, 1.0, 1.0) for when_s in range(20)], clock.rounds.subjects
     clock.rounds = Rounds(
         subjects=subjects,
         visits=defaultdict(list, {str(case_of("a")): settled}),

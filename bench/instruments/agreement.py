@@ -16,16 +16,16 @@ from dataclasses import dataclass
 class Agreement:
     """When visits agree: ``moments`` of them, each ``apart_s`` from the others, within a share of the fastest one.
 
-    As long as there is time, visits are made until they agree ``within`` the smaller share; ``in_the_end`` those that
-    are within the larger one agree, too. ``visits`` is how many are made at least, if there is time. The numbers come
-    from the repeatability study (docs/repeatability.md).
+    ``visits`` is how many are made at least, if there is time: they spread over many rounds, because memory may be slow
+    for a minute. With fewer than ``least`` of them nothing agrees. The numbers come from the repeatability study
+    (docs/repeatability.md).
     """
 
     moments: int = 6
     within: float = 0.03
-    in_the_end: float = 0.05
     apart_s: float = 1.0
-    visits: int = 6
+    visits: int = 18
+    least: int = 6
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Estimate:
 
 AGREEMENT = Agreement()
 # Waking a thread takes one of several times, and a quick call with two threads is then 2.5 times as fast in every fifth
-# visit as in the others. Of so many visits six are of the fast kind.
-OF_THREADS = Agreement(visits=36)
+# to twentieth visit as in the others. Of so many visits some are of the fast kind, and those who are not disagree.
+OF_THREADS = Agreement(visits=72, least=48)
 # The interval, as logarithms of the time's ratio to its bounds. Runs whose visits agreed to the last digit would still
 # differ, by the state of the machine and of their processes; and the wider the visits are spread, the more they differ.
 # Both numbers are calibrated on repeated runs: docs/repeatability.md says how often the interval held.
@@ -81,23 +81,23 @@ def agreement_of(threads: int) -> Agreement:
 
 
 def agree(visits: Sequence[Moment], rule: Agreement) -> bool:
-    """Whether the visits agree so well that no more are needed."""
-    return len(visits) >= rule.visits and _alike(_fastest(visits, rule), rule, rule.within)
+    """Whether the visits agree and are so many that no more are needed."""
+    return len(visits) >= rule.visits and bool(agreeing(visits, rule))
 
 
 def agreeing(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
     """The visits from which the time of a settled case comes, the fastest first; none if it has not settled."""
     fastest = _fastest(visits, rule)
-    return fastest if _alike(fastest, rule, rule.in_the_end) else []
+    return fastest if len(visits) >= rule.least and _alike(fastest, rule) else []
 
 
 def _fastest(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
     return fastest_moments(visits, rule.apart_s, rule.moments)
 
 
-def _alike(fastest: Sequence[Moment], rule: Agreement, within: float) -> bool:
+def _alike(fastest: Sequence[Moment], rule: Agreement) -> bool:
     """Whether the fastest moments are as many as there should be, and all within a share of the fastest one."""
-    return len(fastest) == rule.moments and fastest[-1].fastest_s <= (1.0 + within) * fastest[0].fastest_s
+    return len(fastest) == rule.moments and fastest[-1].fastest_s <= (1.0 + rule.within) * fastest[0].fastest_s
 
 
 def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
@@ -109,7 +109,7 @@ def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
     """
     fastest = _fastest(visits, rule)
     chosen = [visit.fastest_s for visit in fastest]
-    settled = _alike(fastest, rule, rule.in_the_end)
+    settled = bool(agreeing(visits, rule))
     if settled:
         time_s = statistics.fmean(chosen)
         reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))

@@ -1,5 +1,6 @@
 """The charts of the repeatability study: what two sessions of each tool differ by, and what other rules would give."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,8 +27,7 @@ ROWS = (
     *((tool, Scope(), tool) for tool in TOOLS[1:]),
 )
 ROW_COLOURS = dict(zip(TOOLS, (COLOURS[4], COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[6]), strict=True))
-RULE = ["moments", "within", "in_the_end", "apart_s"]  # columns that say which rule of agreement
-MAKING = ["moments", "within", "apart_s"]  # those of them by which visits are made
+RULE = ["moments", "within", "apart_s", "at_least"]  # columns that say which rule of agreement
 SMALLEST, LARGEST = 1e-4, 10.0  # differences beyond these are drawn at the edge
 TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 SPREAD_MARKS = {"median": "o", "ninetieth": "D", "worst": "X"}
@@ -40,7 +40,7 @@ CAPTION = (
 RULES_CAPTION = (
     "A case settles when K of its visits, of which no two are closer in time than stated, are within e of the fastest. "
     "Replayed on sessions that visited every case to the end; each point is the worst load.\nRing: the rule by which "
-    f"visits are made; in the end those within {AGREEMENT.in_the_end:.0%} have settled, too."
+    f"visits are made; it asks for at least {AGREEMENT.visits} of them, those of the lines for no more than K."
 )
 
 
@@ -160,8 +160,7 @@ def _worst_loads(replays: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_rules(panel: Axes, worst: pd.DataFrame, column: str) -> None:
-    same_in_the_end = worst[worst["within"] == worst["in_the_end"]]
-    for place, (moments, mine) in enumerate(same_in_the_end.groupby("moments")):
+    for place, (moments, mine) in enumerate(worst[worst["at_least"] == worst["moments"]].groupby("moments")):
         panel.plot(
             mine["within"],
             mine[column],
@@ -171,9 +170,8 @@ def _draw_rules(panel: Axes, worst: pd.DataFrame, column: str) -> None:
             linewidth=1.3,
             label=f"K = {moments}",
         )
-    in_force = same_in_the_end[
-        (same_in_the_end[MAKING] == [getattr(AGREEMENT, name) for name in MAKING]).all(axis="columns")
-    ]
+    rule = dataclasses.asdict(AGREEMENT) | {"at_least": AGREEMENT.visits}
+    in_force = worst[(worst[RULE] == [rule[name] for name in RULE]).all(axis="columns")]
     panel.plot(in_force["within"], in_force[column], "o", markersize=12, color="#333333", mfc="none")
     panel.xaxis.set_major_locator(FixedLocator(sorted(worst["within"].unique())))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))

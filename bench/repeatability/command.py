@@ -115,15 +115,15 @@ def rules_table(found: list[RuleOutcome]) -> Table:
     """The outcomes of every rule under every load."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("load", no_wrap=True)
-    for heading in ("moments", "within", "at last", "apart", "settled", "visits", *DIFFERENCES):
+    for heading in ("moments", "within", "apart", "at least", "settled", "visits", *DIFFERENCES):
         table.add_column(heading, justify="right", no_wrap=True)
     for outcome in found:
         table.add_row(
             outcome.load,
             str(outcome.moments),
             _narrow(outcome.within),
-            _narrow(outcome.in_the_end),
             f"{outcome.apart_s:g} s",
+            str(outcome.at_least),
             _narrow(outcome.settled_share),
             f"{outcome.mean_visits:.1f}",
             *map(_narrow, outcome.time),

@@ -169,8 +169,8 @@ class RuleOutcome:
     load: str
     moments: int
     within: float
-    in_the_end: float
     apart_s: float
+    at_least: int
     settled_share: float
     mean_visits: float
     time: Spread
@@ -178,15 +178,15 @@ class RuleOutcome:
 
 def rule_outcomes(replays: pd.DataFrame) -> Iterator[RuleOutcome]:
     """The outcomes of every rule under every load."""
-    for key, mine in replays.groupby(["load", "moments", "within", "in_the_end", "apart_s"], sort=False):
+    for key, mine in replays.groupby(["load", "moments", "within", "apart_s", "at_least"], sort=False):
         identity: Any = key
-        load, moments, within, in_the_end, apart_s = identity
+        load, moments, within, apart_s, at_least = identity
         yield RuleOutcome(
             load=load,
             moments=moments,
             within=within,
-            in_the_end=in_the_end,
             apart_s=apart_s,
+            at_least=at_least,
             settled_share=float(mine["settled"].mean()),
             mean_visits=float(mine["visits"].mean()),
             time=spread_of(pair_differences(mine[mine["settled"] == 1], "time_s")),

@@ -12,7 +12,7 @@ from ..instruments.agreement import AGREEMENT, OF_THREADS, Agreement, Moment, ag
 MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 1.0)
 CANDIDATES = (
     *(
-        Agreement(moments, within, in_the_end=within, apart_s=apart_s, visits=moments)
+        Agreement(moments, within, apart_s=apart_s, visits=moments, least=moments)
         for moments, within, apart_s in itertools.product(MOMENTS, WITHIN, APART_S)
     ),
     AGREEMENT,
@@ -23,15 +23,16 @@ CANDIDATES = (
 class Replay:
     """What a rule would have done with a case in one session; a row of the table.
 
-    ``visits`` is the number that it would have made, and ``time_s`` what it would have stored.
+    ``at_least`` is the number of visits that the rule asks for with one thread, ``visits`` is the number that it would
+    have made, and ``time_s`` what it would have stored.
     """
 
     load: str
     session: int
     moments: int
     within: float
-    in_the_end: float
     apart_s: float
+    at_least: int
     case: str
     settled: int
     visits: int
@@ -42,7 +43,8 @@ def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) ->
     """What each candidate would have done with the visits of a session, which are in time order."""
     for candidate, (case, moments) in itertools.product(CANDIDATES, visits.items()):
         several_threads = re.search(r"-T\d+$", case)
-        rule = dataclasses.replace(candidate, visits=OF_THREADS.visits) if several_threads else candidate
+        more = {"visits": OF_THREADS.visits, "least": OF_THREADS.least}
+        rule = dataclasses.replace(candidate, **more) if several_threads else candidate
         used = visits_made(moments, rule)
         estimate = estimated(moments[:used], rule)
         yield Replay(
@@ -50,8 +52,8 @@ def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) ->
             session=session,
             moments=rule.moments,
             within=rule.within,
-            in_the_end=rule.in_the_end,
             apart_s=rule.apart_s,
+            at_least=candidate.visits,
             case=case,
             settled=int(estimate.settled),
             visits=used,

@@ -89,13 +89,13 @@ class Rounds:
     def _judge(self, subject: Subject) -> None:
         visits, rule = self.visits[str(subject)], agreement_of(subject.threads)
         agreed = agree(visits, rule)
-        settled = agreed or bool(agreeing(visits, rule))  # the larger share is asked only where the smaller one fails
+        settled = agreed or bool(agreeing(visits, rule))
         for found, holds in ((self._agreed, agreed), (self._settled, settled)):
             (found.add if holds else found.discard)(subject)
 
     def _can_settle(self, subject: Subject) -> bool:
         """Whether the visits that a subject misses fit into its share of the time left."""
-        wanted = agreement_of(subject.threads).visits
+        wanted = agreement_of(subject.threads).least
         missing = wanted - len(self.visits[str(subject)])
         if self.every or not 0 < missing < wanted:  # each one is visited once
             return True
