@@ -12,6 +12,7 @@ import types
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -557,6 +558,7 @@ def test_versions_that_do_not_load_are_named(two_copies: tuple[Path, Path]) -> N
 NOTING = """
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -848,6 +850,21 @@ def test_interrupted_it_leaves_no_process_and_no_file(tmp_path: Path, signalled:
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []  # the machine's lock stays
 
 
+def conclusive(
+    softmax_bench: SoftmaxBench, folder: Path, *arguments: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """What a comparison prints and writes; tried again where the machine is too noisy just then."""
+    for _ in range(3):
+        done = softmax_bench("compare", *arguments, "--json=out.json", timeout_s=600.0)
+        assert done.returncode in (0, 1, 2), done.stderr
+        content = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+        assert content["exit"] == done.returncode
+        if not content["inconclusive"]:
+            return done, content
+        assert done.returncode == 2
+    raise AssertionError(f"inconclusive three times: {done.stdout}")
+
+
 @pytest.mark.slow
 def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
@@ -856,16 +873,12 @@ def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBe
         "    return once() + 0 * once()\n",
         encoding="utf-8",
     )
-    done = softmax_bench(
-        "compare", "vectorized", "mine.py:twice", "--fail-above=3%", "--json=out.json", timeout_s=600.0
-    )
-    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert done.returncode == (2 if content["inconclusive"] else 1)  # 2: the machine is too noisy
+    done, content = conclusive(softmax_bench, tmp_path, "vectorized", "mine.py:twice", "--fail-above=3%")
+    assert done.returncode == 1
     assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in done.stdout
     assert "mine.py:twice against vectorized at 4 × 64 float64 normal:" in done.stdout
     assert "99 % interval" in done.stdout
     assert "peak memory" in done.stdout
-    assert content["exit"] == done.returncode
     assert any(finding["verdict"] == "slower" and finding["ratio"] > 1.5 for finding in content["findings"])
 
 
@@ -877,8 +890,8 @@ def test_compare_takes_functions_of_another_operation(softmax_bench: SoftmaxBenc
         encoding="utf-8",
     )
     case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
-    done = softmax_bench("compare", "one_node", "mine.py:backward", *case, timeout_s=600.0)
-    assert done.returncode in (0, 2), done.stderr
+    done, _ = conclusive(softmax_bench, tmp_path, "one_node", "mine.py:backward", *case)
+    assert done.returncode == 0
     assert "mine.py:backward against one_node at 16 × 64" in done.stdout
     done = softmax_bench("compare", "one_node", "mine.py:summed", *case)
     assert done.returncode == 1

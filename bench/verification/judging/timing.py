@@ -8,6 +8,7 @@ shapes and does nothing.
 
 import math
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,7 +26,8 @@ from ..process.isolation import Isolated
 from .checking import ARRAYS_MOVED, Checked, check, fresh_inputs, split
 
 BLOCKS = 5  # as many must be believed
-PATIENCE = 3  # times as many are tried
+PATIENCE = 3  # times as many are tried, and more for some seconds if none is believed: a slow phase of the machine
+PATIENCE_S = 3.0  # makes honest clocks differ, too
 BLOCK_S = 0.002  # of calls in a block
 MAX_CALLS = 32
 MAX_BLOCK_BYTES = 6 << 20  # of the arrays of a block, or of a single call if that has more
@@ -100,9 +102,11 @@ class Timekeeper:
         complaints = list(sample.checked.complaints)
         believed: list[float] = []
         doubt = ""
-        for _ in range(PATIENCE * blocks):
+        started, tried = time.perf_counter(), 0
+        while tried < PATIENCE * blocks or not (believed or complaints or time.perf_counter() > started + PATIENCE_S):
             if complaints or len(believed) == blocks or (len(believed) > 1 and math.fsum(believed) * calls > LONG_S):
                 break
+            tried += 1
             block = self.block(subject, convention, case, calls, sample.handover.made, inexact=inexact, trusted=trusted)
             if isinstance(block, Failure):
                 return block
