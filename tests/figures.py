@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from softmax_bench.storage.results import load_rows, load_run, to_frame
+from softmax_bench.storage.frames import to_frame
+from softmax_bench.storage.results import load_rows, load_run
 from softmax_bench.units import factor, quantity
 
 from .conftest import ROOT

@@ -21,7 +21,8 @@ from softmax_bench.charts.overviews import Overview, bars, overviews_of, rooflin
 from softmax_bench.charts.style import COLOURS, LABEL_GAP, PALE, charts_sentence, spread_apart, write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.instruments.bandwidth import CeilingPoint
-from softmax_bench.storage.results import Row, Run, RunOptions, load_rows, load_run, open_rows, to_frame, write_run
+from softmax_bench.storage.frames import to_frame
+from softmax_bench.storage.results import Row, Run, RunOptions, load_rows, load_run, open_rows, write_run
 
 NAMES = ("explicit_jacobian", "vectorized")
 RUN = Run(

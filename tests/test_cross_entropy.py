@@ -9,7 +9,8 @@ from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
 from softmax_bench.operations import operations
 from softmax_bench.operations.cases import Case
 from softmax_bench.operations.cross_entropy import LossInputs, with_labels
-from softmax_bench.storage.results import load_rows, load_run, to_frame
+from softmax_bench.storage.frames import to_frame
+from softmax_bench.storage.results import load_rows, load_run
 
 from tests.conftest import SIZES, UNTIMED, SoftmaxBench
 

@@ -12,7 +12,8 @@ from softmax_bench.charts.history import Line, history
 from softmax_bench.report.differences import Measure, StoredRun, compare, lie_apart, time_ratio
 from softmax_bench.report.history import LINES, history_of
 from softmax_bench.report.output import opening_sentences, result_sentences
-from softmax_bench.storage.results import Row, Run, RunOptions, open_rows, ratio_with_interval, to_frame, write_run
+from softmax_bench.storage.frames import ratio_with_interval, to_frame
+from softmax_bench.storage.results import Row, Run, RunOptions, open_rows, write_run
 
 from .conftest import SoftmaxBench
 

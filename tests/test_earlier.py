@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-from softmax_bench.storage.results import load_rows, load_run, load_visits, to_frame
+from softmax_bench.storage.frames import to_frame
+from softmax_bench.storage.results import load_rows, load_run, load_visits
 from softmax_bench.sweep.table import store_times
 
 from .conftest import SoftmaxBench

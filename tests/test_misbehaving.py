@@ -1,11 +1,16 @@
 """Implementations of a user's module that misbehave: each gets a row with the true reason, the next are measured."""
 
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from softmax_bench.storage.results import Row, load_rows, load_visits
 
-from .conftest import TIMED, UNTIMED, SoftmaxBench
+from .conftest import COMMAND, TIMED, UNTIMED, SoftmaxBench
 
 HEAD = """
 import ctypes, os, signal, sys, time
@@ -27,6 +32,7 @@ MISTAKES = {
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "hanging": "time.sleep(600)",
     "hungry": "np.ones(40 * probs.nbytes // 8 + (1 << 28)); return right(probs, grad_output)",
+    "growing": "kept = [np.ones(1 << 20) for _ in range(1000)]; return right(probs, grad_output)",
     "interrupting": "raise KeyboardInterrupt",
     "then_nan": "calls.append(1); return right(probs, grad_output) * (np.nan if len(calls) > 99 else 1)",
     "then_none": "calls.append(1); return right(probs, grad_output) if len(calls) < 99 else None",
@@ -40,6 +46,7 @@ REASONS = {
     "killed": ("failed", "the process was ended by SIGKILL"),
     "hanging": ("failed", "the process did not answer within"),
     "hungry": ("failed", "MemoryError"),
+    "growing": ("failed", "the process was ended by SIGKILL, as the kernel does where memory runs out"),
     "interrupting": ("failed", "KeyboardInterrupt"),
     "then_nan": ("wrong", "got nan, expected"),
     "then_none": ("wrong", "returned NoneType, expected an array"),
@@ -79,6 +86,42 @@ def test_what_misbehaves_when_it_is_examined_fails_alone(softmax_bench: SoftmaxB
     rows = swept(softmax_bench, tmp_path, names, *UNTIMED)
     check_reasons(rows, names)
     assert {rows[name, 32].status for name in names} == {"wrong", "failed"}
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A control group whose processes may use a gigabyte together; the kernel kills the largest one beyond it."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    root = version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")
+    group = root / f"softmax-bench-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    limit = group / ("memory.limit_in_bytes" if root == version_1 else "memory.max")
+    if not limit.exists():
+        group.rmdir()
+        pytest.skip("control groups have no memory controller here")
+    limit.write_text(str(1 << 30), encoding="ascii")
+    yield group
+    for _ in range(100):  # a process that is ending still belongs to it
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.faults
+def test_what_the_kernel_kills_when_memory_runs_out_fails_alone(tmp_path: Path, little_memory: Path) -> None:
+    def in_group(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["sh", "-c", f'echo $$ > {little_memory}/cgroup.procs; exec "$@"', "sh", *COMMAND, *arguments],
+            capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        )  # fmt: skip
+
+    rows = swept(in_group, tmp_path, ["growing"], *UNTIMED, "--max-bytes=10000000000")
+    check_reasons(rows, ["growing"])
 
 
 @pytest.mark.faults

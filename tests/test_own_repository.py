@@ -25,6 +25,7 @@ def softmax_backward(grad_output, probs):
 HELPER = "def dot(left, right):\n    return (left * right).sum(axis=1, keepdims=True)\n"
 SLOW = "import time\n" + HELPER.replace("    return", "    time.sleep(0.002)\n    return")
 LARGE = "import numpy as np\n" + HELPER.replace("    return", "    np.ones((64, *left.shape))\n    return")
+LARGE_BATCHES_NEED_MEMORY = HELPER.replace("    return", "    np.ones(1 << 25 if len(left) > 200 else 1)\n    return")
 WRONG_NN = NN.replace("probs * (grad_output - dot(grad_output, probs))", "probs * (1 - probs) * grad_output")
 TARGET = "mylib/nn.py:softmax_backward"
 PATIENCE_S = 600.0  # a whole check times in many processes, and other tests may keep the processors busy
@@ -112,6 +113,18 @@ def test_a_wrong_gradient_is_named_and_not_timed(own_repository: Path, softmax_b
     assert done.returncode == 1, done.stderr
     assert "wrong: diagonal only" in " ".join(done.stdout.split())
     assert softmax_bench("gate", "--base=HEAD", f"--target={TARGET}").returncode == 1  # wrong before and now
+
+
+@pytest.mark.slow
+def test_the_limits_of_the_table_hold_while_a_target_is_timed(
+    own_repository: Path, softmax_bench: SoftmaxBench
+) -> None:
+    write(own_repository, helper="import numpy as np\n" + LARGE_BATCHES_NEED_MEMORY)
+    table = f'[tool.softmax-bench]\ntargets = ["{TARGET}"]\nmax-bytes = 100000000\n'
+    (own_repository / "pyproject.toml").write_text(table, encoding="utf-8")
+    done = softmax_bench("gate", "--batch=256", "--features=16", timeout_s=PATIENCE_S)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "MemoryError" in " ".join(done.stdout.split())
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ from pathlib import Path
 from softmax_bench.charts.drawing import BY_SHAPE, OVERVIEWS
 from softmax_bench.charts.weather import weather
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH, FORWARD
-from softmax_bench.storage.results import load_rows, load_run, to_frame
+from softmax_bench.storage.frames import to_frame
+from softmax_bench.storage.results import load_rows, load_run
 from softmax_bench.sweep.table import store_times
 
 from .conftest import ROOT

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from softmax_bench.report.growth import TOKENS, VOCABULARIES, Growth, extrapolated, growths_of
-from softmax_bench.storage.results import Row, Run, load_rows, load_run, to_frame
+from softmax_bench.storage.frames import to_frame
+from softmax_bench.storage.results import Row, Run, load_rows, load_run
 
 from .figures import RESULTS
 

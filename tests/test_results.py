@@ -13,6 +13,7 @@ from softmax_bench.instruments.agreement import Moment
 from softmax_bench.instruments.bandwidth import CeilingPoint
 from softmax_bench.storage import results
 from softmax_bench.storage.files import append_text, make_folder, replace_file
+from softmax_bench.storage.frames import ratio_with_interval, to_frame
 from softmax_bench.storage.machines import LEFT_OUT, Machine, load_machines, store_machines
 from softmax_bench.storage.results import (
     COLUMNS,
@@ -27,8 +28,6 @@ from softmax_bench.storage.results import (
     load_visits,
     of_one_machine,
     open_rows,
-    ratio_with_interval,
-    to_frame,
     write_run,
 )
 from softmax_bench.storage.tables import columns_of, write_table

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from ..errors import NothingToDrawError, UserError
 from ..instruments.host import cores
-from ..storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
+from ..storage.frames import to_frame
+from ..storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine
 from .by_shape import (
     Slice,
     memory_by_batch,

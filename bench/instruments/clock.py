@@ -14,9 +14,7 @@ from pytest_benchmark.logger import Logger
 from pytest_benchmark.utils import NameWrapper
 
 FAULT_CALLS = 3
-# A call this long gets new memory for what it allocates and finds nothing in the caches, whatever came before: a warm
-# call before it would change nothing and take as long again.
-LONG_CALL_S = 0.1
+LONG_CALL_S = 0.1  # a call this long is not repeated where one says enough
 # What is not a setting of visits: pytest-benchmark calibrates nothing here, and looks at no precision.
 UNUSED_SETTINGS: dict[str, Any] = {
     "min_rounds": 1,
@@ -57,17 +55,17 @@ class Timing:
     median_s: float
 
 
-def time_visit(call: Callable[[], object], settings: VisitSettings, expected_s: float = 0.0) -> Timing:
+def time_visit(call: Callable[[], object], settings: VisitSettings) -> Timing:
     """One visit: a warm call that is not counted, then calls until ``visit_s`` is over, or one call if that is longer.
 
-    The warm call, or as many as a group has, says how many fit. The timed ones are pytest-benchmark's. A call that is
-    expected to take ``LONG_CALL_S`` or more is made once and needs no warm one.
+    The warm call, or as many as a group has, says how many fit. The timed ones are pytest-benchmark's. The longest
+    calls need a warm one, too: a virtual machine gives memory that has been free for seconds back to its host, and a
+    call that gets it again took up to ten times as long as the next one.
     """
-    calls = rounds = 1
-    if expected_s < LONG_CALL_S:
-        while (seconds := _seconds(call, calls)) < settings.group_s:
-            calls = min(10 * calls, math.ceil(1.1 * settings.group_s * calls / max(seconds, 1e-9)))
-        rounds = max(1, round(settings.visit_s / seconds))
+    calls = 1
+    while (seconds := _seconds(call, calls)) < settings.group_s:
+        calls = min(10 * calls, math.ceil(1.1 * settings.group_s * calls / max(seconds, 1e-9)))
+    rounds = max(1, round(settings.visit_s / seconds))
     made: list[Any] = []
     fixture = BenchmarkFixture(  # type: ignore[no-untyped-call]
         types.SimpleNamespace(name="visit", nodeid="visit"),

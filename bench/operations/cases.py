@@ -1,5 +1,6 @@
 """A case, which is one point of the grid, and the inputs that are made for it."""
 
+import re
 import zlib
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ ARTICLE_INPUTS = ((*ARTICLE_SHAPE, "float64", "uniform"),)
 # probabilities are subnormal.
 PEAKED_STD = {"float32": 30.0, "float64": 240.0}
 MASKED_SHARE = 0.5
+SEVERAL_THREADS = re.compile(r"-T\d+$")  # the end of a case as text
 
 
 @dataclass(frozen=True)

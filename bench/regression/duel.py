@@ -18,6 +18,7 @@ class Side:
     ``place`` is the folder of the copy, or the target's module or file. ``name`` is the implementation or the
     attribute. ``convention`` says how to call a target; None: it is no target. ``root`` is the folder of the target's
     project; empty: found from its file. ``reduction`` is that of a loss, ``limited`` whether it is right with a limit.
+    ``timeout_s`` limits each of a target's requests and ``max_bytes`` what a call may allocate; None: as usual.
     ``padding`` slows an implementation down: after each call, this share of the
     call's time is spent spinning. None leaves it as it is; 0.0 adds only the clock's own cost.
     """
@@ -30,6 +31,8 @@ class Side:
     root: str = ""
     reduction: str = "mean"
     limited: bool = False
+    timeout_s: float | None = None
+    max_bytes: int | None = None
 
     @property
     def target(self) -> str:

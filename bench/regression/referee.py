@@ -72,7 +72,8 @@ class Sides:
     def of(self, side: Side, role: str) -> Isolated:
         """The process of a side in a role."""
         if (role, side) not in self._started:
-            subject = Isolated(side.target, root=Path(side.root) if side.root else None)
+            root = Path(side.root) if side.root else None
+            subject = Isolated.limited(side.target, side.timeout_s, side.max_bytes, root)
             self._started[role, side] = self._stack.enter_context(subject)
         return self._started[role, side]
 

@@ -14,7 +14,7 @@ from ..sweep.selection import Selection
 from ..verification.calling.conventions import Convention, Options
 from ..verification.judging.search import probe
 from ..verification.process.failures import Failure
-from ..verification.process.isolation import CALL_S, LOAD_S, MAX_BYTES, Isolated, TargetFailedError
+from ..verification.process.isolation import Isolated, TargetFailedError
 from ..verification.verdict import Report, Status, examine, layout_of_axis
 from . import named
 from .duel import Duel, Side
@@ -110,7 +110,7 @@ class Verifying:
 
     options: Options = Options()  # noqa: RUF009 - frozen
     timeout_s: float | None = None
-    max_bytes: int = MAX_BYTES
+    max_bytes: int | None = None
     strict: bool = False
 
 
@@ -147,7 +147,7 @@ def _verifying(stated: Configuration) -> Verifying:
         layout=stated.layout or layout_of_axis(stated.axis),
         reduction=stated.reduction or "",
     )
-    return Verifying(options, stated.timeout, stated.max_bytes or MAX_BYTES, bool(stated.strict))
+    return Verifying(options, stated.timeout, stated.max_bytes, bool(stated.strict))
 
 
 def share_of(text: str, place: str) -> float:
@@ -181,8 +181,7 @@ def verified(target: str, verifying: Verifying, name: str = "", root: Path | Non
         UserError: there is no such target, it cannot be imported, or it is no backward of softmax.
     """
     name = name or target
-    limits = {"call_s": verifying.timeout_s or CALL_S, "load_s": verifying.timeout_s or LOAD_S}
-    with Isolated(target, **limits, max_bytes=verifying.max_bytes, root=root) as subject:
+    with Isolated.limited(target, verifying.timeout_s, verifying.max_bytes, root) as subject:
         try:
             subject.candidates(verifying.options)
             report = examine(subject, target, verifying.options)
@@ -200,6 +199,8 @@ def verified(target: str, verifying: Verifying, name: str = "", root: Path | Non
         root=str(root or ""),
         reduction=answers.reduction,
         limited=bool(report.limits),
+        timeout_s=verifying.timeout_s,
+        max_bytes=verifying.max_bytes,
     )
     return Contender(name, side, report, verifying.strict)
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..operations import operations
-from ..storage.results import ratio_with_interval
+from ..operations.cases import SEVERAL_THREADS
+from ..storage.frames import ratio_with_interval
 from .loads import LOADS
 from .shared_cases import SHARED_CASES
 from .tools import OURS, TOOLS
@@ -96,7 +97,7 @@ def with_speedups(sessions: pd.DataFrame) -> pd.DataFrame:
     times = ["time_s", "low_s", "high_s"]
     readings = sessions.reset_index(drop=True)
     parts = readings["case"].str.split("-", n=2, expand=True).reindex(columns=range(3))
-    readings["_inputs"] = parts[2].str.replace(r"-T\d+$", "", regex=True)  # the baseline runs one thread
+    readings["_inputs"] = parts[2].str.replace(SEVERAL_THREADS, "", regex=True)  # the baseline runs one thread
     is_baseline = parts[1] == BASELINE
     baseline = readings.loc[is_baseline, [*keys, "_inputs", *times, "settled"]]
     against = readings[[*keys, "_inputs"]].merge(baseline, on=[*keys, "_inputs"], how="left")

@@ -3,11 +3,11 @@
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..instruments.agreement import AGREEMENT, OF_THREADS, Agreement, Moment, agree, estimated
+from ..operations.cases import SEVERAL_THREADS
 
 MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 1.0)
 CANDIDATES = (
@@ -42,7 +42,7 @@ class Replay:
 def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) -> Iterator[Replay]:
     """What each candidate would have done with the visits of a session, which are in time order."""
     for candidate, (case, moments) in itertools.product(CANDIDATES, visits.items()):
-        several_threads = re.search(r"-T\d+$", case)
+        several_threads = SEVERAL_THREADS.search(case)
         more = {"visits": OF_THREADS.visits, "least": OF_THREADS.least}
         rule = dataclasses.replace(candidate, **more) if several_threads else candidate
         used = visits_made(moments, rule)

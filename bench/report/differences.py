@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Self
 
 from ..instruments.memory import TOLERANCE_BYTES
 from ..operations.cases import Case
-from ..storage.results import Row, Run, ratio_with_interval
+from ..storage.frames import ratio_with_interval
+from ..storage.results import Row, Run
 
 ABSENT = "absent"  # the version of a library that is not installed
 ERROR_FACTOR = 2.0

@@ -16,8 +16,9 @@ import pandas as pd
 from ..errors import UserError
 from ..operations import operations
 from ..operations.cases import Case
+from ..storage.frames import to_frame
 from ..storage.machines import KEPT, Machine, load_machines
-from ..storage.results import Row, Run, load_rows, load_run, to_frame
+from ..storage.results import Row, Run, load_rows, load_run
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pandas as pd
 from ..charts.style import REFERENCE
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, Case
-from ..storage.results import Row, Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
+from ..storage.frames import to_frame
+from ..storage.results import Row, Run, Visit, load_rows, load_run, load_visits, of_one_machine
 from .differences import StoredRun
 from .growth import Growth, growths_of
 
@@ -37,7 +38,7 @@ class Source:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The rows with what follows from them: see `storage.results.to_frame`."""
+        """The rows with what follows from them: see `storage.frames.to_frame`."""
         return to_frame(self.rows, self.run.ceiling)
 
     @cached_property

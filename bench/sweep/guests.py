@@ -6,6 +6,7 @@ gets fresh inputs for every call: see ``verification/judging/timing``.
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +14,7 @@ from ..instruments.clock import Timing
 from ..operations.cases import Case
 from ..storage.results import Row
 from ..verification.competitor import Competitor
-from ..verification.judging.timing import Block, Timekeeper, calls_at_once, calls_of_block, helped
+from ..verification.judging.timing import PATIENCE_S, Block, Timekeeper, calls_at_once, calls_of_block, helped
 from ..verification.process.block import Made
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import CALL_S, Isolated
@@ -21,7 +22,6 @@ from .budget import memory_budget_bytes, predict, reason_to_skip
 from .measuring import Settings
 
 FAULTS_S = 0.002  # of calls, over which page faults are counted
-TRIES = 5  # of a visit, before the target's clock is not believed
 
 
 class NotBelievedError(Exception):
@@ -70,13 +70,16 @@ class GuestMeasurer:
         if self._settings.visit is None:
             raise ValueError("visits are not timed in this run")
         calls = self._calls(case, self._settings.visit.visit_s)
-        for _ in range(TRIES):
+        self._block(case, 1, trusted=True)  # a warm call, as in `time_visit`
+        started = time.perf_counter()
+        while True:
             block = self._block(case, calls)
             if helpers := self._subject.helpers():
                 raise NotBelievedError(f"it {helped(helpers)}")
             if not block.doubt:
                 return Timing(calls, block.call_s, block.call_s)
-        raise NotBelievedError(block.doubt)
+            if time.perf_counter() > started + PATIENCE_S:
+                raise NotBelievedError(block.doubt)
 
     def _examined(self, case: Case, row: Callable[..., Row]) -> Row:
         first = self._block(case, 1, trusted=True)

@@ -58,7 +58,6 @@ class Measurer:
         self._streamers: dict[int, Streamer] = {}
         self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._kept_bytes = int(available_bytes() * KEPT_SHARE)
-        self._call_s: dict[Case, float] = {}  # of one call, as the latest visit found it
         self._reference: tuple[tuple[object, ...], Any] | None = None
         settle_heap()
 
@@ -125,10 +124,9 @@ class Measurer:
         names = [*subject.spec.arguments, *(["out"] if subject.spec.writes_out else [])]
         with self._limited(subject, memory_budget_bytes(self._settings.max_bytes)):
             call = subject.spec.bind(relocated(self._inputs(subject), names, rng), subject.threads)
-            timing = time_visit(call, self._settings.visit, self._call_s.get(subject, 0.0))
+            timing = time_visit(call, self._settings.visit)
             if subject.spec.of_plugin and subject.array_bytes <= JUDGED_BYTES:
                 self._judge_again(subject, call)
-        self._call_s[subject] = timing.median_s
         return timing
 
     def recheck(self, case: Case) -> None:

@@ -87,6 +87,7 @@ class OpenRun:
         self._visits_table = open_visits(folder)
         self.rows = {row.case: row for row in load_rows(folder)}
         self.visits: dict[str, list[Moment]] = defaultdict(list)
+        self._first_costs_s: dict[Subject, float] = {}  # of the first visits
         self._last_round = 0
         for visit in load_visits(folder):
             self.visits[visit.case].append(visit.moment)
@@ -150,13 +151,12 @@ class OpenRun:
     def _is_measured(self, case: Case) -> bool:
         return case in self.rows and self.rows[case].status == "measured"
 
-    def _is_long(self, case: Case) -> bool:
-        """Whether the first call took long, and not by compiling."""
-        return case.spec.library == NUMPY and self.rows[case].first_call_s >= LONG_CALL_S
+    def _compiled(self, case: Case) -> bool:
+        """Whether the first call may have taken long by compiling."""
+        return case.spec.library != NUMPY and self.rows[case].first_call_s >= LONG_CALL_S
 
     def _examine(self, case: Case, observer: Observer) -> None:
-        """Store the row of a case without its time, and its first visit unless that would take long."""
-        when_s, began_s = self.now_s(), time.time()
+        """Store the row of a case without its time, and its first visit unless its first call may have compiled."""
         try:
             row: Row = self._ask("examine", case)
         except (SittingLostError, MeasuringError) as error:
@@ -165,12 +165,10 @@ class OpenRun:
         self.rows[case] = row
         if row.status != "measured" or self._settings.visit is None:
             return
-        if row.first_call_s < LONG_CALL_S:
-            if first := self._visit(case, 0, observer):
-                self.visits[str(case)].append(first)
-        elif self._is_long(case):  # the call that was judged is like any other of them
-            timing = Timing(1, row.first_call_s, row.first_call_s)
-            self.visits[str(case)].append(self._stored(case, 0, when_s, began_s, timing, observer))
+        started = time.perf_counter()
+        if not self._compiled(case) and (first := self._visit(case, 0, observer)):
+            self.visits[str(case)].append(first)
+            self._first_costs_s[case] = time.perf_counter() - started
 
     def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
         rounds = Rounds(
@@ -181,7 +179,7 @@ class OpenRun:
             rng=self._rng,
             number=self._last_round,
             every=self.run.options.every_round,
-            costs_s=defaultdict(float, {case: self.rows[case].first_call_s for case in cases if self._is_long(case)}),
+            costs_s=defaultdict(float, self._first_costs_s),
         )
         for subject in rounds.upcoming():
             observer.visiting(rounds)

@@ -190,5 +190,6 @@ def _ending(exitcode: int | None) -> str:
     if exitcode is None:
         return "closed its connection"
     if exitcode < 0:
-        return f"was ended by {signal.Signals(-exitcode).name}"
+        killed = ", as the kernel does where memory runs out" if -exitcode == signal.SIGKILL else ""
+        return f"was ended by {signal.Signals(-exitcode).name}{killed}"
     return f"ended with {exitcode}"

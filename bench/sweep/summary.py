@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
-from ..storage.results import STATUSES, Run, load_rows, load_run, to_frame
+from ..storage.frames import to_frame
+from ..storage.results import STATUSES, Run, load_rows, load_run
 from ..terminal import print_sentence, print_table
 from ..units import gain, gain_in_words, quantity, spread
 from .opening import missing_cases

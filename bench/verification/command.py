@@ -141,7 +141,7 @@ def verify(
     console = new_console()
     reports = []
     for target in named:
-        with Isolated(target, timeout or CALL_S, timeout or LOAD_S, max_bytes) as subject:
+        with Isolated.limited(target, timeout, max_bytes) as subject:
             alone = functools.partial(hold_machine, f"verify {target}", _say_aside, beside=beside)
             report = examine(
                 subject,

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import enum
+import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..instruments.machine_lock import hold_machine
 from .calling.conventions import LAYOUTS, Convention, Options
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
@@ -149,7 +152,8 @@ def verify(
         axis: 0 for features-first arrays, 1 or -1 for batch-first; found by trying if not given.
         layout: rows, columns, vector, column or row; found by trying if not given.
         reduction: ``mean`` or ``sum`` of a loss over the batch; found by trying if not given.
-        cost: whether to measure time and memory if the target is right.
+        cost: whether to measure time and memory if the target is right. If another measurement of this suite is under
+            way on the machine, a warning says so, and this one waits for it.
 
     Raises:
         UserError: the target or an option does not exist.
@@ -163,10 +167,12 @@ def verify(
         layout=layout or layout_of_axis(axis),
         reduction=reduction,
     )
+    alone = functools.partial(hold_machine, "softmax_bench.verify", warnings.warn)
     if not isinstance(target, str):
-        return examine(Local(target), getattr(target, "__name__", type(target).__name__), options, with_cost=cost)
+        name = getattr(target, "__name__", type(target).__name__)
+        return examine(Local(target), name, options, with_cost=cost, alone=alone)
     with Isolated(target) as subject:
-        return examine(subject, target, options, with_cost=cost)
+        return examine(subject, target, options, with_cost=cost, alone=alone)
 
 
 def assert_vjp(target: Any, *, strict: bool = False, **options: Any) -> None:

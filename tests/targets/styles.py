@@ -453,6 +453,27 @@ def through_float32(probs, grad):
     return probs * (grad - (grad * probs).sum(axis=1, keepdims=True))
 
 
+def in_half_precision(probs, grad):
+    probs, grad = probs.astype(np.float16), grad.astype(np.float16)
+    return (probs * (grad - (grad * probs).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+class LossThatEndsTheNetwork:
+    def forward(self, scores, labels):
+        self.probs, self.labels = rows_softmax(scores), labels
+        return -np.log(self.probs[np.arange(len(labels)), labels]).mean()
+
+    def backward(self, grad_out):
+        grad = self.probs.copy()
+        grad[np.arange(len(grad)), self.labels] -= 1
+        return grad / len(grad)
+
+
+class LossThatUsesWhatComesInTwice(LossThatEndsTheNetwork):
+    def backward(self, grad_out):
+        return super().backward(grad_out) * grad_out**2
+
+
 def plus_epsilon(z, dz):
     e = np.exp(z - z.max(axis=1, keepdims=True))
     p = e / (e.sum(axis=1, keepdims=True) + 1e-9)
@@ -802,6 +823,9 @@ STYLES = (
     ("without_maximum", "right, with a limit", "exponential_overflows", "moderate logits only"),
     ("maximum_of_everything", "right, with a limit", "maximum_of_array", "moderate logits only"),
     ("through_float32", "right, with a limit", "single_precision", "inexact"),
+    ("in_half_precision", "wrong", "half_precision", "expected"),
+    ("LossThatEndsTheNetwork", "right, with a limit", "", "ignores the gradient that comes in"),
+    ("LossThatUsesWhatComesInTwice", "wrong", "scaled", "expected"),
     ("plus_epsilon", "right, with a limit", "", "inexact"),
     ("wrong_where_a_probability_is_small", "wrong", "", "is 0.1, expected"),
     ("LogSoftmax", "right", "", "the backward of log-softmax"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
-from ...storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine, to_frame
+from ...storage.frames import to_frame
+from ...storage.results import Run, Visit, load_rows, load_run, load_visits, of_one_machine
 
 
 @dataclass(frozen=True)

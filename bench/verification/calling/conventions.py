@@ -104,6 +104,7 @@ class Convention:
     cached: tuple[str, ...] = ()  # the roles of a cache's items, if no forward makes it
     between: str = ""  # the method that a loss is told its targets by, after its forward
     owner: str = ""  # the name of a class that is made with arguments, or without its constructor
+    ignores_upstream: bool = False  # of a loss: whether its backward takes an incoming gradient, and does not use it
     of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
@@ -113,6 +114,12 @@ class Convention:
         """The roles of all arguments of all calls."""
         told = ["targets"] if self.between else []
         return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told}
+
+    @property
+    def takes_upstream(self) -> bool:
+        """Whether the result is the gradient times an incoming one, a number: that of a loss."""
+        is_given = "upstream" in self.roles or (self.style == "node" and is_loss(self.operation))
+        return is_given and not self.ignores_upstream
 
     @property
     def recomputes(self) -> bool:

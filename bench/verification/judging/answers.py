@@ -1,6 +1,7 @@
 """A target's answers to trials: what is wrong with each, and which known mistake they show together."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..calling.roles import is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
 from .diagnosis import Diagnosis, diagnose
-from .limits import MODERATE, limits_of
+from .limits import IGNORES_UPSTREAM, MODERATE, limits_of
 from .trials import ASCENT, OPERATIONS, PROBING, Trial, trials
 
 MANY_FEATURES = 50
@@ -101,6 +102,19 @@ def ask(
         failure = outcomes[-1].failure
         if failure is not None and (failure.ends_the_search or (convention.is_single and shapes is PROBING)):
             break
+    chosen = _judged(convention, questions, outcomes)
+    if chosen.right:
+        return chosen
+    if convention.takes_upstream and not chosen.fits:
+        without = dataclasses.replace(convention, ignores_upstream=True)
+        ignoring = _judged(without, questions, outcomes)
+        if ignoring.right:
+            return ignoring
+    return dataclasses.replace(chosen, diagnosis=_diagnosed(chosen))
+
+
+def _judged(convention: Convention, questions: Mapping[str, list[Trial]], outcomes: Sequence[Outcome]) -> Answers:
+    """The answers as those of the reduction that fits them best, or else of the first one with the right loss."""
     # There are fewer outcomes than trials if one of them ended the search.
     judged = [
         _with_limits(convention, reduction, [judge(*pair, convention) for pair in zip(asked, outcomes, strict=False)])
@@ -108,14 +122,13 @@ def ask(
     ]
     with_right_loss = [answers for answers in judged if has_right_loss(answers)]
     fitting = [answers for answers in with_right_loss if answers.fits]
-    chosen = (fitting or with_right_loss or judged)[0]
-    if chosen.right:
-        return chosen
-    return dataclasses.replace(chosen, diagnosis=_diagnosed(chosen))
+    return (fitting or with_right_loss or judged)[0]
 
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
     limits = limits_of([(answer.trial, answer.value, answer.problem) for answer in answers])
+    if convention.ignores_upstream and (limits or all(answer.right or answer.trial.optional for answer in answers)):
+        limits = (IGNORES_UPSTREAM, *limits)
     judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
     return Answers(judged, reduction, tuple(answers), limits=limits)
 
@@ -164,7 +177,7 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
         failure = outcome.failure
         summary = " at ".join(filter(None, [failure.summary, failure.culprit])) if failure else "gave nothing"
         return Answer(trial, outcome, None, np.nan, summary)
-    upstream = trial.inputs["upstream"] if _takes_upstream(convention) else 1.0
+    upstream = trial.inputs["upstream"] if convention.takes_upstream else 1.0
     value = outcome.value / np.asarray(upstream, dtype=outcome.value.dtype)
     if value.shape != trial.expected.shape:
         return Answer(trial, outcome, value, np.nan, f"returned shape {value.shape}, expected {trial.expected.shape}")
@@ -195,7 +208,3 @@ def _distinguished(left: float, right: float) -> tuple[str, str]:
         if texts[0] != texts[1]:
             return texts
     return f"{left:.17g}", f"{right:.17g}"
-
-
-def _takes_upstream(convention: Convention) -> bool:
-    return "upstream" in convention.roles or (convention.style == "node" and is_loss(convention.operation))

@@ -145,7 +145,7 @@ def _rows(inputs: Inputs, rows: slice | npt.NDArray[np.intp]) -> dict[str, Any]:
 def _factor(trial: Trial, got: FloatArray, convention: Convention, batch: int) -> float:
     """What makes a result comparable: the incoming gradient divided out, and a mean over the batch made a sum."""
     loss = is_loss(convention.operation)
-    incoming = UPSTREAM if "upstream" in convention.roles or (loss and convention.style == "node") else 1.0
+    incoming = UPSTREAM if convention.takes_upstream else 1.0
     size, right = float(np.abs(got).sum()) / incoming, float(np.abs(trial.expected).sum())
     is_mean = loss and abs(size * batch - right) < abs(size - right)
     return (batch if is_mean else 1.0) / incoming

@@ -9,6 +9,7 @@ from .trials import Trial
 
 INEXACT = 1e-5  # the largest error, relative to the largest term, of a gradient that is right but inexact
 MODERATE = ("normal", "uniform")
+IGNORES_UPSTREAM = "it ignores the gradient that comes in: right where that is 1, as behind the last loss of a network"
 
 # The trial, the result (None where it failed), what is wrong with it (empty if nothing is).
 Judged = Sequence[tuple[Trial, FloatArray | None, str]]

@@ -93,6 +93,13 @@ class Isolated:
         self._connection: Connection | None = None
         self._shared = Shared()
 
+    @classmethod
+    def limited(
+        cls, target: str, timeout_s: float | None, max_bytes: int | None, root: Path | None = None
+    ) -> "Isolated":
+        """A target with one limit for each call and for the import; what is None is as usual."""
+        return cls(target, timeout_s or CALL_S, timeout_s or LOAD_S, max_bytes or MAX_BYTES, root)
+
     def __enter__(self) -> Self:
         return self
 
