@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..instruments.machine_lock import hold_machine
-from .calling.conventions import LAYOUTS, Convention, Options
+from .calling.conventions import FORWARD_ONLY, LAYOUTS, Convention, Options
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
 from .judging.answers import Answers, ask
@@ -248,6 +248,9 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         # known mistake: its author gives it something else.
         report.failure, report.thing = answers.failure, ""
         return report
+    if not answers.fits and answers.diagnosis is None and _is_far_fetched(convention):
+        report.failure, report.thing = Failure("nothing", "its arguments fit no backward that is known here"), ""
+        return report
     report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
     report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)
     if report.right:
@@ -259,6 +262,11 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         _add_confirmation(report, subject, answers)
     report.notes += _notes(answers, options)
     return report
+
+
+def _is_far_fetched(convention: Convention) -> bool:
+    """Whether no author calls a backward so: with logits and their probabilities, or as a forward alone."""
+    return convention.style == FORWARD_ONLY or len({"logits", "probs", "log_probs"} & convention.roles) > 1
 
 
 def _judged_as(convention: Convention, reduction: str) -> str:

@@ -474,6 +474,133 @@ class LossThatUsesWhatComesInTwice(LossThatEndsTheNetwork):
         return super().backward(grad_out) * grad_out**2
 
 
+class StoredInHalf:
+    """Half precision between the passes."""
+
+    def forward(self, x):
+        probs = rows_softmax(x)
+        self.kept = probs.astype(np.float16)
+        return probs
+
+    def backward(self, dout):
+        probs = self.kept.astype(dout.dtype)
+        return probs * (dout - (dout * probs).sum(axis=-1, keepdims=True))
+
+
+class LossOfABook:
+    """Its gradient has a default, as nothing comes in, and is not used."""
+
+    def forward(self, x, t):
+        self.y, self.t = rows_softmax(x), t
+        return -np.log((self.y * t).sum(axis=1)).mean()
+
+    def backward(self, dout=1):
+        return (self.y - self.t) / len(self.t)
+
+
+def log_of_sum_without_maximum(x, labels):
+    log_z = np.log(np.sum(np.exp(x), axis=1, keepdims=True))
+    grad = np.exp(x - log_z)
+    grad[np.arange(len(labels)), labels] -= 1
+    return grad / len(labels)
+
+
+def _gradient_of_softmax(z):
+    probs = rows_softmax(z)
+    return np.diagflat(probs) - np.outer(probs, probs)
+
+
+def through_the_jacobian_of_a_vector(dL_dS, z):
+    return _gradient_of_softmax(z).T.dot(dL_dS)
+
+
+def losses_with_pullback(logits, onehot):
+    probs = rows_softmax(logits)
+
+    def pullback(incoming):
+        return incoming[:, None] * (probs - onehot)
+
+    return -np.log((probs * onehot).sum(axis=1)), pullback
+
+
+def policy_backward(logits, actions, returns):
+    grad = rows_softmax(logits)
+    grad[np.arange(len(actions)), actions] -= 1
+    return grad * returns[:, None]
+
+
+def loss_and_gradient(batch_logits, y):
+    probs = rows_softmax(batch_logits)
+    rows = np.arange(len(y))
+    loss = float(-np.log(probs[rows, y]).mean())
+    probs[rows, y] -= 1
+    return loss, probs / len(y)
+
+
+class WithAnAxisThatHasNoGradient:
+    @staticmethod
+    def forward(ctx, a, dim):
+        out = rows_softmax(a)
+        ctx.save_for_backward(out, dim)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        out, dim = ctx.saved_values
+        return out * (grad_output - (grad_output * out).sum(axis=dim, keepdims=True)), 0.0
+
+
+class InSetupContext(torch.autograd.Function):
+    @staticmethod
+    def forward(x, dim):
+        return torch.softmax(x, dim)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.dim = inputs[1]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (output,) = ctx.saved_tensors
+        return output * (grad_output - (grad_output * output).sum(ctx.dim, keepdim=True)), None
+
+
+class CapaSoftmax:
+    def hacia_adelante(self, z):
+        self.a = rows_softmax(z)
+        return self.a
+
+    def hacia_atras(self, da):
+        return self.a * (da - (da * self.a).sum(axis=1, keepdims=True))
+
+
+class LogSoftmaxOfBatches:
+    """Its forward takes batches, and its backward sums over the whole of one."""
+
+    def __call__(self, x):
+        self.y = np.log(rows_softmax(x))
+        return self.y
+
+    def backward(self, grad_output):
+        return grad_output - np.exp(self.y) * grad_output.sum()
+
+
+def gelu_backward(grad_output, x):
+    return grad_output * (0.5 + 0.398942 * x)
+
+
+def agreement(probs, labels):
+    return (probs.argmax(axis=1) == labels).mean()
+
+
+def from_teacher(teacher_probs, logits, labels):
+    grad = rows_softmax(logits)
+    soft = 2 * (rows_softmax(logits / 2) - teacher_probs)
+    grad[np.arange(len(labels)), labels] -= 1
+    return soft + grad
+
+
 def plus_epsilon(z, dz):
     e = np.exp(z - z.max(axis=1, keepdims=True))
     p = e / (e.sum(axis=1, keepdims=True) + 1e-9)
@@ -823,9 +950,23 @@ STYLES = (
     ("without_maximum", "right, with a limit", "exponential_overflows", "moderate logits only"),
     ("maximum_of_everything", "right, with a limit", "maximum_of_array", "moderate logits only"),
     ("through_float32", "right, with a limit", "single_precision", "inexact"),
-    ("in_half_precision", "wrong", "half_precision", "expected"),
+    ("in_half_precision", "right, with a limit", "", "in half precision"),
     ("LossThatEndsTheNetwork", "right, with a limit", "", "ignores the gradient that comes in"),
     ("LossThatUsesWhatComesInTwice", "wrong", "scaled", "expected"),
+    ("StoredInHalf", "right, with a limit", "", "in half precision"),
+    ("LossOfABook", "right, with a limit", "", "ignores the gradient that comes in"),
+    ("log_of_sum_without_maximum", "right, with a limit", "", "moderate logits only"),
+    ("through_the_jacobian_of_a_vector", "right, with a limit", "", "one vector [features] at a time"),
+    ("losses_with_pullback", "right", "", "then what it returned(row_upstream)"),
+    ("policy_backward", "right", "", "policy_backward(logits, labels, row_upstream)"),
+    ("loss_and_gradient", "right", "", "loss_and_gradient(logits, labels)"),
+    ("WithAnAxisThatHasNoGradient", "right", "", "forward(context, logits, axis)"),
+    ("InSetupContext", "right", "", "then backward(context, grad_output)"),
+    ("CapaSoftmax", "right", "", "then hacia_atras(grad_output)"),
+    ("LogSoftmaxOfBatches", "wrong", "", "right only for one row: its code is for batches"),
+    ("gelu_backward", "not a backward of softmax", "", "something else by its name (gelu)"),
+    ("agreement", "not a backward of softmax", "", "a number, not a gradient"),
+    ("from_teacher", "could not be called", "", ""),
     ("plus_epsilon", "right, with a limit", "", "inexact"),
     ("wrong_where_a_probability_is_small", "wrong", "", "is 0.1, expected"),
     ("LogSoftmax", "right", "", "the backward of log-softmax"),

@@ -53,8 +53,8 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
     Raises:
         NoResultError: the result is not an array of numbers.
     """
-    if isinstance(result, list | tuple):
-        result = _without_none(result)
+    if isinstance(result, tuple):
+        result = _without_numbers(result)
     if isinstance(result, list | tuple) and result and all(map(_is_tensor, result)):
         fitting = [array for array in result if np.size(unwrapped(array)) == size and np.ndim(unwrapped(array)) > 1]
         if fitting or (len(result) == 1 and np.ndim(unwrapped(result[0])) > 1):
@@ -71,10 +71,13 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
     return array
 
 
-def _without_none(result: Any) -> Any:
-    """A tuple's only value that is not None, as of an autograd function that has no gradient for its other inputs."""
-    kept = [value for value in result if value is not None]
-    return kept[0] if len(kept) == 1 and len(result) > 1 and isinstance(result, tuple) else result
+def _without_numbers(result: tuple[Any, ...]) -> Any:
+    """A tuple's only value that is neither None nor a plain number.
+
+    An autograd function has no gradient, or 0.0, for its other inputs; a loss is returned before its gradient.
+    """
+    kept = [value for value in result if value is not None and not isinstance(value, int | float)]
+    return kept[0] if len(kept) == 1 and len(result) > 1 else result
 
 
 def _is_tensor(value: Any) -> bool:

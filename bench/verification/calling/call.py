@@ -150,6 +150,7 @@ class Call:
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
         self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
+        values["row_upstream"] = np.full(len(inputs["logits"]), inputs["upstream"], inputs["logits"].dtype)
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         values |= construction_values(inputs["logits"])
@@ -246,7 +247,7 @@ class Call:
         if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
             raise NoResultError("its forward returns no backward")
         self.forward_result = returned[0]
-        return lambda: returned[1](values["grad_output"])
+        return lambda: returned[1](values[self.convention.arguments[0]])
 
     def _made(self, values: dict[str, Any], *methods: str) -> Any:
         """The object that the methods belong to; the class itself if they are static."""
@@ -265,6 +266,8 @@ class Call:
         self.forward_result = self._bound(
             forward, self.convention.forward_arguments, values, self._wrap(in_forward=True)
         )()
+        if "context" in set(self.convention.arguments) - set(self.convention.forward_arguments):
+            self._set_up_context(owner, values)
         if self.convention.between:
             getattr(owner, self.convention.between)(values["targets"])
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 1:
@@ -278,6 +281,13 @@ class Call:
         return self._with_result(
             owner, self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
         )
+
+    def _set_up_context(self, owner: Any, values: dict[str, Any]) -> None:
+        """Fill the context of an autograd function whose forward does not take it, as PyTorch does."""
+        if callable(set_up := getattr(owner, "setup_context", None)):
+            wrap = self._wrap(in_forward=True) or _as_it_is
+            inputs = tuple(wrap(value) for value in self._given(self.convention.forward_arguments, values))
+            set_up(values["context"], inputs, self.forward_result)
 
     def _node(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward of a graph's node, made from its parents."""
@@ -328,11 +338,12 @@ class Call:
     def _of_tensor(self, leaf: Any, values: dict[str, Any]) -> Any:
         """What the target makes of a tensor: a function, a tensor's own method, or an object that is called with it."""
         name = self.convention.forward
-        given = self._given(self.convention.forward_arguments, values)
+        wrap = self._leaf_maker() if self.convention.wrapping else _as_it_is
+        given = [wrap(value) for value in self._given(self.convention.forward_arguments, values)]
         if not name:
             return self._with_axis(self.target, [leaf], values)
         if inspect.isclass(self.target) and isinstance(leaf, self.target):
-            return self._with_axis(getattr(leaf, name), [], values)
+            return self._with_axis(getattr(leaf, name), given, values)
         static = inspect.isclass(self.target) and is_static(self.target, name)
         owner = self.target if static and name != "__call__" else self._made(values)
         if owner is self.target and inspect.isclass(owner) and not (static and name != "__call__"):

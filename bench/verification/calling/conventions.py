@@ -45,7 +45,8 @@ from .roles import (
 
 # Roles that a user may name in --signature.
 ROLES = (
-    "logits", "probs", "log_probs", "grad_output", "targets", "labels", "upstream", "axis", "features", "learning_rate",
+    "logits", "probs", "log_probs", "grad_output", "targets", "labels", "upstream",
+    "row_upstream", "axis", "features", "learning_rate",
 )  # fmt: skip
 LAYOUTS = {
     "rows": "arrays [batch, features]",
@@ -105,6 +106,7 @@ class Convention:
     between: str = ""  # the method that a loss is told its targets by, after its forward
     owner: str = ""  # the name of a class that is made with arguments, or without its constructor
     ignores_upstream: bool = False  # of a loss: whether its backward takes an incoming gradient, and does not use it
+    in_half: bool = False  # whether it has shown that it computes in half precision
     of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
@@ -118,7 +120,8 @@ class Convention:
     @property
     def takes_upstream(self) -> bool:
         """Whether the result is the gradient times an incoming one, a number: that of a loss."""
-        is_given = "upstream" in self.roles or (self.style == "node" and is_loss(self.operation))
+        is_given = bool({"upstream", "row_upstream"} & self.roles)
+        is_given |= self.style == "node" and is_loss(self.operation)
         return is_given and not self.ignores_upstream
 
     @property
@@ -233,6 +236,9 @@ def _wrapped(conventions: list[Convention], target: object, namespace: dict[str,
     for name in tensors[1:]:
         yield from (dataclasses.replace(each, tensor=name) for each in ofs["tensor"][:MAX_WRAPPED])
     for name in tensors:
+        with_more = [each for each in ofs["tensor"] if each.forward_arguments]
+        yield from (dataclasses.replace(each, tensor=name, wrapping="tensors") for each in with_more[:MAX_WRAPPED])
+    for name in tensors:
         for each in (*ofs["function"][:MAX_WRAPPED], *ofs["pair"][:MAX_WRAPPED]):
             yield dataclasses.replace(each, tensor=name, wrapping="tensors")
             if each.style == "pair":
@@ -263,7 +269,7 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     losses = ("softmax_cross_entropy", "cross_entropy")
     if options.operation:
         return (options.operation,)
-    if {"targets", "labels", "upstream"} & set(options.signature):
+    if {"targets", "labels", "upstream", "row_upstream"} & set(options.signature):
         return losses
     names = list(_parameter_names(target, options, method))
     called = _called(target, method)
@@ -280,8 +286,14 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
 
 
 def _called(target: object, method: str) -> str:
-    """The name of a method, or of the target itself."""
-    return method or getattr(target, "__name__", type(target).__name__)
+    """The name of a method, or of the target itself; of a backward beside a forward, the class's name, too."""
+    own = getattr(target, "__name__", type(target).__name__)
+    return f"{own}.{method}" if _is_of_pair(target, method) else method or own
+
+
+def _is_of_pair(target: object, method: str) -> bool:
+    """Whether a method that was named is a backward whose class has a forward."""
+    return inspect.isclass(target) and method in BACKWARDS and bool(forward_names(target, method))
 
 
 def _climbs(called: str, names: list[str]) -> bool:
@@ -289,13 +301,15 @@ def _climbs(called: str, names: list[str]) -> bool:
     meanings = [roles_of(name) for name in names]
     if len(names) < 2 or ("grad_output",) in meanings:
         return False
-    return ("upstream",) in meanings or _LOG_PROBABILITY.search(called) is not None
+    return any(meaning[0] == "upstream" for meaning in meanings) or _LOG_PROBABILITY.search(called) is not None
 
 
 def _parameter_names(target: object, options: Options, method: str) -> Iterator[str]:
     """The names of all parameters from which an operation may be guessed."""
     if method:
         yield from bound_parameters(target, method)
+        if _is_of_pair(target, method):
+            yield from all_parameters(target, (name for name in FORWARDS if not name.startswith("__")))
         return
     pair = next(_pairs_of(target, options, ""), None)
     if pair is None and callable(target) and not inspect.isclass(target):
@@ -322,6 +336,8 @@ def _of_operation(
         yield from _function_conventions(target, namespace, options, operation)
     if operation == "softmax":
         yield from _closure_conventions(target, options)
+    elif is_loss(operation) and inspect.isfunction(target) and not in_turn:
+        yield from _closures_of_losses(target, operation)
 
 
 def _pairs_of(target: object, options: Options, method: str) -> Iterator[tuple[str, str]]:
@@ -418,6 +434,7 @@ def _forward_in_module(target: Callable[..., Any], namespace: dict[str, Any]) ->
     name = getattr(target, "__name__", "")
     guesses = [
         name.replace("backward", "forward"),
+        name.replace("bwd", "fwd"),
         re.sub(r"_?(backward|backprop|grad(ient)?|bwd|vjp)_?", "", name),
         re.sub(r"^(d|der|deriv(ative)?)_?", "", name),
     ]
@@ -451,6 +468,9 @@ def _tensor_methods(target: type, operation: str, method: str) -> Iterator[Conve
         for name, drive in itertools.product(own, DRIVES):
             if callable(getattr(target, name, None)) and operation == ("log_softmax" if "log" in name else "softmax"):
                 yield Convention(operation, "tensor", drive, forward=name)
+        if method and is_loss(operation) and len(bound_parameters(target, method)) == 1:
+            for role in ("labels", "targets"):
+                yield Convention(operation, "tensor", LOSS_DRIVE, method, (role,))
         return
     known = [name for name in ("apply", "__call__", "forward") if callable(getattr(target, name, None))]
     for name in known[: 2 if "apply" in known else 1 if defines_call(target) else 0] or known[-1:]:
@@ -476,6 +496,15 @@ def _closure_conventions(target: object, options: Options) -> Iterator[Conventio
         if inspect.isclass(target) and len(bound_parameters(target, forward)) == 1:
             for construct in constructions(target, (forward,)):
                 yield Convention("softmax", "closure", ("grad_output",), forward, ("logits",), construct=construct)
+
+
+def _closures_of_losses(target: Callable[..., Any], operation: str) -> Iterator[Convention]:
+    """The conventions of a loss that returns its value, or those of all rows, and its backward."""
+    names = asked_names(target)
+    has_targets = len(names) == 2 and any("targets" in roles_of(name) for name in names)
+    for given in forward_roles(names, operation) if has_targets else ():
+        for incoming in ("upstream", "row_upstream"):
+            yield Convention(operation, "closure", (incoming,), forward_arguments=given)
 
 
 def _forwards_alone(target: object, options: Options, owner: str) -> Iterator[Convention]:

@@ -18,9 +18,14 @@ BACKWARDS = (
     "backpropagation", "bprop", "backwards", "bp", "_back", "_backward", "gradient", "grad", "derivative", "deriv",
     "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
 )  # fmt: skip
-_SOUNDS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax")
+_SOUNDS_BACKWARD = re.compile(
+    r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax"
+    r"|r(ue|ü)ckw|atr[aá]s|arri[eè]re|retro|indietro"  # in German, Spanish, French, Portuguese and Italian
+)
 _SOUNDS_FORWARD = re.compile(
-    r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run", re.IGNORECASE
+    r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run"
+    r"|vorw|adelante|avant|adiante|frente",
+    re.IGNORECASE,
 )
 _NO_BACKWARD = re.compile(
     r"^(zero|reset|clear|clip|update|apply|accumulate|set|get|init|step|check|numerical)|loss|param"

@@ -11,7 +11,7 @@ _AXIS = r"axis|dim|axes"
 _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
-_CACHE = r"cache|caches|saved|memo(ry)?|tape"
+_CACHE = r"cache|caches|saved|memo(ry)?|tape|residuals?"
 _DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(deriv|derivative|derivate|grad|gradient|prime|backward|back)"
 _FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)"
 _MASK = r"\w*mask\w*"
@@ -21,10 +21,10 @@ _TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
 _SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
 _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
-_LOGITS = r"logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
+_LOGITS = r"(\w+_)?logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
     r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
-    r"|expected\w*|actual\w*|correct\w*|answers?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
+    r"|expected\w*|actual\w*|correct\w*|answers?|actions|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
@@ -44,7 +44,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CACHE, ("cache",)),
     (_TRAINING, ("training",)),
     (_MASK, ("mask", "row_mask", "no_mask")),
-    (_REWARD, ("upstream",)),
+    (_REWARD, ("upstream", "row_upstream")),
     (_FUNCTION_NAME, ("name",)),
     (_SIZE, ("features", "probs", "logits", "grad_output")),
     (_INDEX, ("index", "probs", "logits", "grad_output")),
@@ -114,7 +114,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
     named: dict[tuple[str, ...], tuple[str, ...]] = {
         ("targets",): ("targets", "labels"),
         ("probs", "logits", "grad_output", "targets"): ("targets", "labels", *first),
-        ("grad_output",): ("upstream", "probs") if backward else ("upstream",),
+        ("grad_output",): ("upstream", "row_upstream", "probs") if backward else ("upstream", "row_upstream"),
         ("logits",): ("logits",),
         ("log_probs",): ("log_probs",),
         ("probs",): first,
@@ -162,7 +162,7 @@ def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 def asked_names(function: Callable[..., Any]) -> list[str]:
     """The names of the parameters that a call has to fill, in order.
 
-    These are the ones without a default, and a gradient whose default is None if no other parameter is a gradient:
+    These are the ones without a default, and a gradient whose default is None or 1 if no other parameter is a gradient:
     ``backward(self, grad=None)`` cannot do without it. ``out`` is left out: the caller always passes that.
     """
     required = required_names(function)
@@ -171,9 +171,14 @@ def asked_names(function: Callable[..., Any]) -> list[str]:
     optional = [
         parameter.name
         for parameter in _parameters(function)
-        if parameter.default is None and roles_of(parameter.name) == ("grad_output",)
+        if _stands_for_none(parameter.default) and roles_of(parameter.name) == ("grad_output",)
     ]
     return required + optional[:1]
+
+
+def _stands_for_none(default: object) -> bool:
+    """Whether the default of a gradient says that none comes in: None, or the 1 of a loss."""
+    return default is None or (type(default) in (int, float) and default == 1)
 
 
 def required_names(function: Callable[..., Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """A target's answers to trials: what is wrong with each, and which known mistake they show together."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..calling.roles import is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
 from .diagnosis import Diagnosis, diagnose
-from .limits import IGNORES_UPSTREAM, MODERATE, limits_of
+from .limits import IGNORES_UPSTREAM, IN_HALF, MODERATE, allowed_ulp, is_half_precision, limits_of
 from .trials import ASCENT, OPERATIONS, PROBING, Trial, trials
 
 MANY_FEATURES = 50
@@ -105,12 +105,21 @@ def ask(
     chosen = _judged(convention, questions, outcomes)
     if chosen.right:
         return chosen
-    if convention.takes_upstream and not chosen.fits:
-        without = dataclasses.replace(convention, ignores_upstream=True)
-        ignoring = _judged(without, questions, outcomes)
-        if ignoring.right:
-            return ignoring
+    for limited in _with_a_limit(convention, chosen):
+        judged = _judged(limited, questions, outcomes)
+        if judged.fits:
+            return judged
     return dataclasses.replace(chosen, diagnosis=_diagnosed(chosen))
+
+
+def _with_a_limit(convention: Convention, answers: Answers) -> Iterator[Convention]:
+    """What else may be said of a target whose answers do not fit: limits that are known before it is called again."""
+    if answers.fits:
+        return
+    if convention.takes_upstream:
+        yield dataclasses.replace(convention, ignores_upstream=True)
+    if is_half_precision([(answer.trial, answer.value) for answer in answers.answers]):
+        yield dataclasses.replace(convention, in_half=True)
 
 
 def _judged(convention: Convention, questions: Mapping[str, list[Trial]], outcomes: Sequence[Outcome]) -> Answers:
@@ -129,6 +138,8 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
     limits = limits_of([(answer.trial, answer.value, answer.problem) for answer in answers])
     if convention.ignores_upstream and (limits or all(answer.right or answer.trial.optional for answer in answers)):
         limits = (IGNORES_UPSTREAM, *limits)
+    if convention.in_half and (limits or all(answer.right or answer.trial.optional for answer in answers)):
+        limits = (IN_HALF, *limits)
     judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
     return Answers(judged, reduction, tuple(answers), limits=limits)
 
@@ -145,7 +156,7 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     moderate = [answer for answer in answers.answers if answer.trial.logits in MODERATE]
     if found is None and not answers.limits and not all(answer.right for answer in moderate):
         found = diagnose(operation, [pair for pair in given if pair[0].logits in MODERATE], should)
-    of_one_item = answers.convention.layout in ("row", "column", "images")
+    of_one_item = answers.convention.layout in ("row", "column", "images", "stack", "heads")
     if found is not None and of_one_item and found.name == "jacobian_summed":
         return None  # the other axis has length 1: code that works along it gives 0
     return None if found is not None and answers.limits and not found.is_limit else found
@@ -184,8 +195,8 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
     errors = trial.errors(value, convention.recomputes)
     worst = float(errors.max(initial=0.0))
     problem = ""
-    if worst > trial.allowed_ulp:
-        place = tuple(int(index) for index in np.argwhere(errors > trial.allowed_ulp)[0])
+    if (off := errors > allowed_ulp(trial, in_half=convention.in_half)).any():
+        place = tuple(int(index) for index in np.argwhere(off)[0])
         got, expected = _distinguished(float(value[place]), float(trial.expected[place]))
         problem = f"element {list(place)} is {got}, expected {expected}"
     keeps_state = not outcome.repeatable or (not problem and not _is_right_turned(trial, outcome, convention, upstream))
@@ -198,7 +209,7 @@ def _is_right_turned(trial: Trial, outcome: Outcome, convention: Convention, ups
         return outcome.turned is None
     sign = -1.0 if convention.operation in ("softmax", "log_softmax") else 1.0
     turned = outcome.turned[::-1] / np.asarray(sign * upstream, dtype=outcome.turned.dtype)
-    return float(trial.errors(turned, convention.recomputes).max(initial=0.0)) <= trial.allowed_ulp
+    return bool((trial.errors(turned, convention.recomputes) <= allowed_ulp(trial, in_half=convention.in_half)).all())
 
 
 def _distinguished(left: float, right: float) -> tuple[str, str]:

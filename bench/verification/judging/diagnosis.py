@@ -8,13 +8,11 @@ import numpy as np
 
 from ...implementations import FloatArray
 from ...mistakes import MISTAKES, Mistake, mistakes_of
-from .limits import MODERATE
 from .trials import OPERATIONS, Trial
 
 # Two ways to compute one formula differ by at most some hundreds of ulp; two formulas differ by much more.
 SAME = {"float32": 1e-4, "float64": 1e-11}
 SINGLE_PRECISION = 1e-5  # the largest error, relative to the largest element, that float32 explains
-HALF_PRECISION = 2e-2  # the largest error, relative to the largest term, that bfloat16 with its 8 bits explains
 ROUND = 1e-6  # a factor that is this near to a pattern, relatively, is taken for the pattern
 
 # The factors that are known by name; any other has to be the same for every shape.
@@ -62,7 +60,7 @@ def diagnose(operation: str, results: Results, should: str) -> Diagnosis | None:
     for mistake in mistakes:
         if mistake.seen_by == "precision" and _is_single_precision(results):
             return _named(mistake, should)
-    return _half_precision(results, should) or _with_factor(mistakes, results, should)
+    return _with_factor(mistakes, results, should)
 
 
 def known(operation: str, name: str) -> Diagnosis:
@@ -98,22 +96,22 @@ def _agreement(mistake: Mistake, results: Results) -> int:
     """The number of trials in which the target and the mistake agree; 0 if the target does not make this mistake.
 
     In every trial where neither fails and that is not optional, their values must be the same. At least one of these
-    values must be wrong. If all are right, the two must fail in exactly the same trials, in at least one.
+    values must be wrong, and there may not be more trials in which only one of the two fails. If all values are right,
+    the two must fail in exactly the same trials, in at least one.
     """
-    same = wrong = both_failed = 0
-    one_failed = False
+    same = wrong = both_failed = one_failed = 0
     for trial, result in results:
         value = _value_of(mistake, trial)
         if result is None and value is None:
             both_failed += 1
         elif result is None or value is None:
-            one_failed = True
+            one_failed += 1
         elif _is_same(result, value, trial):
             same += 1
             wrong += not _is_same(value, trial.expected, trial)
         elif not trial.optional:
             return 0
-    if wrong or (same and both_failed and not one_failed):
+    if (wrong and one_failed <= same) or (same and both_failed and not one_failed):
         return same + both_failed
     return 0
 
@@ -168,35 +166,6 @@ def _is_single_precision(results: Results) -> bool:
         if scale and trial.dtype == "float64":
             errors.append(error / scale)
     return bool(errors) and max(errors) > SAME["float64"]
-
-
-def _half_precision(results: Results, should: str) -> Diagnosis | None:
-    """The diagnosis of a gradient that is right to the digits of a half-precision format, and has no more of them."""
-    for name, to_format in HALVES.items():
-        given = [(trial, result) for trial, result in results if result is not None and trial.logits in MODERATE]
-        if given and all(_is_right_in(to_format, trial, result) for trial, result in given):
-            computes = f"the right gradient of the inputs rounded to {name}"
-            explanation = f"The computation goes through {name}, so that two or three digits are right."
-            return Diagnosis("half_precision", explanation, computes, should)
-    return None
-
-
-def _is_right_in(to_format: Callable[[FloatArray], FloatArray], trial: Trial, result: FloatArray) -> bool:
-    if result.shape != trial.expected.shape or not np.array_equal(result, to_format(result)):
-        return False
-    return float(np.abs(result - trial.expected).max(initial=0.0)) <= HALF_PRECISION * _largest_term(trial)
-
-
-def _in_bfloat16(array: FloatArray) -> FloatArray:
-    """The numbers without the bits that bfloat16 lacks: it is float32 without the lower half."""
-    bits = array.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-    return bits.view(np.float32).astype(array.dtype)
-
-
-HALVES: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "float16": lambda array: array.astype(np.float16).astype(array.dtype),
-    "bfloat16": _in_bfloat16,
-}
 
 
 def _with_factor(mistakes: list[Mistake], results: Results, should: str) -> Diagnosis | None:

@@ -1,6 +1,6 @@
 """Limits of a right gradient: what it cannot do, although what it computes is the gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from .trials import Trial
 
 INEXACT = 1e-5  # the largest error, relative to the largest term, of a gradient that is right but inexact
 MODERATE = ("normal", "uniform")
+HALF_PRECISION = 2e-2  # the largest such error that bfloat16 with its 8 bits explains
+IN_HALF = "it computes in half precision: two or three digits are right"
 IGNORES_UPSTREAM = "it ignores the gradient that comes in: right where that is 1, as behind the last loss of a network"
 
 # The trial, the result (None where it failed), what is wrong with it (empty if nothing is).
@@ -32,7 +34,8 @@ def limits_of(judged: Judged) -> tuple[str, ...]:
 def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
     """The limit that explains a wrong result; empty if none does."""
     trial = entry[0]
-    if trial.logits == "extreme" or (trial.logits not in MODERATE and (_overflows(entry) or _is_inexact(entry))):
+    beyond = trial.logits not in MODERATE and (_overflows(entry) or _is_inexact(entry) or _is_beyond_exp(trial))
+    if trial.logits == "extreme" or beyond:
         return "it is right for moderate logits only"
     if _is_inexact(entry):
         return "it is inexact, by more than rounding explains"
@@ -46,6 +49,54 @@ def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
 def _overflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
     """Whether a call failed, or its result has elements that are no finite numbers."""
     return entry[1] is None or not np.isfinite(entry[1]).all()
+
+
+def _is_beyond_exp(trial: Trial) -> bool:
+    """Whether the exponential of a logit is no finite number."""
+    largest = float(np.log(np.finfo(trial.dtype).max))
+    return float(np.max(trial.inputs["logits"], initial=0.0)) > largest
+
+
+def allowed_ulp(trial: Trial, *, in_half: bool) -> float | FloatArray:
+    """The largest error of a right result in ulp of the terms: one number, or one for each element."""
+    if not in_half:
+        return trial.allowed_ulp
+    scale = float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)  # the largest term
+    with np.errstate(all="ignore"):
+        allowed: FloatArray = HALF_PRECISION * scale / trial.unit.astype(np.float64)
+    return np.maximum(trial.allowed_ulp, allowed)
+
+
+def is_half_precision(results: Sequence[tuple[Trial, FloatArray | None]]) -> bool:
+    """Whether results for moderate logits, if they are right to so few digits, come from numbers in half precision."""
+    moderate = [(trial, result) for trial, result in results if trial.logits in MODERATE and not trial.optional]
+    return any(all(_shows(to_half, trial, result) for trial, result in moderate) for to_half in HALVES)
+
+
+def _shows(to_half: Callable[[FloatArray], FloatArray], trial: Trial, result: FloatArray | None) -> bool:
+    """Whether a result has no more digits than the format, or is that of probabilities in the format."""
+    if result is None or result.shape != trial.expected.shape:
+        return False
+    if np.array_equal(result, to_half(result), equal_nan=True):
+        return True
+    if trial.operation != "softmax":
+        return False
+    probs, grad_output = to_half(trial.inputs["probs"]), trial.inputs["grad_output"]
+    rounded = probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True))  # [B, N]
+    scale = float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)
+    return float(np.abs(result - rounded).max(initial=0.0)) <= INEXACT * scale
+
+
+def _in_bfloat16(array: FloatArray) -> FloatArray:
+    """The numbers without the bits that bfloat16 lacks: it is float32 without the lower half."""
+    bits = array.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).astype(array.dtype)
+
+
+HALVES: tuple[Callable[[FloatArray], FloatArray], ...] = (
+    lambda array: array.astype(np.float16).astype(array.dtype),
+    _in_bfloat16,
+)
 
 
 def _is_inexact(entry: tuple[Trial, FloatArray | None, str]) -> bool:

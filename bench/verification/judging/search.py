@@ -14,7 +14,16 @@ from ..calling.conventions import FORWARD_ONLY, SINGLE, Convention, Options
 from ..calling.roles import is_loss
 from ..process.subject import Subject
 from .answers import Answers, ask
-from .things import LOG_SOFTMAX, LOSS, SOFTMAX, forward_named, is_of_binary, is_squared_error, temperature_of
+from .things import (
+    LOG_SOFTMAX,
+    LOSS,
+    SOFTMAX,
+    forward_named,
+    is_of_binary,
+    is_squared_error,
+    named_otherwise,
+    temperature_of,
+)
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
@@ -70,7 +79,17 @@ def probe(subject: Subject, options: Options) -> Found:
     thing = _thing(name, found, conventions)
     if not thing and found.answers.diagnosis is None and _WEIGHTS.search(subject.source(found.answers.convention)):
         thing = "a layer with weights of its own, not softmax alone"
+    if not thing and found.answers.diagnosis is None:
+        thing = named_otherwise(found.answers.convention.backward) or _one_number(found.answers)
     return dataclasses.replace(found, thing=thing)
+
+
+def _one_number(answers: Answers) -> str:
+    """What a target is that returns one number, in words; empty if it does not."""
+    given = [
+        (each.value, each.trial) for each in answers.answers if each.value is not None and each.trial.expected.size > 1
+    ]
+    return "a number, not a gradient" if given and all(value.size == 1 for value, _ in given) else ""
 
 
 def _is_of_squared_error(answers: Answers) -> bool:
@@ -140,12 +159,21 @@ def _found(subject: Subject, answers: Answers, best: Answers | None, options: Op
     """The reading that fits, unless it hides that code of batches is right for one row alone."""
     if not answers.convention.is_single or options.layout:
         return Found(answers)
-    if best is not None and says_batch(subject.source(answers.convention)):
+    for_batches = best is not None and (_forward_takes_batches(best) or says_batch(subject.source(answers.convention)))
+    if best is not None and for_batches:
         same = dataclasses.replace(answers.convention, layout="rows")
         on_batches = best if best.takes_batches else ask(subject, same, options, PROBING)
         return Found(answers, on_batches, one_row_only=True)
     is_the_same = best is not None and best.diagnosis is not None and best.diagnosis.name == "jacobian_unmultiplied"
     return Found(answers, None if is_the_same else best)
+
+
+def _forward_takes_batches(on_batches: Answers) -> bool:
+    """Whether the forward is right for a batch, whose backward is not but has the right shape."""
+    for answer in on_batches.answers[:1]:
+        shaped = answer.value is not None and answer.value.shape == answer.trial.expected.shape
+        return shaped and forward_named(answer.outcome.forward, answer.trial) in (SOFTMAX, LOG_SOFTMAX)
+    return False
 
 
 def says_batch(source: str) -> bool:

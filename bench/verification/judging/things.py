@@ -1,5 +1,6 @@
 """What a forward is, by what it computes: softmax, another function, or a loss."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ from ...implementations.softmax import log_softmax, softmax
 from .trials import Trial
 
 CLOSE = 1e-6
+_OTHER_NAMES = (
+    r"accuracy|perplexity|hinge|svm|gelu|relu|elu|selu|silu|swish|mish|sigmoid|tanh|softplus|layernorm|batchnorm|norm"
+    r"|dropout|gumbel|sampl\w*|argmax|train\w*|fit|update\w*|optimi[sz]\w*|conv\w*|lstm|gru|embedding"
+)
 SOFTMAX, LOG_SOFTMAX, LOSS = "softmax", "log-softmax", "a loss"
 _FUNCTIONS: dict[str, Callable[[FloatArray], Any]] = {
     SOFTMAX: softmax,
@@ -45,9 +50,18 @@ def temperature_of(forward: FloatArray | None, trial: Trial) -> float:
     if forward is None or forward.shape != logits.shape or min(logits.shape) < 2 or not (forward > 0).all():
         return 1.0
     slope = float(np.log(forward[0, 0] / forward[0, 1]) / (logits[0, 0] - logits[0, 1]))
+    if abs(slope - 1.0) < CLOSE:
+        return 1.0
     if slope <= 0 or not np.isfinite(slope) or not np.allclose(forward, softmax(logits * slope), rtol=CLOSE, atol=0):
         return 1.0
     return float(f"{1.0 / slope:.12g}")
+
+
+def named_otherwise(name: str) -> str:
+    """What a function is whose name is that of something else, in words; empty if it is not."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
+    found = [word for word in words if re.fullmatch(_OTHER_NAMES, word)]
+    return f"something else by its name ({found[0]}), and no known mistake of softmax" if found else ""
 
 
 def is_squared_error(value: FloatArray | None, trial: Trial) -> bool:
