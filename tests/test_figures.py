@@ -69,6 +69,7 @@ NOT_MEASURED = {
         "4096 times smaller",
         "over 4096 tokens",
         "every step to 16 bits",
+        "float32 or half precision inside",
         "floor of 1e-8 knows",
     ),
     "formula": (
