@@ -601,6 +601,30 @@ def from_teacher(teacher_probs, logits, labels):
     return soft + grad
 
 
+def grad_log_pi(z, labels):
+    grad = rows_softmax(z)
+    grad[np.arange(len(labels)), labels] -= 1
+    return grad
+
+
+class PerdaDeSoftmax:
+    def __call__(self, Z, Y):
+        self.P, self.Y = rows_softmax(Z), Y
+        return -np.sum(self.Y * np.log(self.P)) / len(Y)
+
+    def gradiente(self):
+        return (self.P - self.Y) / len(self.Y)
+
+
+class GumbelSample:
+    def forward(self, logits):
+        self.y = rows_softmax(logits + np.random.default_rng().gumbel(size=logits.shape))
+        return self.y
+
+    def backward(self, grad_y):
+        return self.y * (grad_y - (grad_y * self.y).sum(axis=-1, keepdims=True))
+
+
 def plus_epsilon(z, dz):
     e = np.exp(z - z.max(axis=1, keepdims=True))
     p = e / (e.sum(axis=1, keepdims=True) + 1e-9)
@@ -967,6 +991,9 @@ STYLES = (
     ("gelu_backward", "not a backward of softmax", "", "something else by its name (gelu)"),
     ("agreement", "not a backward of softmax", "", "a number, not a gradient"),
     ("from_teacher", "could not be called", "", ""),
+    ("grad_log_pi", "right", "", "the gradient of minus that"),
+    ("PerdaDeSoftmax", "right", "", "__call__(logits, targets), then gradiente()"),
+    ("GumbelSample", "not a backward of softmax", "", "something else by its name (gumbel)"),
     ("plus_epsilon", "right, with a limit", "", "inexact"),
     ("wrong_where_a_probability_is_small", "wrong", "", "is 0.1, expected"),
     ("LogSoftmax", "right", "", "the backward of log-softmax"),

@@ -71,7 +71,9 @@ MAX_CANDIDATES = 60
 MAX_WRAPPED = 6
 FORWARD_ONLY = "forward"  # a style: there is no backward
 
-_LOSS = re.compile(r"loss|entropy|criterion|nll|(?<![a-z])ce(?![a-z])", flags=re.IGNORECASE)
+_LOSS = re.compile(
+    r"loss|entrop|criterion|nll|(?<![a-z])ce(?![a-z])|verlust|perdida|perda|perte", flags=re.IGNORECASE
+)  # in other languages, too
 _LOG_PROBABILITY = re.compile(r"log_?(soft|p(i|rob|olicy)|lik)|policy|reinforce|score", flags=re.IGNORECASE)
 _LOG = re.compile(r"(?<![a-z])log_?soft", flags=re.IGNORECASE)
 
@@ -123,6 +125,16 @@ class Convention:
         is_given = bool({"upstream", "row_upstream"} & self.roles)
         is_given |= self.style == "node" and is_loss(self.operation)
         return is_given and not self.ignores_upstream
+
+    @property
+    def names_loss(self) -> bool:
+        """Whether the name of what is called, or of its class, is that of a loss."""
+        return _LOSS.search(f"{self.owner} {self.backward}") is not None
+
+    @property
+    def names_log_probability(self) -> bool:
+        """Whether the name of what is called speaks of a log-probability, and not of its negative."""
+        return re.search(r"^(?!.*(neg|loss|nll)).*log_?(p(i|rob)|lik)", self.backward.lower()) is not None
 
     @property
     def recomputes(self) -> bool:
@@ -314,6 +326,8 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
     pair = next(_pairs_of(target, options, ""), None)
     if pair is None and callable(target) and not inspect.isclass(target):
         yield from asked_names(target)
+    if pair is not None:
+        yield from forward_parameters(target, pair[0])
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
     if inspect.isclass(target):
         yield from (name for name in constructor_parameters(target) if name != "T")  # of a constructor: temperature

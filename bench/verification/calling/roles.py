@@ -24,7 +24,7 @@ _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?
 _LOGITS = r"(\w+_)?logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
     r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
-    r"|expected\w*|actual\w*|correct\w*|answers?|actions|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
+    r"|expected\w*|actual\w*|correct\w*|answers?|actions|etiquetas?|rotulos?|alvos?|ziel\w*|cibles?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (

@@ -77,10 +77,13 @@ def probe(subject: Subject, options: Options) -> Found:
         scaled = [dataclasses.replace(convention, temperature=temperature) for convention in conventions]
         return _search(subject, options, scaled)
     thing = _thing(name, found, conventions)
-    if not thing and found.answers.diagnosis is None and _WEIGHTS.search(subject.source(found.answers.convention)):
-        thing = "a layer with weights of its own, not softmax alone"
+    is_layer = not found.answers.convention.names_loss  # a loss's weights are those of its classes
+    if not thing and is_layer and found.answers.diagnosis is None:
+        has_weights = _WEIGHTS.search(subject.source(found.answers.convention))
+        thing = "a layer with weights of its own, not softmax alone" if has_weights else ""
     if not thing and found.answers.diagnosis is None:
-        thing = named_otherwise(found.answers.convention.backward) or _one_number(found.answers)
+        convention = found.answers.convention
+        thing = named_otherwise(f"{convention.owner}_{convention.backward}") or _one_number(found.answers)
     return dataclasses.replace(found, thing=thing)
 
 
