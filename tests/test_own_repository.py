@@ -25,7 +25,7 @@ def softmax_backward(grad_output, probs):
 HELPER = "def dot(left, right):\n    return (left * right).sum(axis=1, keepdims=True)\n"
 SLOW = "import time\n" + HELPER.replace("    return", "    time.sleep(0.002)\n    return")
 LARGE = "import numpy as np\n" + HELPER.replace("    return", "    np.ones((64, *left.shape))\n    return")
-LARGE_BATCHES_NEED_MEMORY = HELPER.replace("    return", "    np.ones(1 << 25 if len(left) > 200 else 1)\n    return")
+LARGE_BATCHES_NEED_MEMORY = HELPER.replace("    return", "    np.ones(1 << 26 if len(left) > 200 else 1)\n    return")
 WRONG_NN = NN.replace("probs * (grad_output - dot(grad_output, probs))", "probs * (1 - probs) * grad_output")
 TARGET = "mylib/nn.py:softmax_backward"
 PATIENCE_S = 600.0  # a whole check times in many processes, and other tests may keep the processors busy

@@ -123,7 +123,7 @@ def test_asv_is_tried_on_the_same_cases_and_leaves_nothing_at_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with slowed(Condition("uniform", trials=1, size=3.0), seed=1) as (_, duels, _):
+    with slowed(Condition("uniform", trials=1, size=30.0), seed=1) as (_, duels, _):
         few = [duel for duel in duels if duel.label in {"vectorized 1 × 10", "vectorized 256 × 512"}]
         alarms = asv_alarms(few)
     # Calls of the other case are too short to spin.

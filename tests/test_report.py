@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from softmax_bench.report.left_out import MOST_ROWS
 from softmax_bench.report.page import Page, page_of, to_html, to_markdown
 from softmax_bench.report.power_law import Estimate
 from softmax_bench.report.source import Source
@@ -207,6 +208,7 @@ def numbers_of(source: Source) -> Iterator[str]:
         "1",
         "0",
         "10%",
+        str(MOST_ROWS),
         str(wall_of(run.machine["memory_bytes"])),
     )
 
