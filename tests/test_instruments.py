@@ -235,7 +235,7 @@ def test_streams_move_their_working_set_at_a_plausible_rate(threads: int) -> Non
         assert stream.working_set_bytes >= max(working_set_bytes, threads * bandwidth.LEAST_WORKING_SET_BYTES)
         timing = streamer.visit(stream, VisitSettings(0.001, 0.0001), random.Random(1))
         rate = stream.working_set_bytes / timing.fastest_s
-        assert 1e8 < rate < threads * bandwidth.FASTEST_CACHE_BYTES_PER_S
+        assert 1e6 < rate < threads * bandwidth.FASTEST_CACHE_BYTES_PER_S
         assert Stream.named(str(stream)) == stream
     streamer.close()
 
