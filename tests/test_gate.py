@@ -558,7 +558,6 @@ def test_versions_that_do_not_load_are_named(two_copies: tuple[Path, Path]) -> N
 NOTING = """
 import types
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 

@@ -16,6 +16,7 @@ from softmax_bench.operations.cases import Case
 from softmax_bench.regression import referee
 from softmax_bench.regression.duel import Duel, Effort, Side, Task, Value
 from softmax_bench.verification.calling.conventions import Convention
+from softmax_bench.verification.judging import timing
 from softmax_bench.verification.judging.checking import Checked
 from softmax_bench.verification.judging.timing import Block
 from softmax_bench.verification.process.block import Made
@@ -177,7 +178,7 @@ def test_a_side_that_is_wrong_is_wrong_in_the_work_and_fails_in_the_base(
 
 
 def test_a_clock_may_be_doubted_for_some_seconds(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(referee, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(timing, "PATIENCE_S", 0.2)
     doubted = [block(1e-9, doubt="has a clock that does not agree")] * 50
     value = script.perform(itertools.chain(doubted, every(1e-5)), every(1e-5), QUICK)
     assert value == Value("f 4 × 16", log_ratio=0.0, base_s=1e-5, work_s=1e-5)

@@ -88,16 +88,18 @@ def agree(visits: Sequence[Moment], rule: Agreement) -> bool:
 def agreeing(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
     """The visits from which the time of a settled case comes, the fastest first; none if it has not settled."""
     fastest = _fastest(visits, rule)
-    return fastest if len(visits) >= rule.least and _alike(fastest, rule) else []
+    return fastest if _settled(visits, fastest, rule) else []
 
 
 def _fastest(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
     return fastest_moments(visits, rule.apart_s, rule.moments)
 
 
-def _alike(fastest: Sequence[Moment], rule: Agreement) -> bool:
-    """Whether the fastest moments are as many as there should be, and all within a share of the fastest one."""
-    return len(fastest) == rule.moments and fastest[-1].fastest_s <= (1.0 + rule.within) * fastest[0].fastest_s
+def _settled(visits: Sequence[Moment], fastest: Sequence[Moment], rule: Agreement) -> bool:
+    """Whether visits and fastest moments are as many as there should be, and these within a share of the fastest."""
+    if len(visits) < rule.least or len(fastest) < rule.moments:
+        return False
+    return fastest[-1].fastest_s <= (1.0 + rule.within) * fastest[0].fastest_s
 
 
 def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
@@ -109,7 +111,7 @@ def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
     """
     fastest = _fastest(visits, rule)
     chosen = [visit.fastest_s for visit in fastest]
-    settled = bool(agreeing(visits, rule))
+    settled = _settled(visits, fastest, rule)
     if settled:
         time_s = statistics.fmean(chosen)
         reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))

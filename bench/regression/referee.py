@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..verification.judging.timing import PATIENCE_S, Timekeeper, calls_at_once, calls_of_block, helped
+from ..verification.judging.timing import Timekeeper, calls_at_once, calls_of_block, helped, patiently
 from ..verification.process.block import Made
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import Isolated
@@ -32,7 +32,7 @@ BLOCKS_A_ROUND, LEAST_ROUNDS = 4, 4
 LEAST_PAIRS = 12
 # Where not even the least number of rounds fits into this many times the limit, there are fewer.
 OVERTIME, FEWEST_ROUNDS = 4.0, 3
-PATIENCE = 20  # blocks in a row, and seconds, for which a clock is doubted: on a busy machine honest ones are, too
+PATIENCE = 20  # blocks in a row whose clock is doubted, and more: on a busy machine that happens to honest ones, too
 
 
 class SideWrongError(Exception):
@@ -97,8 +97,8 @@ class Turns:
             SideWrongError: a result is wrong.
             DoubtedError: no time is believed.
         """
-        started, tried = time.perf_counter(), 0
-        while True:
+        doubt = ""
+        for _ in patiently(PATIENCE):
             block = self._timekeeper.block(
                 self._subject, self._convention, self._case, calls, self._made, inexact=self._side.limited
             )
@@ -106,13 +106,11 @@ class Turns:
                 raise SideWrongError(self._role, _of_failure(block))
             if block.checked.complaints:
                 raise SideWrongError(self._role, f"it {'; '.join(block.checked.complaints)}")
-            self._made = block.handover.made
-            if not block.doubt:
+            self._made, doubt = block.handover.made, block.doubt
+            if not doubt:
                 self.shortest_s = min(self.shortest_s, block.call_s)
                 return block.call_s
-            tried += 1
-            if tried >= PATIENCE and time.perf_counter() > started + PATIENCE_S:
-                raise DoubtedError(f"it {block.doubt}")
+        raise DoubtedError(f"it {doubt}")
 
     def check_alone(self) -> None:
         """Check that nothing else works for the side.

@@ -25,8 +25,8 @@ MEASURES = ["time_s", "time_low_s", "time_high_s", "settled", "peak_bytes", "pea
 def load_run(path: str | os.PathLike[str]) -> pd.DataFrame:
     """A stored run as a data frame: a row a case, its columns in base units (s, B), missing as NaN.
 
-    After the stored columns come the derived ones, `to_frame` lists them. ``attrs`` has
-    the run's ``run_id``, ``started``, ``machine`` and ``versions``.
+    After the stored columns come the derived ones, `to_frame` lists them. ``attrs`` has the run's ``run_id``,
+    ``started``, ``machine`` and ``versions``.
 
     Args:
         path: the run's folder, or the name of a run in ``results/``.

@@ -6,7 +6,6 @@ gets fresh inputs for every call: see ``verification/judging/timing``.
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -14,7 +13,7 @@ from ..instruments.clock import Timing
 from ..operations.cases import Case
 from ..storage.results import Row
 from ..verification.competitor import Competitor
-from ..verification.judging.timing import PATIENCE_S, Block, Timekeeper, calls_at_once, calls_of_block, helped
+from ..verification.judging.timing import Block, Timekeeper, calls_at_once, calls_of_block, helped, patiently
 from ..verification.process.block import Made
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import CALL_S, Isolated
@@ -71,15 +70,15 @@ class GuestMeasurer:
             raise ValueError("visits are not timed in this run")
         calls = self._calls(case, self._settings.visit.visit_s)
         self._block(case, 1, trusted=True)  # a warm call, as in `time_visit`
-        started = time.perf_counter()
-        while True:
+        doubt = ""
+        for _ in patiently(1):
             block = self._block(case, calls)
             if helpers := self._subject.helpers():
                 raise NotBelievedError(f"it {helped(helpers)}")
-            if not block.doubt:
+            doubt = block.doubt
+            if not doubt:
                 return Timing(calls, block.call_s, block.call_s)
-            if time.perf_counter() > started + PATIENCE_S:
-                raise NotBelievedError(block.doubt)
+        raise NotBelievedError(doubt)
 
     def _examined(self, case: Case, row: Callable[..., Row]) -> Row:
         first = self._block(case, 1, trusted=True)

@@ -407,9 +407,9 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     found_in = {answer.outcome.found_in for answer in valued} - {""}
     if found_in and not options.result:
         notes.append(f"the gradient was found in the attribute {', '.join(sorted(found_in))}")
-    if is_loss(convention.operation) and answers.reduction != ASCENT and convention.names_log_probability:
-        notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")
     if is_loss(convention.operation) and answers.reduction != ASCENT:
+        if convention.names_log_probability:
+            notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")
         notes.append(f"compared with the gradient of the {answers.reduction} of the loss over the batch")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

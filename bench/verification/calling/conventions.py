@@ -31,6 +31,7 @@ from .methods import (
 )
 from .roles import (
     FIXED,
+    INCOMING,
     UNKNOWN,
     asked_names,
     backward_choices,
@@ -122,7 +123,7 @@ class Convention:
     @property
     def takes_upstream(self) -> bool:
         """Whether the result is the gradient times an incoming one, a number: that of a loss."""
-        is_given = bool({"upstream", "row_upstream"} & self.roles)
+        is_given = bool(self.roles & set(INCOMING))
         is_given |= self.style == "node" and is_loss(self.operation)
         return is_given and not self.ignores_upstream
 
@@ -281,7 +282,7 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     losses = ("softmax_cross_entropy", "cross_entropy")
     if options.operation:
         return (options.operation,)
-    if {"targets", "labels", "upstream", "row_upstream"} & set(options.signature):
+    if {"targets", "labels", *INCOMING} & set(options.signature):
         return losses
     names = list(_parameter_names(target, options, method))
     called = _called(target, method)
@@ -313,7 +314,7 @@ def _climbs(called: str, names: list[str]) -> bool:
     meanings = [roles_of(name) for name in names]
     if len(names) < 2 or ("grad_output",) in meanings:
         return False
-    return any(meaning[0] == "upstream" for meaning in meanings) or _LOG_PROBABILITY.search(called) is not None
+    return INCOMING in meanings or _LOG_PROBABILITY.search(called) is not None
 
 
 def _parameter_names(target: object, options: Options, method: str) -> Iterator[str]:
@@ -517,7 +518,7 @@ def _closures_of_losses(target: Callable[..., Any], operation: str) -> Iterator[
     names = asked_names(target)
     has_targets = len(names) == 2 and any("targets" in roles_of(name) for name in names)
     for given in forward_roles(names, operation) if has_targets else ():
-        for incoming in ("upstream", "row_upstream"):
+        for incoming in INCOMING:
             yield Convention(operation, "closure", (incoming,), forward_arguments=given)
 
 

@@ -35,6 +35,7 @@ _PROBS = (
     r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"
     r"|activations?|dist|\w*_probs?|attn\w*|attention\w*|policy"
 )  # fmt: skip
+INCOMING = ("upstream", "row_upstream")  # into a loss: a number, or one for each row
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_AXIS, ("axis", "positive_axis")),
@@ -44,7 +45,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CACHE, ("cache",)),
     (_TRAINING, ("training",)),
     (_MASK, ("mask", "row_mask", "no_mask")),
-    (_REWARD, ("upstream", "row_upstream")),
+    (_REWARD, INCOMING),
     (_FUNCTION_NAME, ("name",)),
     (_SIZE, ("features", "probs", "logits", "grad_output")),
     (_INDEX, ("index", "probs", "logits", "grad_output")),
@@ -114,7 +115,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
     named: dict[tuple[str, ...], tuple[str, ...]] = {
         ("targets",): ("targets", "labels"),
         ("probs", "logits", "grad_output", "targets"): ("targets", "labels", *first),
-        ("grad_output",): ("upstream", "row_upstream", "probs") if backward else ("upstream", "row_upstream"),
+        ("grad_output",): (*INCOMING, "probs") if backward else INCOMING,
         ("logits",): ("logits",),
         ("log_probs",): ("log_probs",),
         ("probs",): first,

@@ -34,6 +34,11 @@ class Answer:
         """Whether nothing is wrong."""
         return not self.problem
 
+    @property
+    def is_shaped(self) -> bool:
+        """Whether the result has the right shape."""
+        return self.value is not None and self.value.shape == self.trial.expected.shape
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -65,22 +70,18 @@ class Answers:
         """How well the convention fits: right, right loss, known mistake, no factor, results of right shape, any."""
         named = self.diagnosis is not None
         plain = self.diagnosis is not None and (not self.diagnosis.factor or self.diagnosis.name == "scaled")
-        shaped = 0 if named else sum(map(_is_shaped, self.answers))
+        shaped = 0 if named else sum(answer.is_shaped for answer in self.answers)
         return self.fits, has_right_loss(self), named, plain, shaped, self.gave
 
     @property
     def takes_batches(self) -> bool:
         """Whether the target takes a whole batch: its results have the right shape or show a known mistake."""
-        return self.diagnosis is not None or any(map(_is_shaped, self.answers[:1]))
+        return self.diagnosis is not None or any(answer.is_shaped for answer in self.answers[:1])
 
     @property
     def failure(self) -> Failure | None:
         """How the first trial failed; None if it did not."""
         return self.answers[0].outcome.failure if self.answers else None
-
-
-def _is_shaped(answer: Answer) -> bool:
-    return answer.value is not None and answer.value.shape == answer.trial.expected.shape
 
 
 def ask(
@@ -136,10 +137,9 @@ def _judged(convention: Convention, questions: Mapping[str, list[Trial]], outcom
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
     limits = limits_of([(answer.trial, answer.value, answer.problem) for answer in answers])
-    if convention.ignores_upstream and (limits or all(answer.right or answer.trial.optional for answer in answers)):
-        limits = (IGNORES_UPSTREAM, *limits)
-    if convention.in_half and (limits or all(answer.right or answer.trial.optional for answer in answers)):
-        limits = (IN_HALF, *limits)
+    if limits or all(answer.right or answer.trial.optional for answer in answers):
+        known = [(IN_HALF, convention.in_half), (IGNORES_UPSTREAM, convention.ignores_upstream)]
+        limits = (*(limit for limit, holds in known if holds), *limits)
     judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
     return Answers(judged, reduction, tuple(answers), limits=limits)
 

@@ -21,7 +21,7 @@ from ..calling.call import Inputs
 from ..calling.conventions import Convention
 from ..calling.roles import is_loss
 from ..process.handover import Handover
-from .limits import INEXACT, allowed_ulp
+from .limits import allowed_ulp
 from .trials import ASCENT, UPSTREAM, Trial, right_gradient
 
 CHECKED_ITEMS = 1 << 17  # of the results of a block, in rows of every call that are drawn when the results are there
@@ -115,10 +115,7 @@ def _wrong(
     )
     value = got * _factor(trial, got, convention, case.batch)
     errors = trial.errors(value, convention.recomputes)
-    allowed = allowed_ulp(trial, in_half=convention.in_half)
-    if inexact:
-        scale = float(trial.unit.max(initial=0.0)) / float(np.finfo(case.dtype).eps)
-        allowed = np.maximum(allowed, INEXACT * scale / trial.unit.astype(np.float64))
+    allowed = allowed_ulp(trial, in_half=convention.in_half, inexact=inexact)
     worst = float(errors.max(initial=0.0))
     off = errors > allowed
     if not off.any():

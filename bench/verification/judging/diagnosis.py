@@ -139,13 +139,8 @@ def _is_same(result: FloatArray, value: FloatArray, trial: Trial) -> bool:
     if not np.array_equal(finite, np.isfinite(value).all(axis=-1)):
         return False
     result, value = result[finite], value[finite]
-    scale = max(float(np.abs(value).max(initial=0.0)), _largest_term(trial))
+    scale = max(float(np.abs(value).max(initial=0.0)), trial.largest_term)
     return bool(np.abs(result - value).max(initial=0.0) <= SAME[trial.dtype] * scale)
-
-
-def _largest_term(trial: Trial) -> float:
-    """The largest term of the right gradient. Rounding errors are relative to it, because terms may cancel."""
-    return float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)
 
 
 def _is_single_precision(results: Results) -> bool:
@@ -159,7 +154,7 @@ def _is_single_precision(results: Results) -> bool:
             if trial.optional:
                 continue
             return False
-        scale = _largest_term(trial)
+        scale = trial.largest_term
         error = float(np.abs(result - trial.expected).max(initial=0.0))
         if not error <= SINGLE_PRECISION * scale:  # also if it is NaN
             return False

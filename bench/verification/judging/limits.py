@@ -57,13 +57,16 @@ def _is_beyond_exp(trial: Trial) -> bool:
     return float(np.max(trial.inputs["logits"], initial=0.0)) > largest
 
 
-def allowed_ulp(trial: Trial, *, in_half: bool) -> float | FloatArray:
-    """The largest error of a right result in ulp of the terms: one number, or one for each element."""
-    if not in_half:
+def allowed_ulp(trial: Trial, *, in_half: bool, inexact: bool = False) -> float | FloatArray:
+    """The largest error of a right result in ulp of the terms: one number, or one for each element.
+
+    ``in_half`` and ``inexact``: the target is right to fewer digits than usual.
+    """
+    if not (in_half or inexact):
         return trial.allowed_ulp
-    scale = float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)  # the largest term
+    share = HALF_PRECISION if in_half else INEXACT
     with np.errstate(all="ignore"):
-        allowed: FloatArray = HALF_PRECISION * scale / trial.unit.astype(np.float64)
+        allowed: FloatArray = share * trial.largest_term / trial.unit.astype(np.float64)
     return np.maximum(trial.allowed_ulp, allowed)
 
 
@@ -83,8 +86,7 @@ def _shows(to_half: Callable[[FloatArray], FloatArray], trial: Trial, result: Fl
         return False
     probs, grad_output = to_half(trial.inputs["probs"]), trial.inputs["grad_output"]
     rounded = probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True))  # [B, N]
-    scale = float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)
-    return float(np.abs(result - rounded).max(initial=0.0)) <= INEXACT * scale
+    return float(np.abs(result - rounded).max(initial=0.0)) <= INEXACT * trial.largest_term
 
 
 def _in_bfloat16(array: FloatArray) -> FloatArray:
@@ -108,5 +110,5 @@ def _largest_error(entry: tuple[Trial, FloatArray | None, str]) -> float:
     trial, result, _ = entry
     if result is None or result.shape != trial.expected.shape or not np.isfinite(result).all():
         return np.inf
-    scale = float(trial.unit.max(initial=0.0)) / float(np.finfo(trial.dtype).eps)
+    scale = trial.largest_term
     return float(np.abs(result - trial.expected).max(initial=0.0)) / scale if scale else np.inf

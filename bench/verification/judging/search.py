@@ -77,14 +77,18 @@ def probe(subject: Subject, options: Options) -> Found:
         scaled = [dataclasses.replace(convention, temperature=temperature) for convention in conventions]
         return _search(subject, options, scaled)
     thing = _thing(name, found, conventions)
-    is_layer = not found.answers.convention.names_loss  # a loss's weights are those of its classes
-    if not thing and is_layer and found.answers.diagnosis is None:
-        has_weights = _WEIGHTS.search(subject.source(found.answers.convention))
-        thing = "a layer with weights of its own, not softmax alone" if has_weights else ""
     if not thing and found.answers.diagnosis is None:
-        convention = found.answers.convention
-        thing = named_otherwise(f"{convention.owner}_{convention.backward}") or _one_number(found.answers)
+        thing = _thing_without_a_mistake(subject, found.answers)
     return dataclasses.replace(found, thing=thing)
+
+
+def _thing_without_a_mistake(subject: Subject, answers: Answers) -> str:
+    """What a target is that shows no known mistake, in words; empty if it may be a backward of softmax."""
+    convention = answers.convention
+    # A loss's weights are those of its classes.
+    if not convention.names_loss and _WEIGHTS.search(subject.source(convention)):
+        return "a layer with weights of its own, not softmax alone"
+    return named_otherwise(f"{convention.owner}_{convention.backward}") or _one_number(answers)
 
 
 def _one_number(answers: Answers) -> str:
@@ -162,8 +166,7 @@ def _found(subject: Subject, answers: Answers, best: Answers | None, options: Op
     """The reading that fits, unless it hides that code of batches is right for one row alone."""
     if not answers.convention.is_single or options.layout:
         return Found(answers)
-    for_batches = best is not None and (_forward_takes_batches(best) or says_batch(subject.source(answers.convention)))
-    if best is not None and for_batches:
+    if best is not None and (_forward_takes_batches(best) or says_batch(subject.source(answers.convention))):
         same = dataclasses.replace(answers.convention, layout="rows")
         on_batches = best if best.takes_batches else ask(subject, same, options, PROBING)
         return Found(answers, on_batches, one_row_only=True)
@@ -173,10 +176,10 @@ def _found(subject: Subject, answers: Answers, best: Answers | None, options: Op
 
 def _forward_takes_batches(on_batches: Answers) -> bool:
     """Whether the forward is right for a batch, whose backward is not but has the right shape."""
-    for answer in on_batches.answers[:1]:
-        shaped = answer.value is not None and answer.value.shape == answer.trial.expected.shape
-        return shaped and forward_named(answer.outcome.forward, answer.trial) in (SOFTMAX, LOG_SOFTMAX)
-    return False
+    return any(
+        answer.is_shaped and forward_named(answer.outcome.forward, answer.trial) in (SOFTMAX, LOG_SOFTMAX)
+        for answer in on_batches.answers[:1]
+    )
 
 
 def says_batch(source: str) -> bool:

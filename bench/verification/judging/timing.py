@@ -6,10 +6,11 @@ where the others agree. What the handing over takes is known from a control: a p
 shapes and does nothing.
 """
 
+import itertools
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -102,11 +103,12 @@ class Timekeeper:
         complaints = list(sample.checked.complaints)
         believed: list[float] = []
         doubt = ""
-        started, tried = time.perf_counter(), 0
-        while tried < PATIENCE * blocks or not (believed or complaints or time.perf_counter() > started + PATIENCE_S):
-            if complaints or len(believed) == blocks or (len(believed) > 1 and math.fsum(believed) * calls > LONG_S):
+        most = PATIENCE * blocks
+        for tried in patiently(most):
+            if complaints or len(believed) == blocks or (believed and tried >= most):
                 break
-            tried += 1
+            if len(believed) > 1 and math.fsum(believed) * calls > LONG_S:
+                break
             block = self.block(subject, convention, case, calls, sample.handover.made, inexact=inexact, trusted=trusted)
             if isinstance(block, Failure):
                 return block
@@ -205,6 +207,15 @@ class Block:
     checked: Checked
     doubt: str
     handover: Handover
+
+
+def patiently(least: int) -> Iterator[int]:
+    """The numbers of tries to find a block whose clock is believed: so many of them, and more for some seconds."""
+    end = time.perf_counter() + PATIENCE_S
+    for tried in itertools.count():
+        if tried >= least and time.perf_counter() > end:
+            return
+        yield tried
 
 
 def calls_of_block(case: Case, call_s: float, block_s: float) -> int:

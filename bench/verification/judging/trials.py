@@ -75,6 +75,11 @@ class Trial:
         """Whether a failure deserves only a remark: with no rows, nothing is computed wrongly."""
         return self.batch == 0
 
+    @property
+    def largest_term(self) -> float:
+        """The largest term of the right gradient. Rounding errors are relative to it, because terms may cancel."""
+        return float(self.unit.max(initial=0.0)) / float(np.finfo(self.dtype).eps)
+
     def errors(self, got: FloatArray, recomputed: bool) -> FloatArray:
         """The error of each element in ulp of its terms; inf for a NaN.
 
