@@ -352,6 +352,18 @@ def test_a_resumed_run_goes_on_where_it_stopped(script: Script, tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_a_resumed_run_knows_what_its_visits_take_and_keeps_its_deadline(script: Script, tmp_path: Path) -> None:
+    script.visit_s = 4.0
+    swept(tmp_path, [VECTORIZED], minutes=0.15)  # 9 s: an examination, a visit, and one of the stream
+    assert script.methods(VECTORIZED) == ["examine", "visit"]
+    script.asked.clear()
+    options = dataclasses.replace(OPTIONS, minutes=0.25)  # 15 s, of which 12 s are over: too few for a visit
+    run = OpenRun(dataclasses.replace(load_run(tmp_path), options=options), tmp_path)
+    run.measure([VECTORIZED], Observer())
+    run.close()
+    assert script.asked == []
+
+
 def test_a_run_says_how_long_it_took_and_measured_and_whether_it_ended(script: Script, tmp_path: Path) -> None:
     run = opened(tmp_path)
     assert load_run(tmp_path).ended

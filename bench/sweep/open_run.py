@@ -87,10 +87,11 @@ class OpenRun:
         self._visits_table = open_visits(folder)
         self.rows = {row.case: row for row in load_rows(folder)}
         self.visits: dict[str, list[Moment]] = defaultdict(list)
-        self._first_costs_s: dict[Subject, float] = {}  # of the first visits
+        self._costs_s: dict[str, float] = {}  # of each subject's cheapest visit
         self._last_round = 0
         for visit in load_visits(folder):
             self.visits[visit.case].append(visit.moment)
+            self._note_cost(visit)
             self._last_round = max(self._last_round, visit.round)
         latest_s = max((moment.when_s for moments in self.visits.values() for moment in moments), default=None)
         # A resumed run goes on where it stopped. Its next visits are of another moment, however soon they follow.
@@ -165,21 +166,21 @@ class OpenRun:
         self.rows[case] = row
         if row.status != "measured" or self._settings.visit is None:
             return
-        started = time.perf_counter()
         if not self._compiled(case) and (first := self._visit(case, 0, observer)):
             self.visits[str(case)].append(first)
-            self._first_costs_s[case] = time.perf_counter() - started
 
     def _visit_rounds(self, cases: list[Case], observer: Observer) -> None:
+        subjects: list[Subject] = [*cases, *self._streams(cases)]
+        known = {subject: self._costs_s[str(subject)] for subject in subjects if str(subject) in self._costs_s}
         rounds = Rounds(
-            subjects=[*cases, *self._streams(cases)],
+            subjects=subjects,
             visits=self.visits,
             deadline_s=self._deadline_s,
             now=self.now_s,
             rng=self._rng,
             number=self._last_round,
             every=self.run.options.every_round,
-            costs_s=defaultdict(float, self._first_costs_s),
+            costs_s=defaultdict(float, known),
         )
         for subject in rounds.upcoming():
             observer.visiting(rounds)
@@ -223,8 +224,14 @@ class OpenRun:
             took_s=round(self.now_s() - when_s, 4),
         )
         self._visits_table.append(visit)
+        self._note_cost(visit)
         observer.visited(visit)
         return visit.moment
+
+    def _note_cost(self, visit: Visit) -> None:
+        """Keep what the visit took, where that is known: runs of earlier versions did not store it."""
+        if not math.isnan(visit.took_s):
+            self._costs_s[visit.case] = min(visit.took_s, self._costs_s.get(visit.case, math.inf))
 
     def _ask(self, method: str, subject: Subject, *arguments: object, number: int = 0) -> Any:
         """What one of the subject's processes answers; each of them has its turn, by the number of the round."""

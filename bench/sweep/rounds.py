@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..instruments.agreement import Moment, agree, agreeing, agreement_of
+from ..instruments.agreement import Moment, agreeing, agreement_of
 from ..instruments.bandwidth import Stream
 from ..operations.cases import Case
 
@@ -88,8 +88,8 @@ class Rounds:
 
     def _judge(self, subject: Subject) -> None:
         visits, rule = self.visits[str(subject)], agreement_of(subject.threads)
-        agreed = agree(visits, rule)
-        settled = agreed or bool(agreeing(visits, rule))
+        settled = bool(agreeing(visits, rule))
+        agreed = settled and len(visits) >= rule.visits
         for found, holds in ((self._agreed, agreed), (self._settled, settled)):
             (found.add if holds else found.discard)(subject)
 
