@@ -237,14 +237,15 @@ def test_times_can_be_derived_again_from_the_visits(sweep_small: SoftmaxBench, t
 
 def test_a_competitor_that_dies_in_a_visit_fails_alone(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "competitors.py").write_text(DYING_LATER, encoding="utf-8")
-    chosen = ["--features=16", "--implementation=dying_later", "--implementation=vectorized"]
+    chosen = ["--implementation=dying_later", "--implementation=vectorized"]
     done = sweep_small(*chosen, *TIMED, "-p", "competitors")
     assert done.returncode == 1
-    rows = {row.implementation: row for row in load_rows(tmp_path / "results" / "small") if row.features == 16}
-    assert rows["dying_later"].status == "failed"
-    assert "the process was ended by SIGSEGV" in rows["dying_later"].reason
-    assert rows["vectorized"].status == "measured"
-    assert rows["vectorized"].time_s > 0
+    rows = load_rows(tmp_path / "results" / "small")
+    # One of its cases at least: the other's calls are counted anew, in a new process.
+    died = [row for row in rows if row.status == "failed"]
+    assert {row.implementation for row in died} == {"dying_later"}
+    assert all("the process was ended by SIGSEGV" in row.reason for row in died)
+    assert all(row.time_s > 0 for row in rows if row.implementation == "vectorized")
 
 
 @pytest.mark.slow
