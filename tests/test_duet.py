@@ -15,7 +15,7 @@ from softmax_bench.operations.cases import Case, Inputs
 from softmax_bench.regression import duet
 from softmax_bench.regression.duel import Duel, Effort, Side, Task, Value
 from softmax_bench.regression.duet import Bind, error_of_median, padded
-from softmax_bench.verification.calling.conventions import Convention
+from softmax_bench.verification.calling.convention import Convention
 
 CASE = Case("softmax", "f", 4, 16, "float64", "normal")
 DUEL = Duel("f", CASE, Side("base", "f"), Side("work", "f"))

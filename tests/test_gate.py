@@ -51,7 +51,7 @@ from softmax_bench.regression.revisions import two_versions
 from softmax_bench.regression.workers import run_workers
 from softmax_bench.storage.results import Row, load_rows
 from softmax_bench.storage.tables import write_table
-from softmax_bench.verification.calling.conventions import Convention
+from softmax_bench.verification.calling.convention import Convention
 
 from tests.conftest import COMMAND, ROOT, SoftmaxBench, error_of
 

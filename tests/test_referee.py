@@ -15,7 +15,7 @@ import pytest
 from softmax_bench.operations.cases import Case
 from softmax_bench.regression import referee
 from softmax_bench.regression.duel import Duel, Effort, Side, Task, Value
-from softmax_bench.verification.calling.conventions import Convention
+from softmax_bench.verification.calling.convention import Convention
 from softmax_bench.verification.judging import timing
 from softmax_bench.verification.judging.checking import Checked
 from softmax_bench.verification.judging.timing import Block

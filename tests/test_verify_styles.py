@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from softmax_bench.loading import load
-from softmax_bench.verification.calling.conventions import Options
+from softmax_bench.verification.calling.convention import Options
 from softmax_bench.verification.judging.search import says_batch
 from softmax_bench.verification.process.subject import Local
 from softmax_bench.verification.verdict import Report, Status, examine

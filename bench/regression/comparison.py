@@ -5,7 +5,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..implementations import Implementation, registered
 from ..paths import IMPLEMENTATIONS
-from ..verification.calling.conventions import Options
+from ..verification.calling.convention import Options
 from ..verification.judging.trials import OPERATIONS
 from .duel import Duel, Side
 from .gate import Check, Progress, Rule, controls_of, judge_duels

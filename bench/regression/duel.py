@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..implementations import NUMPY
 from ..operations.cases import Case
-from ..verification.calling.conventions import Convention
+from ..verification.calling.convention import Convention
 
 OWN_LIBRARIES = (NUMPY, "numba")  # what our own code is written in
 TARGETS = "targets"  # the sitting of users' own functions

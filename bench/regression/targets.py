@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..implementations import Implementation
 from ..operations.cases import ARTICLE_SHAPE, Case
 from ..sweep.selection import Selection
-from ..verification.calling.conventions import Convention, Options
+from ..verification.calling.convention import Convention, Options
 from ..verification.judging.search import probe
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import Isolated, TargetFailedError

@@ -20,7 +20,7 @@ from ..instruments.machine_lock import hold_machine
 from ..storage.files import replace_file
 from ..terminal import new_console, print_sentence
 from ..units import quantity
-from .calling.conventions import LAYOUTS, ROLES, Options
+from .calling.convention import LAYOUTS, ROLES, Options
 from .cost import CostReport
 from .judging.trials import OPERATIONS
 from .judging.worked_example import one_node_explanation

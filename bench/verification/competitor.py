@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
 from ..instruments.bandwidth import fresh_stream_bytes_per_s
 from ..operations.cases import known_as
-from .calling.conventions import Convention, Options
+from .calling.convention import Convention, Options
 from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
 from .judging.search import probe

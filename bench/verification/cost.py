@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..implementations import FloatArray
 from ..implementations.softmax import explicit_jacobian, vectorized
 from ..operations.cases import Case
-from .calling.conventions import Convention
+from .calling.convention import Convention
 from .growth import Growth, growth
 from .judging.timing import Timekeeper
 from .judging.trials import Trial, make_trial

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..instruments.machine_lock import hold_machine
-from .calling.conventions import FORWARD_ONLY, LAYOUTS, Convention, Options
+from .calling.convention import FORWARD_ONLY, LAYOUTS, Convention, Options
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
 from .judging.answers import Answers, ask

@@ -25,7 +25,7 @@ from .arrays import (
     unwrapped,
 )
 from .construction import construction_values, make_instance
-from .conventions import FORWARD_ONLY, Convention
+from .convention import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
 from .kept import NamedCache, attributes_read
 from .methods import is_static

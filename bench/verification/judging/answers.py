@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...implementations import FloatArray
-from ..calling.conventions import Convention, Options
+from ..calling.convention import Convention, Options
 from ..calling.roles import is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject

@@ -18,7 +18,7 @@ from ...operations.oracle import EXACT_ITEMS
 from ...operations.precision import wide_type
 from ...units import quantity
 from ..calling.call import Inputs
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from ..calling.roles import is_loss
 from ..process.handover import Handover
 from .limits import allowed_ulp

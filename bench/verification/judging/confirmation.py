@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...operations.cases import Case
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from ..process.failures import Failure
 from ..process.handover import Handover
 from .checking import Checked, check, fresh_inputs, split

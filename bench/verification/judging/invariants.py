@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ...implementations import FloatArray
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from ..process.subject import Subject
 from .trials import PROBING, trials
 

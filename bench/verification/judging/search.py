@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...implementations import FloatArray
 from ..calling.arrays import FLOAT32
-from ..calling.conventions import FORWARD_ONLY, SINGLE, Convention, Options
+from ..calling.convention import FORWARD_ONLY, SINGLE, Convention, Options
 from ..calling.roles import is_loss
 from ..process.subject import Subject
 from .answers import Answers, ask

@@ -19,7 +19,7 @@ from ...instruments.memory import SMALL_BUFFER_BYTES
 from ...operations.cases import Case
 from ...units import quantity
 from ..calling.call import Inputs
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from ..process.block import Made
 from ..process.failures import Failure
 from ..process.handover import Handover

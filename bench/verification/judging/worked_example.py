@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from ..process.subject import Outcome, Subject
 from .trials import ASCENT
 

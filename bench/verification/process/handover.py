@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from ..calling.call import MATRICES, Inputs
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from .block import Assignment, Made, Ran
 from .shared import Array, Shared, slots
 

@@ -21,7 +21,7 @@ import psutil
 from ...errors import UserError
 from ...instruments.scratch import temporary_folder
 from ..calling.call import Inputs
-from ..calling.conventions import Convention, Options
+from ..calling.convention import Convention, Options
 from .block import Assignment, Made, Ran
 from .failures import Failure, Kind, failure_from_stack
 from .handover import Handover, hand_over

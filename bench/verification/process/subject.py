@@ -20,7 +20,8 @@ from ...instruments.memory import memory_limit, read_peak
 from ...loading import load, method_named, module_of
 from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
-from ..calling.conventions import Convention, Options, candidates
+from ..calling.convention import Convention, Options
+from ..calling.conventions import candidates
 from .block import Assignment, Block, Made, Ran, placeholders
 from .failures import Failure, failure_of
 from .handover import Handover, hand_over

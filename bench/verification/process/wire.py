@@ -17,7 +17,7 @@ from typing import Any, Literal, Union
 import numpy as np
 import numpy.typing as npt
 
-from ..calling.conventions import Convention
+from ..calling.convention import Convention
 from .block import Made, Ran
 from .failures import Failure
 from .subject import Outcome

@@ -1,0 +1,166 @@
+"""A convention: one way to call a target, and what a user may state about it.
+
+It is data: it crosses process boundaries and is printed. ``call`` carries it out.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ...errors import UserError
+from .arrays import FLOAT32
+from .construction import BYPASSED
+from .graphs import DRIVES_IN_WORDS
+from .roles import INCOMING, is_loss
+
+# Roles that a user may name in --signature.
+ROLES = (
+    "logits", "probs", "log_probs", "grad_output", "targets", "labels", "upstream",
+    "row_upstream", "axis", "features", "learning_rate",
+)  # fmt: skip
+LAYOUTS = {
+    "rows": "arrays [batch, features]",
+    "columns": "features first: arrays [features, batch], axis 0",
+    "vector": "one vector [features] at a time",
+    "column": "one column [features, 1] at a time",
+    "row": "one row [1, features] at a time",
+    "stack": "arrays [1, batch, features]",
+    "heads": "arrays [1, 1, batch, features]",
+    "images": "arrays [batch, features, 1, 1], axis 1",
+}
+CONTAINERS = {"list": "nested lists", "torch": "PyTorch tensors", FLOAT32: "PyTorch tensors of float32"}
+WRAPPINGS = {
+    "tensors": "every array in a tensor of the file",
+    "tensors in forward": "the forward's arrays in tensors of the file",
+    "tensors and labels": "every array and the labels in a tensor of the file",
+    "tuples": "every array in a tuple",
+}
+SINGLE = ("vector", "column", "row")
+FORWARD_ONLY = "forward"  # a style: there is no backward
+
+LOSS_NAME = re.compile(
+    r"loss|entrop|criterion|nll|(?<![a-z])ce(?![a-z])|verlust|perdida|perda|perte", flags=re.IGNORECASE
+)  # in other languages, too
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One way to call a target: its style, methods, the roles of their arguments, layout and container.
+
+    ``style`` is one of these:
+
+    - ``function``, which may have a ``forward`` in the same module
+    - ``method``: a method that needs no forward, of a class that need not be a layer
+    - ``pair``: an object with a forward and a backward
+    - ``closure``: a function or an object whose forward returns the backward
+    - ``node``: a graph's node, made from its parents
+    - ``tensor``: a function or method that makes a tensor from another one and keeps its backward in it
+    - ``forward``: a forward alone, called to find out what it is
+    """
+
+    operation: str
+    style: str
+    arguments: tuple[str, ...]
+    forward: str = ""
+    forward_arguments: tuple[str, ...] = ()
+    backward: str = ""
+    construct: tuple[str, ...] = ()
+    result: str = ""
+    layout: str = "rows"
+    container: str = "array"
+    temperature: float = 1.0  # of a forward that is softmax(logits / temperature)
+    cached: tuple[str, ...] = ()  # the roles of a cache's items, if no forward makes it
+    between: str = ""  # the method that a loss is told its targets by, after its forward
+    owner: str = ""  # the name of a class that is made with arguments, or without its constructor
+    ignores_upstream: bool = False  # of a loss: whether its backward takes an incoming gradient, and does not use it
+    in_half: bool = False  # whether it has shown that it computes in half precision
+    of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
+    tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
+    wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
+
+    @property
+    def roles(self) -> set[str]:
+        """The roles of all arguments of all calls."""
+        told = ["targets"] if self.between else []
+        return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told}
+
+    @property
+    def takes_upstream(self) -> bool:
+        """Whether the result is the gradient times an incoming one, a number: that of a loss."""
+        is_given = bool(self.roles & set(INCOMING))
+        is_given |= self.style == "node" and is_loss(self.operation)
+        return is_given and not self.ignores_upstream
+
+    @property
+    def names_loss(self) -> bool:
+        """Whether the name of what is called, or of its class, is that of a loss."""
+        return LOSS_NAME.search(f"{self.owner} {self.backward}") is not None
+
+    @property
+    def names_log_probability(self) -> bool:
+        """Whether the name of what is called speaks of a log-probability, and not of its negative."""
+        return re.search(r"^(?!.*(neg|loss|nll)).*log_?(p(i|rob)|lik)", self.backward.lower()) is not None
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the target computes the probabilities itself, from logits or from their logarithms."""
+        return self.style in ("tensor", "closure") or bool(self.roles & {"logits", "log_probs", "packed"})
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the target takes one row of the batch at a time."""
+        return self.layout in SINGLE
+
+    def __str__(self) -> str:
+        parts = [self._calls(), LAYOUTS[self.layout]]
+        if self.container != "array":
+            parts.append(CONTAINERS[self.container])
+        if self.wrapping:
+            parts.append(WRAPPINGS[self.wrapping])
+        return "; ".join(parts)
+
+    def _calls(self) -> str:
+        given = ", ".join(self.arguments)
+        called = f"{self.backward or 'function'}({given})"
+        before = ", ".join(self.forward_arguments)
+        if self.style == "tensor":
+            more = f", {before}" if before else ""
+            called = f"{self.forward or 'function'}(tensor of logits{more}), {DRIVES_IN_WORDS[self.arguments]}"
+        elif self.style == "node":
+            called = f"node({', '.join(self.construct)}).{self.backward}({given})"
+        elif self.style == "closure":
+            called = f"{self.forward or 'function'}({before}), then what it returned({given})"
+        elif self.style == FORWARD_ONLY:
+            called = f"{self.forward or 'function'}({before})"
+        elif self.forward:
+            told = f", {self.between}(targets)" if self.between else ""
+            called = f"{self.forward}({before}){told}, then {called}"
+        if self.construct == BYPASSED:
+            return f"{self.owner} made without its constructor: {called}"
+        if self.construct and self.owner:
+            return f"{self.owner}({', '.join(self.construct)}): {called}"
+        return called
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user states about how to call a target; what is empty is found by trying."""
+
+    operation: str = ""
+    signature: tuple[str, ...] = ()
+    forward: str = ""
+    backward: str = ""
+    result: str = ""
+    layout: str = ""
+    reduction: str = ""
+
+    def check(self) -> None:
+        """Check the signature.
+
+        Raises:
+            UserError: it has a role that does not exist, or a role twice.
+        """
+        for role in self.signature:
+            if role not in ROLES:
+                raise UserError(f"--signature: unknown role {role!r}; known roles: {', '.join(ROLES)}")
+            if self.signature.count(role) > 1:
+                raise UserError(f"--signature: {role!r} is given twice")
