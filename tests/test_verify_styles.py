@@ -122,3 +122,85 @@ def test_a_method_is_called_as_the_signature_says(tmp_path: Path) -> None:
 )
 def test_code_of_batches_is_told_by_what_it_does_and_not_by_its_comments(source: str, is_for_batches: bool) -> None:
     assert says_batch(source) is is_for_batches
+
+
+JAX = """
+import functools
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def softmax(x, axis=-1):
+    return jax.nn.softmax(x, axis)
+
+
+softmax.defvjp(
+    lambda x, axis: (softmax(x, axis),) * 2,
+    lambda axis, p, g: (p * (g - (g * p).sum(axis, keepdims=True)),),
+)
+
+
+@jax.custom_vjp
+def loss(logits, targets, weights, z_loss_scale):
+    losses = -(targets * jax.nn.log_softmax(logits)).sum(-1)
+    return losses * weights, losses
+
+
+loss.defvjp(
+    lambda logits, targets, weights, scale: (loss(logits, targets, weights, scale), (logits, targets)),
+    lambda kept, g: ((jax.nn.softmax(kept[0]) - kept[1]) * g[0][:, None], None, None, None),
+)
+
+
+@jax.custom_vjp
+def diagonal(x):
+    return jax.nn.softmax(x)
+
+
+diagonal.defvjp(lambda x: (jax.nn.softmax(x),) * 2, lambda p, g: (p * (1 - p) * g,))
+"""
+
+
+@pytest.mark.slow
+def test_jax_functions_with_a_derivative_of_their_own_are_called(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    file = write(tmp_path / "ours.py", JAX)
+    for name, words in {"softmax": "right", "loss": "right", "diagonal": "wrong: diagonal only"}.items():
+        done = run(f"{file}:{name}")
+        assert done.stdout.splitlines()[0] == f"{file}:{name}  {words}", done.stdout + done.stderr
+        assert "jax.vjp of function" in done.stdout
+
+
+NUMBA = """
+from numba import njit
+
+
+@njit
+def softmax_backward(dout, out, dinp, N, C):
+    for row in range(N):
+        dot = 0.0
+        for column in range(C):
+            dot += out[row, column] * dout[row, column]
+        for column in range(C):
+            dinp[row, column] = out[row, column] * (dout[row, column] - dot)
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_function_that_writes_its_result_is_called(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    done = run(f"{write(tmp_path / 'kernels.py', NUMBA)}:softmax_backward")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "softmax_backward(grad_output, probs, destination, batch, features)" in " ".join(done.stdout.split())
+
+
+def test_what_is_tried_with_equal_weights_says_so_and_fails_if_strict(tmp_path: Path) -> None:
+    code = (
+        "def loss_grad(logits, labels, class_weights):\n"
+        "    p = np.exp(logits - logits.max(1, keepdims=True))\n    p /= p.sum(1, keepdims=True)\n"
+        "    p[np.arange(len(p)), labels] -= 1.0\n    return class_weights[labels][:, None] * p / len(p)\n"
+    )
+    target = f"{write(tmp_path / 'weighted.py', code)}:loss_grad"
+    assert "equal weights of all classes only" in " ".join(run(target).stdout.split())
+    assert run(target, "--strict").returncode == Status.WRONG

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..instruments.machine_lock import hold_machine
+from .calling.attention import VALUES
+from .calling.classifiers import BASIS, IDENTITY
 from .calling.convention import FORWARD_ONLY, LAYOUTS, Convention, Options
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
@@ -45,6 +47,12 @@ class Status(enum.IntEnum):
         return {Status.RIGHT: "right", Status.WRONG: "wrong", Status.NOT_CALLED: "could not be called"}[self]
 
 
+# What the gradient is with respect to, where matrices that are not asked about were identities.
+OF_IDENTITIES = {
+    VALUES: "the gradient of its queries: keys and values were identity matrices, so that they are the logits",
+    IDENTITY: "the gradient of its weights: its data was an identity matrix, so that they are the logits",
+    BASIS: "the gradient of its input: its weights were an identity matrix, so that it is the logits",
+}
 # What is judged, if it is not the backward of softmax that one asks about: it is said before anything else.
 JUDGED_AS = {
     "log_softmax": "the backward of log-softmax",
@@ -265,8 +273,9 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
 
 
 def _is_far_fetched(convention: Convention) -> bool:
-    """Whether no author calls a backward so: with logits and their probabilities, or as a forward alone."""
-    return convention.style == FORWARD_ONLY or len({"logits", "probs", "log_probs"} & convention.roles) > 1
+    """Whether no author calls a backward so: with logits and their probabilities, as a forward alone, with ones."""
+    twice = len({"logits", "probs", "log_probs"} & convention.roles) > 1
+    return twice or convention.style == FORWARD_ONLY or bool({"ones", "row_ones"} & convention.roles)
 
 
 def _judged_as(convention: Convention, reduction: str) -> str:
@@ -407,6 +416,7 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     found_in = {answer.outcome.found_in for answer in valued} - {""}
     if found_in and not options.result:
         notes.append(f"the gradient was found in the attribute {', '.join(sorted(found_in))}")
+    notes += [note for role, note in OF_IDENTITIES.items() if role in convention.roles]
     if is_loss(convention.operation) and answers.reduction != ASCENT:
         if convention.names_log_probability:
             notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")

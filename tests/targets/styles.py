@@ -923,6 +923,217 @@ def gradient_of_weights(weights, examples, labels):
 
 
 # Target, verdict, mistake (empty: none), words that the report has to have.
+
+
+# Losses with weights, and attention: with identity matrices beside them, a parameter is the logits.
+def classifier_loss(W, X, y, reg):
+    p = rows_softmax(X @ W)
+    loss = -np.log(p[np.arange(len(X)), y]).mean() + 0.5 * reg * np.sum(W * W)
+    p[np.arange(len(X)), y] -= 1.0
+    return loss, X.T @ p / len(X) + reg * W
+
+
+def classifier_loss_in_columns(W, X, y, reg):
+    scores = W.dot(X)
+    p = np.exp(scores - scores.max(axis=0))
+    p /= p.sum(axis=0)
+    loss = -np.log(p[y, np.arange(X.shape[1])]).mean() + reg * np.sum(W * W)
+    p[y, np.arange(X.shape[1])] -= 1.0
+    return loss, p.dot(X.T) / X.shape[1] + 2.0 * reg * W
+
+
+def classifier_loss_of_mean_and_sum(W, X, y, reg):
+    p = rows_softmax(X @ W)
+    loss = -np.log(p[np.arange(len(X)), y]).mean()
+    p[np.arange(len(X)), y] -= 1.0
+    return loss, X.T @ p
+
+
+def word_cost_and_gradient(predicted, target, outputVectors, dataset):
+    scores = outputVectors @ predicted
+    p = np.exp(scores - scores.max())
+    p /= p.sum()
+    cost = -np.log(p[target])
+    p[target] -= 1.0
+    return cost, outputVectors.T @ p, np.outer(p, predicted)
+
+
+def attention_backward(dout, q, k, v):
+    p = rows_softmax(q @ np.swapaxes(k, -1, -2) / np.sqrt(k.shape[-1]))
+    dp = dout @ np.swapaxes(v, -1, -2)
+    ds = p * (dp - (dp * p).sum(axis=-1, keepdims=True)) / np.sqrt(k.shape[-1])
+    return ds @ k, np.swapaxes(ds, -1, -2) @ q, np.swapaxes(p, -1, -2) @ dout
+
+
+def attention_backward_of_diagonal(dout, q, k, v, attn_weights):
+    dp = dout @ v.T
+    ds = dp * attn_weights * (1.0 - attn_weights) / np.sqrt(k.shape[-1])
+    return ds @ k, ds.T @ q, attn_weights.T @ dout
+
+
+# Functions that return nothing.
+def into_dx(dy, y, dx):
+    for row in range(len(y)):
+        dx[row] = y[row] * (dy[row] - dy[row] @ y[row])
+
+
+def backward_in_place_(grad, probs):
+    grad -= (grad * probs).sum(axis=1, keepdims=True)
+    grad *= probs
+
+
+def of_flat_buffers(out_flat, grad_out_flat, grad_x_flat, M, K):
+    for row in range(M):
+        dot = 0.0
+        for column in range(K):
+            dot += out_flat[row * K + column] * grad_out_flat[row * K + column]
+        for column in range(K):
+            place = row * K + column
+            grad_x_flat[place] += out_flat[place] * (grad_out_flat[place] - dot)
+
+
+def of_steps(dlogits, dlosses, probs, targets, B, T, V):
+    for b in range(B):
+        for t in range(T):
+            for i in range(V):
+                indicator = 1.0 if i == targets[b, t] else 0.0
+                dlogits[b, t, i] += (probs[b, t, i] - indicator) * dlosses[b, t]
+
+
+def prints_and_returns_nothing(probs, grad):
+    print(probs * grad)
+
+
+# What is returned is not the gradient itself.
+def in_a_dict(logits, labels):
+    p = rows_softmax(logits)
+    loss = -np.log(p[np.arange(len(p)), labels]).mean()
+    p[np.arange(len(p)), labels] -= 1.0
+    return {"loss": loss, "probs": rows_softmax(logits), "dlogits": p / len(p)}
+
+
+def vjp_of_answer(ans, x):
+    return lambda g: ans * (g - (g * ans).sum(axis=1, keepdims=True))
+
+
+def vjp_of_loss(ans, x, label):
+    def vjp(g):
+        p = rows_softmax(x)
+        p[np.arange(len(p)), label] -= 1.0
+        return g * p / len(p)
+
+    return vjp
+
+
+def gradient_of_operation(op, grad):
+    p = op.outputs[0]
+    return p * (grad - (grad * p).sum(axis=1, keepdims=True))
+
+
+# PyTorch's functions that take more than an array.
+class MaskedFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(self, input, mask, dim):
+        self.dim = dim
+        output = torch.softmax(input.masked_fill(~mask.bool(), float("-inf")), dim)
+        self.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(self, grad_output):
+        (output,) = self.saved_tensors
+        return output * (grad_output - (grad_output * output).sum(self.dim, keepdim=True)), None, None
+
+
+class SmoothedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, label, label_smooth, reduction, lb_ignore):
+        kept = label != lb_ignore
+        log_p = torch.log_softmax(logits, 1)
+        smoothed = torch.full_like(logits, label_smooth / logits.shape[1])
+        smoothed[torch.arange(len(label)), label] += 1.0 - label_smooth
+        ctx.save_for_backward(log_p.exp() - smoothed)
+        ctx.divisor = float(kept.sum()) if reduction == "mean" else 1.0
+        return -(smoothed * log_p).sum() / ctx.divisor
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (difference,) = ctx.saved_tensors
+        return grad_output * difference / ctx.divisor, None, None, None, None
+
+
+class WeightedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, labels, class_weights):
+        ctx.save_for_backward(logits, labels, class_weights)
+        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        return (class_weights[labels] * losses).sum() / len(labels)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        logits, labels, class_weights = ctx.saved_tensors
+        p = torch.softmax(logits, 1)
+        p[torch.arange(len(labels)), labels] -= 1.0
+        return grad_output * class_weights[labels][:, None] * p / len(labels), None, None
+
+
+class AttentionFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, Q, K, V, sm_scale):
+        p = torch.softmax(Q @ K.transpose(-2, -1) * sm_scale, -1)
+        ctx.save_for_backward(Q, K, V, p)
+        ctx.sm_scale = sm_scale
+        return p @ V
+
+    @staticmethod
+    def backward(ctx, dO):
+        Q, K, V, p = ctx.saved_tensors
+        dP = dO @ V.transpose(-2, -1)
+        dS = ctx.sm_scale * p * (dP - (dP * p).sum(-1, keepdim=True))
+        return dS @ K, dS.transpose(-2, -1) @ Q, p.transpose(-2, -1) @ dO, None
+
+
+def sequence_loss(logits, targets, pad_id=0):
+    p = rows_softmax(logits)
+    p[np.arange(len(p)), targets] -= 1.0
+    kept = targets != pad_id
+    return p * kept[:, None] / kept.sum()
+
+
+class AutogradTensor:
+    """Its graph is that of a flag named autograd, and its gradient is a tensor, too."""
+
+    def __init__(self, data, autograd=False, creators=None):
+        self.data = np.array(data)
+        self.autograd = autograd
+        self.creators = creators
+        self.grad = None
+
+    def backward(self, grad=None):
+        grad = AutogradTensor(np.ones_like(self.data)) if grad is None else grad
+        self.grad = grad
+        if self.creators:
+            self.creators[0].backward(AutogradTensor(self.difference * grad.data))
+
+    def cross_entropy(self, target_indices):
+        labels = target_indices.data.flatten()
+        p = rows_softmax(self.data)
+        loss = -np.log(p[np.arange(len(labels)), labels]).mean()
+        out = AutogradTensor(loss, autograd=self.autograd, creators=[self])
+        p[np.arange(len(labels)), labels] -= 1.0
+        out.difference = p / len(labels)
+        return out
+
+
+class Softmaxschicht:
+    def vorwärts(selbst, eingaben):
+        selbst.ausgaben = rows_softmax(eingaben)
+        return selbst.ausgaben
+
+    def ableiten_auf_eingaben(selbst, dkosten):
+        return selbst.ausgaben * (dkosten - (dkosten * selbst.ausgaben).sum(axis=1, keepdims=True))
+
+
 STYLES = (
     ("Network.dsoftmax", "right", "", "Network(sizes, learning_rate)"),
     ("Unbuildable.softmax_derivative", "right", "", "made without its constructor"),
@@ -994,6 +1205,28 @@ STYLES = (
     ("grad_log_pi", "right", "", "the gradient of minus that"),
     ("PerdaDeSoftmax", "right", "", "__call__(logits, targets), then gradiente()"),
     ("GumbelSample", "not a backward of softmax", "", "something else by its name (gumbel)"),
+    ("classifier_loss", "right", "", "the gradient of its weights"),
+    ("classifier_loss_in_columns", "right", "", "features first"),
+    ("classifier_loss_of_mean_and_sum", "wrong", "average_missing", ""),
+    ("word_cost_and_gradient", "right, with a limit", "", "one vector [features] at a time"),
+    ("attention_backward", "right", "", "the gradient of its queries"),
+    ("attention_backward_of_diagonal", "wrong", "diagonal_only", "long_keys"),
+    ("into_dx", "right", "", "into_dx(grad_output, probs, destination)"),
+    ("backward_in_place_", "right, with a limit", "", "it works in place"),
+    ("of_flat_buffers", "right", "", "arrays [batch * features]"),
+    ("of_steps", "right", "", "of_steps(destination, row_upstream, probs, labels, one, batch, features)"),
+    ("prints_and_returns_nothing", "could not be called", "", ""),
+    ("in_a_dict", "right", "", "softmax and cross-entropy together"),
+    ("vjp_of_answer", "right", "", "then what it returned(grad_output)"),
+    ("vjp_of_loss", "right", "", "then what it returned(upstream)"),
+    ("gradient_of_operation", "right", "", "gradient_of_operation(operation, grad_output)"),
+    ("MaskedFunction", "right", "", "PyTorch tensors"),
+    ("SmoothedLoss", "right", "", "softmax and cross-entropy together"),
+    ("WeightedLoss", "right, with a limit", "", "equal weights of all classes only"),
+    ("sequence_loss", "right, with a limit", "", "none that it ignores"),
+    ("AttentionFunction", "right", "", "the gradient of its queries"),
+    ("AutogradTensor.cross_entropy", "right", "", "softmax and cross-entropy together"),
+    ("Softmaxschicht", "right", "", "then ableiten_auf_eingaben(grad_output)"),
     ("plus_epsilon", "right, with a limit", "", "inexact"),
     ("wrong_where_a_probability_is_small", "wrong", "", "is 0.1, expected"),
     ("LogSoftmax", "right", "", "the backward of log-softmax"),

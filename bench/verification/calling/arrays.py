@@ -9,13 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ...implementations import FloatArray
-from .graphs import NUMBERS
+from .graphs import NUMBERS, SLOTS
 
-DIMENSIONS = {"stack": 3, "heads": 4, "images": 4}  # of the layouts that are neither matrices nor single rows
+DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "flat": 1}  # of layouts that are no matrices
 LEADING = ("stack", "heads")  # of these, the layouts with axes before the batch
 AXES = {"columns": 0, "column": 0, "images": 1}  # the features' axis, in layouts where it is not the last
 
 
+# The attributes in which a backward leaves its result, and the items of a dict in which it returns it.
+RESULTS = (
+    "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
+    "dz", "dZ", *SLOTS,
+)  # fmt: skip
 FLOAT32 = "torch float32"  # a container: for code that makes float32 tensors of its own, and mixes no types
 
 
@@ -31,6 +36,7 @@ def arranged(array: FloatArray, layout: str) -> FloatArray:
         "stack": (1, batch, features),
         "heads": (1, 1, batch, features),
         "images": (batch, features, 1, 1),
+        "flat": (batch * features,),
     }
     array = array.T if layout in ("columns", "column") else array.reshape(shapes.get(layout, array.shape))
     return np.array(array, order="C")
@@ -53,10 +59,15 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
     Raises:
         NoResultError: the result is not an array of numbers.
     """
+    if isinstance(result, dict):
+        result = next((result[name] for name in RESULTS if name in result), tuple(result.values()))
     if isinstance(result, tuple):
         result = _without_numbers(result)
     if isinstance(result, list | tuple) and result and all(map(_is_tensor, result)):
-        fitting = [array for array in result if np.size(unwrapped(array)) == size and np.ndim(unwrapped(array)) > 1]
+        least = 1 if isinstance(result, tuple) and len(result) > 1 else 2  # a list may be that of the rows
+        fitting = [
+            array for array in result if np.size(unwrapped(array)) == size and np.ndim(unwrapped(array)) >= least
+        ]
         if fitting or (len(result) == 1 and np.ndim(unwrapped(result[0])) > 1):
             result = (fitting or result)[0]
     if result is None:
@@ -72,12 +83,24 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
 
 
 def _without_numbers(result: tuple[Any, ...]) -> Any:
-    """A tuple's only value that is neither None nor a plain number.
+    """A tuple's values that are neither None nor a number; the only one, if there is one.
 
     An autograd function has no gradient, or 0.0, for its other inputs; a loss is returned before its gradient.
     """
-    kept = [value for value in result if value is not None and not isinstance(value, int | float)]
-    return kept[0] if len(kept) == 1 and len(result) > 1 else result
+    kept = tuple(value for value in result if value is not None and not _is_number(value))
+    if len(result) < 2 or not kept:
+        return result
+    return kept[0] if len(kept) == 1 else kept
+
+
+def number_in(result: Any) -> float | None:
+    """The first number of a tuple or a dict, as the value of a loss is returned with its gradient; None without one."""
+    values = result.values() if isinstance(result, dict) else result if isinstance(result, tuple) else ()
+    return next((float(value) for value in values if _is_number(value)), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) or (hasattr(value, "shape") and value.shape == ())
 
 
 def _is_tensor(value: Any) -> bool:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,34 +16,36 @@ from .arrays import (
     DIMENSIONS,
     FLOAT32,
     LEADING,
+    RESULTS,
     NoResultError,
     arranged,
     as_array,
     in_container,
     keyword_only_without_default,
+    number_in,
     stacked,
     unwrapped,
 )
+from .attention import KEYS, LONG_KEYS, VALUES
 from .construction import construction_values, make_instance
 from .convention import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
-from .kept import NamedCache, attributes_read
-from .methods import is_static
+from .kept import NamedAttributes, NamedCache, attributes_read
+from .kernels import DESTINATION
+from .methods import applied_parameters, is_static
 from .roles import (
     FIXED,
     UNKNOWN,
     asked_names,
     class_counts,
     derivative_flags,
+    ignored_labels,
     passed_by_name,
     roles_of,
     training_flags,
 )
+from .transforms import pulled_back
 
-RESULTS = (
-    "dinputs", "dinput", "d_inputs", "grad_input", "input_grad", "input_gradient", "dx", "dX", "dlogits", "grad_logits",
-    "dz", "dZ", *SLOTS,
-)  # fmt: skip
 FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
 MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets")  # the roles that are [B, N]
 _SAVED = re.compile(r"sav|context|ctx|tensor|value|cache", re.IGNORECASE)
@@ -102,8 +104,12 @@ class Call:
     def overwritten(self) -> tuple[str, ...]:
         """The roles of the inputs that the target has changed since the last ``prepare``."""
         used = self.convention.roles | ({"logits", "grad_output"} if self.convention.style == "tensor" else set())
-        changed = {role for role, now, before in self._passed if _is_changed(np.asarray(unwrapped(now)), before)}
-        return tuple(role for role in (*MATRICES, "labels") if role in changed & used)
+        changed = self._changed() & used - {self.convention.lands_in}
+        return tuple(role for role in (*MATRICES, "labels") if role in changed)
+
+    def _changed(self) -> set[str]:
+        """The roles of the arrays that are no longer what they were when they were passed."""
+        return {role for role, now, before in self._passed if _is_changed(np.asarray(unwrapped(now)), before)}
 
     def arrivals(self, inputs: Inputs) -> list[Callable[[], object]]:
         """What writes other inputs into the arrays that ``prepare`` made, which the target holds or is about to get."""
@@ -150,16 +156,26 @@ class Call:
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
         self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
-        values["row_upstream"] = np.full(len(inputs["logits"]), inputs["upstream"], inputs["logits"].dtype)
+        row_upstream = np.full(len(inputs["logits"]), inputs["upstream"], inputs["logits"].dtype)
+        values["row_upstream"] = row_upstream.reshape((*axes, -1))
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
-        values |= construction_values(inputs["logits"])
+        constants = construction_values(inputs["logits"])
+        values |= {
+            role: in_container(value, container) if isinstance(value, np.ndarray) else value
+            for role, value in constants.items()
+        }
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
         values["training"] = True
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
         masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
         values |= {role: in_container(each, container) for role, each in masks.items()}
+        square = (1,) * (DIMENSIONS[layout] - 2) + (values["features"],) * 2 if layout in LEADING else ()
+        for role in {VALUES, KEYS, LONG_KEYS} & self.convention.roles:
+            values[role] = in_container(constants[role].reshape(square or constants[role].shape), container)
+        if DESTINATION in self.convention.roles:
+            values[DESTINATION] = in_container(arranged(np.zeros_like(inputs["logits"]), layout), container)
         if "packed" in self.convention.roles:
             incoming = "logits" if self.convention.operation != "cross_entropy" else "probs"
             values["packed"] = [values[incoming], values["targets"]]
@@ -188,6 +204,7 @@ class Call:
             "closure": self._closure,
             "node": self._node,
             "tensor": self._tensor,
+            "transform": self._transform,
             FORWARD_ONLY: self._forward_only,
         }
         return styles[self.convention.style](values)
@@ -198,17 +215,37 @@ class Call:
             result = self.namespace[self.convention.forward](*self._given(self.convention.forward_arguments, values))
             self.forward_result, values["cache"] = result if isinstance(result, tuple) else (result, result)
         elif self.convention.cached:
-            values["cache"] = NamedCache(values)
+            values |= {"cache": NamedCache(values), "operation": NamedAttributes(values)}
         return self._alone(self.target, values)
 
     def _alone(self, function: Callable[..., Any], values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a function that needs no object; for each index if it takes one, [N, N] or [N]."""
         roles, wrap = self.convention.arguments, self._wrap(in_forward=False)
         function = functools.partial(function, **flags) if (flags := derivative_flags(function)) else function
+        if lands_in := self.convention.lands_in:
+            return self._landing(self._bound(function, roles, values, wrap), values[lands_in])
         if "index" not in roles:
             return self._bound(function, roles, values, wrap)
         by_index = [values | {"index": index} for index in range(values["features"])]
         return lambda: np.stack([np.asarray(self._bound(function, roles, each, wrap)()) for each in by_index])
+
+    def _landing(self, function: Callable[[], Any], destination: Any) -> Callable[[], Any]:
+        """The call of a function that writes its result into an array that it is given."""
+        self.writes_out = self.convention.lands_in == DESTINATION
+
+        def call() -> Any:
+            function()
+            return destination
+
+        return call
+
+    def _transform(self, values: dict[str, Any]) -> Callable[[], Any]:
+        """The backward that JAX keeps of a forward."""
+        roles = self.convention.forward_arguments
+        place = next(place for place, role in enumerate(roles) if role in ("logits", "probs"))
+        incoming = values[self.convention.arguments[0]]
+        self.forward_result, backward = pulled_back(self.target, self._given(roles, values), place, incoming)
+        return backward
 
     def _method(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a method of an object."""
@@ -244,10 +281,13 @@ class Call:
         if self.convention.forward:
             forward = getattr(self._made(values, self.convention.forward), self.convention.forward)
         returned = self._bound(forward, self.convention.forward_arguments, values)()
-        if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
+        if isinstance(returned, tuple) and len(returned) == 2 and callable(returned[1]):
+            self.forward_result, backward = returned
+        elif callable(returned):
+            backward = returned
+        else:
             raise NoResultError("its forward returns no backward")
-        self.forward_result = returned[0]
-        return lambda: returned[1](values[self.convention.arguments[0]])
+        return lambda: backward(values[self.convention.arguments[0]])
 
     def _made(self, values: dict[str, Any], *methods: str) -> Any:
         """The object that the methods belong to; the class itself if they are static."""
@@ -348,12 +388,17 @@ class Call:
         owner = self.target if static and name != "__call__" else self._made(values)
         if owner is self.target and inspect.isclass(owner) and not (static and name != "__call__"):
             owner = make_instance(owner, self.convention.construct, values)
-        return self._with_axis(getattr(owner, name), [leaf, *given], values)
+        return self._with_axis(getattr(owner, name), [leaf, *given], values, applied_parameters(owner, name))
 
-    def _with_axis(self, function: Callable[..., Any], given: list[Any], values: dict[str, Any]) -> Any:
-        """The call of a function of tensors, whose other parameters are an axis, a learning rate or a context."""
+    def _with_axis(
+        self, function: Callable[..., Any], given: list[Any], values: dict[str, Any], names: Sequence[str] = ()
+    ) -> Any:
+        """The call of a function of tensors, whose other parameters are an axis, a learning rate or a context.
+
+        ``names``: of its parameters, where Python does not know them.
+        """
         axis = self._axis(function)
-        asked = [name for name in asked_names(function) if name not in axis]
+        asked = [name for name in names or asked_names(function) if name not in axis]
         fixed = [values[roles_of(name)[0]] for name in asked[len(given) :] if roles_of(name)[0] in FIXED]
         return function(*given, *fixed, **axis)
 
@@ -379,7 +424,7 @@ class Call:
     ) -> Callable[[], Any]:
         """A call of the function with the values of its roles, ``wrap`` around each array; some get their name, too."""
         named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
-        named |= training_flags(function)
+        named |= training_flags(function) | ignored_labels(function)
         named |= dict.fromkeys(class_counts(function), values["features"])
         if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
@@ -448,6 +493,10 @@ class Call:
         Raises:
             NoResultError: the result is not an array of numbers.
         """
+        if self.convention.style == "function" and self.forward_result is None:
+            self.forward_result = number_in(result)
+        if self.convention.works_in_place and self.convention.lands_in not in self._changed():
+            raise NoResultError("returned None and changed none of its arguments")
         array = as_array(result, shape[0] * shape[1])
         if self.convention.layout == "columns" and array.ndim == 2:
             return array.T

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .attention import KEYS, LONG_KEYS, VALUES
+from .classifiers import BASIS, IDENTITY
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods
-from .roles import roles_of
+from .roles import NO_LABEL, ignored_labels, roles_of
 
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
@@ -75,6 +77,18 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "name": "softmax",
         "temperature": TEMPERATURE,
         "nothing": None,
+        "one": 1,
+        "ones": np.ones(features, logits.dtype),
+        "row_ones": np.ones(batch, logits.dtype),
+        "reduction": "mean",
+        "ignored_label": NO_LABEL,
+        "zero": 0.0,
+        "zeros": np.zeros(features, logits.dtype),
+        IDENTITY: np.eye(batch, dtype=logits.dtype),
+        BASIS: np.eye(features, dtype=logits.dtype),
+        VALUES: np.eye(features, dtype=logits.dtype),
+        KEYS: np.eye(features, dtype=logits.dtype),
+        LONG_KEYS: np.eye(features, dtype=logits.dtype) * np.sqrt(features, dtype=logits.dtype),
         "empty": [],
     }
 
@@ -83,7 +97,7 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     """An instance of the class, initialised with sizes if it has a method for that."""
     if roles == BYPASSED:
         return object.__new__(target)
-    made = target(*(values[role] for role in roles))
+    made = target(*(values[role] for role in roles), **ignored_labels(target))
     if INITIALISE in public_methods(target):
         with contextlib.suppress(Exception):  # what it is for is not known: without it a call may work as well
             getattr(made, INITIALISE)(*[values["features"]] * len(bound_parameters(target, INITIALISE)))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from ...errors import UserError
 from .arrays import FLOAT32
+from .classifiers import IDENTITY
 from .construction import BYPASSED
 from .graphs import DRIVES_IN_WORDS
+from .kernels import DESTINATION
 from .roles import INCOMING, is_loss
 
 # Roles that a user may name in --signature.
@@ -26,6 +28,7 @@ LAYOUTS = {
     "stack": "arrays [1, batch, features]",
     "heads": "arrays [1, 1, batch, features]",
     "images": "arrays [batch, features, 1, 1], axis 1",
+    "flat": "arrays [batch * features]",
 }
 CONTAINERS = {"list": "nested lists", "torch": "PyTorch tensors", FLOAT32: "PyTorch tensors of float32"}
 WRAPPINGS = {
@@ -54,6 +57,7 @@ class Convention:
     - ``closure``: a function or an object whose forward returns the backward
     - ``node``: a graph's node, made from its parents
     - ``tensor``: a function or method that makes a tensor from another one and keeps its backward in it
+    - ``transform``: a forward whose backward JAX knows
     - ``forward``: a forward alone, called to find out what it is
     """
 
@@ -72,9 +76,11 @@ class Convention:
     between: str = ""  # the method that a loss is told its targets by, after its forward
     owner: str = ""  # the name of a class that is made with arguments, or without its constructor
     ignores_upstream: bool = False  # of a loss: whether its backward takes an incoming gradient, and does not use it
+    all_labels_count: bool = False  # whether it may ignore a label, and is called without such a one
     in_half: bool = False  # whether it has shown that it computes in half precision
     of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
+    lands_in: str = ""  # the role of the argument that the result is written into, if it is not returned
     wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
 
     @property
@@ -90,6 +96,21 @@ class Convention:
         is_given |= self.style == "node" and is_loss(self.operation)
         return is_given and not self.ignores_upstream
 
+    def admits(self, layout: str, container: str) -> bool:
+        """Whether the target may take arrays so: only what writes into arrays takes flat ones."""
+        if "one" in self.arguments and self.lands_in:  # it is told batch, steps and features
+            return layout in ("flat", "stack") and container == "array"
+        if layout == "flat":
+            return bool(self.lands_in) and container == "array"
+        if layout == "images" and self.lands_in:
+            return False
+        return layout not in SINGLE or IDENTITY not in self.roles
+
+    @property
+    def works_in_place(self) -> bool:
+        """Whether its result is written over one of its inputs."""
+        return self.lands_in not in ("", DESTINATION)
+
     @property
     def names_loss(self) -> bool:
         """Whether the name of what is called, or of its class, is that of a loss."""
@@ -103,7 +124,7 @@ class Convention:
     @property
     def recomputes(self) -> bool:
         """Whether the target computes the probabilities itself, from logits or from their logarithms."""
-        return self.style in ("tensor", "closure") or bool(self.roles & {"logits", "log_probs", "packed"})
+        return self.style in ("tensor", "closure", "transform") or bool(self.roles & {"logits", "log_probs", "packed"})
 
     @property
     def is_single(self) -> bool:
@@ -129,6 +150,8 @@ class Convention:
             called = f"node({', '.join(self.construct)}).{self.backward}({given})"
         elif self.style == "closure":
             called = f"{self.forward or 'function'}({before}), then what it returned({given})"
+        elif self.style == "transform":
+            called = f"jax.vjp of function({before}), then what it returned({given})"
         elif self.style == FORWARD_ONLY:
             called = f"{self.forward or 'function'}({before})"
         elif self.forward:

@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import UserError
+from .attention import roles_of_attention
+from .classifiers import roles_of_classifier
 from .construction import TEMPERATURE, constructions
 from .convention import FORWARD_ONLY, LOSS_NAME, Convention, Options
 from .graphs import DRIVES, LOSS_DRIVE, makes_leaves, tensor_classes
-from .kept import roles_read
+from .kept import returns_nothing, roles_of_attributes, roles_read
+from .kernels import roles_of_kernel
 from .methods import (
     BACKWARDS,
     FORWARDS,
     all_parameters,
+    applied_parameters,
     backward_names,
     bound_parameters,
     constructor_parameters,
@@ -36,14 +40,18 @@ from .roles import (
     distinct,
     forward_roles,
     has_signature,
+    ignored_labels,
+    is_function,
     is_loss,
     roles_of,
 )
+from .transforms import has_own_derivative, roles_of_transformed
 
 TEMPERED = ("softmax", "softmax_cross_entropy")  # the operations whose temperature a function may be told
 MAX_CANDIDATES = 60
 MAX_WRAPPED = 6
 _LOG_PROBABILITY = re.compile(r"log_?(soft|p(i|rob|olicy)|lik)|policy|reinforce|score", flags=re.IGNORECASE)
+_ANSWER = r"ans|answer|out(put)?|res(ult)?|y"  # what a forward returned: autograd passes it first
 _LOG = re.compile(r"(?<![a-z])log_?soft", flags=re.IGNORECASE)
 
 
@@ -78,21 +86,29 @@ def _of_target(
     found = itertools.chain.from_iterable(
         _of_operation(target, namespace, options, operation, method) for operation in operations
     )
+    ignores = callable(target) and bool(ignored_labels(target))
     stated = 1.0 if inspect.isclass(target) or not callable(target) else default_temperature(target)
     for convention in dict.fromkeys(found):
         temperature = TEMPERATURE if "temperature" in convention.roles else stated
         if temperature > 0 and convention.style == "function" and convention.operation in TEMPERED:
             convention = dataclasses.replace(convention, temperature=temperature)  # noqa: PLW2901 - the same one
-        yield dataclasses.replace(convention, result=options.result, owner=owner, of_log_probability=climbs)
+        yield dataclasses.replace(
+            convention,
+            result=options.result,
+            owner=owner,
+            of_log_probability=climbs,
+            all_labels_count=is_loss(convention.operation) and ignores,
+        )
 
 
 def _wrapped(conventions: list[Convention], target: object, namespace: dict[str, Any]) -> Iterator[Convention]:
     """The same conventions with what a file may pass instead of arrays: its own tensors, or tuples of arrays."""
-    tensors = [] if inspect.isclass(target) and makes_leaves(target) else tensor_classes(namespace)
+    is_tensor = inspect.isclass(target) and makes_leaves(target)
+    tensors = [] if is_tensor else tensor_classes(namespace)
     ofs = {style: [each for each in conventions if each.style == style] for style in ("function", "pair", "tensor")}
     for name in tensors[1:]:
         yield from (dataclasses.replace(each, tensor=name) for each in ofs["tensor"][:MAX_WRAPPED])
-    for name in tensors:
+    for name in [target.__name__] if inspect.isclass(target) and is_tensor else tensors:
         with_more = [each for each in ofs["tensor"] if each.forward_arguments]
         yield from (dataclasses.replace(each, tensor=name, wrapping="tensors") for each in with_more[:MAX_WRAPPED])
     for name in tensors:
@@ -107,7 +123,7 @@ def _wrapped(conventions: list[Convention], target: object, namespace: dict[str,
 
 def _nothing_to_call(target: object, options: Options) -> str:
     """Why no convention fits the target, and what to do."""
-    if inspect.isfunction(target):
+    if is_function(target):
         names = ", ".join(asked_names(target)) or "none"
         operation = options.operation or "backward of softmax"
         return f"its parameters ({names}) fit no {operation}; give their roles with --signature"
@@ -132,7 +148,7 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     called = _called(target, method)
     meanings = [roles_of(name) for name in names]
     plain = ("log_softmax", "softmax") if _LOG.search(called) else ("softmax",)
-    if len(names) == 1 and inspect.isfunction(target) and not LOSS_NAME.search(called):
+    if len(names) == 1 and is_function(target) and not LOSS_NAME.search(called):
         return (*plain, "jacobian")  # one array alone is no target, whatever its name is
     if ("targets",) in meanings or LOSS_NAME.search(called):
         return (*losses, *plain)
@@ -191,17 +207,23 @@ def _of_operation(
             yield from _whole_backwards(target, operation, options)
         yield from _node_conventions(target, operation, options)
         yield from _tensor_methods(target, operation, method)
+    elif callable(target) and has_own_derivative(target):
+        incoming = "upstream" if is_loss(operation) else "grad_output"
+        for given in roles_of_transformed(target, operation) if operation != "jacobian" else ():
+            yield Convention(operation, "transform", (incoming,), forward_arguments=given)
     elif callable(target) and not in_turn:
         yield from _function_conventions(target, namespace, options, operation)
     if operation == "softmax":
         yield from _closure_conventions(target, options)
-    elif is_loss(operation) and inspect.isfunction(target) and not in_turn:
+    elif is_loss(operation) and is_function(target) and not in_turn:
         yield from _closures_of_losses(target, operation)
 
 
 def _pairs_of(target: object, options: Options, method: str) -> Iterator[tuple[str, str]]:
     """The names of the target's forward and backward, in every combination that makes sense."""
-    if inspect.isfunction(target) or inspect.isbuiltin(target) or inspect.ismodule(target):
+    if is_function(target) or inspect.isbuiltin(target) or inspect.ismodule(target):
+        return
+    if has_own_derivative(target):
         return
     named = "" if method in FORWARDS else method
     backward = options.backward or named or next(iter(backward_names(target, options.forward)), "")
@@ -256,14 +278,26 @@ def _function_conventions(
     parameters = asked_names(target) if has_signature(target) else ["", ""]
     forward = options.forward or _forward_in_module(target, namespace)
     befores = list(_before(namespace.get(forward), forward, operation)) if forward else []
-    cached = () if befores else roles_read(target)
+    operations = [name for name in parameters if roles_of(name) == ("operation",)]
+    cached = () if befores else roles_of_attributes(target, operations[0]) if operations else roles_read(target)
     befores = befores or ([("", ())] if cached else [])
     roles = [options.signature] if options.signature else list(_of_parameters(parameters, operation))
     name = getattr(target, "__name__", "")
+    if not options.signature and returns_nothing(target):
+        for arguments, lands_in in roles_of_kernel(asked_names(target), operation):
+            if _fits(arguments, operation):
+                yield Convention(operation, "function", arguments, backward=name, lands_in=lands_in)
+        return
+    if operation == "softmax" and not options.signature:
+        for arguments in roles_of_attention(parameters, backward=True):
+            yield Convention(operation, "function", arguments, backward=name)
+    if operation == "softmax_cross_entropy" and not options.signature:
+        for arguments in roles_of_classifier(parameters):
+            yield Convention(operation, "function", arguments, backward=name)
     for arguments in roles:
         for before, given in befores if "cache" in arguments else [("", ())]:
             if options.signature or _fits((*arguments, *given), operation):
-                items = cached if "cache" in arguments else ()
+                items = cached if {"cache", "operation"} & set(arguments) else ()
                 yield Convention(operation, "function", arguments, before, given, name, cached=items)
     arrays = [name for name in parameters if roles_of(name)[0] not in FIXED]
     if operation == "softmax" and len(arrays) == 1 and not options.signature:
@@ -335,7 +369,11 @@ def _tensor_methods(target: type, operation: str, method: str) -> Iterator[Conve
     for name in known[: 2 if "apply" in known else 1 if defines_call(target) else 0] or known[-1:]:
         if operation == "jacobian" or (name == "__call__" and not defines_call(target)):
             continue
-        asked = [known for known in map(roles_of, bound_parameters(target, name)) if known[0] not in FIXED]
+        names = applied_parameters(target, name)
+        for roles, drive in itertools.product(roles_of_attention(names, backward=False), DRIVES):
+            if operation == "softmax" and roles[0] == "logits":
+                yield Convention(operation, "tensor", drive, name, roles[1:])
+        asked = [known for known in map(roles_of, names) if known[0] not in FIXED]
         if len(asked) > (2 if is_loss(operation) else 1):
             continue
         targets: tuple[tuple[str, ...], ...] = (("labels",), ("targets",)) if is_loss(operation) else ((),)
@@ -346,8 +384,10 @@ def _tensor_methods(target: type, operation: str, method: str) -> Iterator[Conve
 
 def _closure_conventions(target: object, options: Options) -> Iterator[Convention]:
     """The conventions of a forward that returns its result and its backward, or a tensor, [B, N] -> (…, …)."""
-    if inspect.isfunction(target):
+    if is_function(target):
         names = [name for name in asked_names(target) if roles_of(name)[0] not in FIXED]
+        if len(names) == 2 and re.fullmatch(_ANSWER, names[0]):
+            yield Convention("softmax", "closure", ("grad_output",), forward_arguments=("probs", "logits"))
         if len(names) == 1 and roles_of(names[0]) != ("grad_output",):
             yield Convention("softmax", "closure", ("grad_output",), forward="", forward_arguments=("logits",))
         return
@@ -364,6 +404,9 @@ def _closures_of_losses(target: Callable[..., Any], operation: str) -> Iterator[
     for given in forward_roles(names, operation) if has_targets else ():
         for incoming in INCOMING:
             yield Convention(operation, "closure", (incoming,), forward_arguments=given)
+    if len(names) == 3 and re.fullmatch(_ANSWER, names[0]):
+        for given in forward_roles(names[1:], operation):
+            yield Convention(operation, "closure", ("upstream",), forward_arguments=("nothing", *given))
 
 
 def _forwards_alone(target: object, options: Options, owner: str) -> Iterator[Convention]:

@@ -114,7 +114,9 @@ def makes_leaves(candidate: type) -> bool:
 
 def leaf_factory(candidate: type) -> Callable[[Any], Any] | None:
     """What makes a graph's input from one array; None if the class does not make one."""
-    makers: tuple[Callable[[Any], Any], ...] = (functools.partial(candidate, requires_grad=True), candidate)
+    flags = ("requires_grad", "autograd")
+    makers: list[Callable[[Any], Any]] = [functools.partial(candidate, **{flag: True}) for flag in flags]
+    makers.append(candidate)
     for make in makers:
         try:
             leaf = make(np.zeros((2, 3)))

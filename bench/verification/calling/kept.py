@@ -38,6 +38,31 @@ def roles_read(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(roles_of(name)[0] for name in names))
 
 
+class NamedAttributes:
+    """A graph's operation of which each attribute is known by its name; one in the plural is a list of one."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._cache = NamedCache(values)
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of the first role that the name may have."""
+        try:
+            value = self._cache[name]
+        except KeyError as error:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {error}") from None
+        return [value] if name in ("inputs", "outputs") else value
+
+
+def roles_of_attributes(function: Callable[..., Any], name: str) -> tuple[str, ...]:
+    """The roles of the attributes of an argument that a function reads, such as ``op.output``."""
+    read = [
+        node.attr
+        for node in _nodes(function)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    ]
+    return tuple(dict.fromkeys(roles_of(attribute)[0] for attribute in read))
+
+
 def attributes_read(method: Callable[..., Any]) -> list[str]:
     """The names of the attributes of its object that a method reads, in order."""
     found = [
@@ -49,9 +74,25 @@ def attributes_read(method: Callable[..., Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def returns_nothing(function: Callable[..., Any]) -> bool:
+    """Whether a function, by its code, returns no value; a generator and a function that is not known do."""
+    defined = next((node for node in _nodes(function) if isinstance(node, ast.FunctionDef)), None)
+    if defined is None:
+        return False
+    waiting: list[ast.AST] = [*defined.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Yield | ast.YieldFrom) or (isinstance(node, ast.Return) and node.value is not None):
+            return False
+        if not isinstance(node, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            waiting += ast.iter_child_nodes(node)
+    return True
+
+
 def _nodes(function: Callable[..., Any]) -> Iterator[ast.AST]:
     """The parts of a function's code; none if Python does not know it."""
     try:
-        yield from ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+        source = inspect.getsource(getattr(function, "py_func", function))  # Numba compiles a function from another
+        yield from ast.walk(ast.parse(textwrap.dedent(source)))
     except (OSError, TypeError, SyntaxError):
         return

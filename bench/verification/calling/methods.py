@@ -19,8 +19,8 @@ BACKWARDS = (
     "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
 )  # fmt: skip
 _SOUNDS_BACKWARD = re.compile(
-    r"back|bwd|grad|deriv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax"
-    r"|r(ue|ü)ckw|atr[aá]s|arri[eè]re|retro|indietro"  # in German, Spanish, French, Portuguese and Italian
+    r"back|bwd|grad|d[eé]riv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax"
+    r"|r(ue|ü)ckw|ableit|atr[aá]s|arri[eè]re|retro|indietro"  # in German, Spanish, French, Portuguese and Italian
 )
 _SOUNDS_FORWARD = re.compile(
     r"forw|fwd|call|activ|softmax|calc|comput|output|result|apply|eval|func|value|feed|run"
@@ -128,7 +128,19 @@ def is_static(owner: type, method: str) -> bool:
 def bound_parameters(target: object, method: str) -> list[str]:
     """The names of the parameters of a method that a call has to fill, ``self`` left out."""
     names = asked_names(getattr(target, method))
-    return names[1:] if inspect.isclass(target) and not is_static(target, method) else names
+    if not inspect.isclass(target):
+        return names
+    if not is_static(target, method):
+        return names[1:]
+    return ["ctx", *names[1:]] if names[:1] == ["self"] else names  # a context by another name
+
+
+def applied_parameters(target: object, method: str) -> list[str]:
+    """The names of the parameters of a method; of ``apply(*args)``, those of the forward without its context."""
+    names = bound_parameters(target, method)
+    if names or method != "apply" or not callable(getattr(target, "forward", None)):
+        return names
+    return bound_parameters(target, "forward")[1:]
 
 
 def forward_parameters(target: object, forward: str) -> list[str]:

@@ -4,7 +4,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 # Patterns of parameters' names, and the roles that a matching name may have. The first match counts.
 _AXIS = r"axis|dim|axes"
@@ -18,6 +18,16 @@ _MASK = r"\w*mask\w*"
 _REWARD = r"rewards?|returns?|advantages?|td_?errors?"
 _CLASSES = r"(n|num|number_of)_?(classes|labels|outputs?)|classes_?(n|num|number)"
 _TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
+_REDUCTION = r"reduction|reduce"
+_IGNORED_LABEL = r"\w*ignore\w*|pad(ding)?_?(idx|index|id|label|token)?"
+_SMOOTHING = r"\w*smooth\w*|eps(ilon)?"
+_AUXILIARY = r"z_?loss\w*|\w*dropout\w*"  # what a loss may add, or a layer leave out
+_SCALE = r"(sm_?|softmax_?)?scal(e|ing)(_?factor)?"
+_CLASS_WEIGHTS = r"(class_?|pos_?)weights?|\w*proportions?|priors?"
+_WEIGHTS = r"weights?"  # attention's, or of the classes or the rows of a loss
+_GROUP = r"\w*group"
+_OPERATION = r"op|operation|node"
+_FORM = r"_(flat|1d|2d|np|arr(ay)?|tensor|t|mat(rix)?)$"  # at the end of a name: what the array is, not what it means
 _SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
 _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
@@ -35,6 +45,7 @@ _PROBS = (
     r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"
     r"|activations?|dist|\w*_probs?|attn\w*|attention\w*|policy"
 )  # fmt: skip
+WEIGHTS = ("probs", "ones", "row_ones")
 INCOMING = ("upstream", "row_upstream")  # into a loss: a number, or one for each row
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -47,6 +58,15 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_MASK, ("mask", "row_mask", "no_mask")),
     (_REWARD, INCOMING),
     (_FUNCTION_NAME, ("name",)),
+    (_REDUCTION, ("reduction",)),
+    (_IGNORED_LABEL, ("ignored_label",)),
+    (_SMOOTHING, ("zero",)),
+    (_AUXILIARY, ("zero",)),
+    (_SCALE, ("one",)),
+    (_CLASS_WEIGHTS, ("ones", "row_ones")),
+    (_GROUP, ("nothing",)),
+    (_WEIGHTS, WEIGHTS),
+    (_OPERATION, ("operation",)),
     (_SIZE, ("features", "probs", "logits", "grad_output")),
     (_INDEX, ("index", "probs", "logits", "grad_output")),
     (_LOG_PROBS, ("log_probs",)),
@@ -69,7 +89,17 @@ FIXED = (
     "upstream",
     "name",
     "features",
+    "reduction",
+    "ignored_label",
+    "zero",
+    "one",
+    "ones",
+    "row_ones",
+    "nothing",
+    "operation",
 )  # a role that starts a name's roles is what the name means
+NO_LABEL = -100  # as PyTorch's losses have it
+CONSTANTS = ("zero", "one", "ones", "row_ones", "nothing")  # several parameters may have one of these
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
@@ -86,7 +116,8 @@ def forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, 
         elif not is_loss(operation):
             choices.append((first,))
         else:
-            choices.append(("targets", "labels") if known == ("targets",) else (first, "targets", "labels"))
+            of_targets = ("targets", "labels") if known == ("targets",) else (first, "targets", "labels")
+            choices.append(("ones", "row_ones", *of_targets) if known == WEIGHTS else of_targets)
     yield from distinct(choices)
 
 
@@ -119,6 +150,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
         ("logits",): ("logits",),
         ("log_probs",): ("log_probs",),
         ("probs",): first,
+        WEIGHTS: ("ones", "row_ones", *first),
     }
     packed = ("packed",) if _PACKED.fullmatch(name) else ()
     return named.get(known, (*packed, *first, "targets", "labels"))
@@ -126,6 +158,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
 
 def _plain_choices(known: tuple[str, ...], operation: str, backward: bool) -> tuple[str, ...]:
     """The roles of a parameter where no loss is involved: targets are then an argument that is ignored."""
+    known = ("probs",) if known == WEIGHTS else known
     if known == ("targets",):
         known = ("grad_output", "targets")
     if operation == "log_softmax" and "probs" in known:
@@ -141,11 +174,16 @@ def is_loss(operation: str) -> bool:
 
 def roles_of(name: str) -> tuple[str, ...]:
     """The roles that a name may mean; all usual ones if no pattern matches."""
-    bare = name.strip("_")
+    bare = without_form(name.strip("_"))
     for pattern, roles in _NAMES:
         if re.fullmatch(pattern, bare) or re.fullmatch(pattern, bare.lower()):
             return roles
     return UNKNOWN
+
+
+def without_form(name: str) -> str:
+    """A name without an ending that says what form the array has, such as ``_flat``."""
+    return re.sub(_FORM, "", name)
 
 
 def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
@@ -156,7 +194,8 @@ def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
     )
     for places in ranked:
         roles = tuple(choice[place] for choice, place in zip(choices, places, strict=True))
-        if len(set(roles)) == len(roles) and not {"targets", "labels"} <= set(roles):
+        once = [role for role in roles if role not in CONSTANTS]
+        if len(set(once)) == len(once) and not {"targets", "labels"} <= set(roles):
             yield roles
 
 
@@ -220,6 +259,15 @@ def class_counts(function: Callable[..., Any]) -> set[str]:
     }
 
 
+def ignored_labels(function: Callable[..., Any]) -> dict[str, int]:
+    """The optional parameters that say which label does not count, by name, with one that no row has."""
+    return {
+        parameter.name: NO_LABEL
+        for parameter in _parameters(function)
+        if type(parameter.default) is int and roles_of(parameter.name) == ("ignored_label",)
+    }
+
+
 def default_temperature(function: Callable[..., Any]) -> float:
     """The default of a parameter that is a temperature by its name; 1 if there is none."""
     for parameter in _parameters(function):
@@ -243,6 +291,11 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return []
+
+
+def is_function(target: object) -> TypeGuard[Callable[..., Any]]:
+    """Whether the target is a function, of Python or compiled from one as Numba does."""
+    return not inspect.isclass(target) and inspect.isfunction(getattr(target, "py_func", target))
 
 
 def has_signature(function: Callable[..., Any]) -> bool:

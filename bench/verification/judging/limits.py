@@ -12,6 +12,9 @@ MODERATE = ("normal", "uniform")
 HALF_PRECISION = 2e-2  # the largest such error that bfloat16 with its 8 bits explains
 IN_HALF = "it computes in half precision: two or three digits are right"
 IGNORES_UPSTREAM = "it ignores the gradient that comes in: right where that is 1, as behind the last loss of a network"
+EQUAL_WEIGHTS = "it was tried with equal weights of all classes only"
+ALL_COUNT = "it was tried with labels that all count, none that it ignores"
+IN_PLACE = "it works in place: its result is written over an input"
 
 # The trial, the result (None where it failed), what is wrong with it (empty if nothing is).
 Judged = Sequence[tuple[Trial, FloatArray | None, str]]

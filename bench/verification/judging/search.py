@@ -111,13 +111,14 @@ def _is_of_squared_error(answers: Answers) -> bool:
 
 def _thing(name: str, found: Found, conventions: list[Convention]) -> str:
     """What a target is whose forward has this name, in words; empty if it is a backward of softmax."""
-    gave = found.answers.gave and found.answers.convention.style in ("tensor", "closure")
+    gave = found.answers.gave and found.answers.convention.style in ("tensor", "closure", "transform")
     has_backward = gave or any(convention.style in ("pair", "node", "method") for convention in conventions)
     if name == SOFTMAX:
         is_backward = has_backward or _SAYS_BACKWARD.search(found.answers.convention.backward)
         return "" if is_backward else "the forward of softmax, without a backward"
     if name == LOSS:
-        return "" if has_backward else "the value of a loss, not its gradient"
+        gave_both = any(answer.is_shaped for answer in found.answers.answers)
+        return "" if has_backward or gave_both else "the value of a loss, not its gradient"
     return f"{name}, not softmax" if name else ""
 
 
@@ -139,11 +140,14 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
     """The best of all readings; single rows are tried only if no reading of batches fits or shows its own mistake."""
     best: Answers | None = None
     names: list[str] = []
+    misfits: set[Convention] = set()  # whose arguments are not those of the target, in whatever they come
     conventions = [each for each in conventions if each.style != FORWARD_ONLY] or conventions
     for layout, container in _arrangements(subject, options):
         if best is not None and _is_settled(best, layout, container):
             continue
         for convention in conventions:
+            if convention in misfits or not convention.admits(layout, container):
+                continue
             arranged = dataclasses.replace(convention, layout=layout, container=container)
             answers = ask(subject, arranged, options, PROBING)
             if answers.fits:
@@ -152,6 +156,8 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
                 continue  # what is no Jacobian is judged as a backward
             if answers.convention.wrapping and best is not None and (best.gave or answers.diagnosis is None):
                 continue  # arrays in something else show a mistake only where arrays alone give nothing
+            if answers.failure is not None and answers.failure.is_of_arguments:
+                misfits.add(convention)
             names += [answers.diagnosis.title] if answers.diagnosis else []
             if best is None or answers.rank > best.rank:
                 best = answers
@@ -209,11 +215,11 @@ def _is_settled(best: Answers, layout: str, container: str) -> bool:
     if best.takes_batches and container not in ("array", best.convention.container):
         return True
     named = best.diagnosis is not None and best.diagnosis.name not in OF_VECTORS
-    return named and layout in (*SINGLE, *MANY_AXES)
+    return named and layout in (*SINGLE, *MANY_AXES, "flat")
 
 
 def _arrangements(subject: Subject, options: Options) -> Iterable[tuple[str, str]]:
-    layouts = (options.layout,) if options.layout else ("rows", "columns", *SINGLE, *MANY_AXES)
+    layouts = (options.layout,) if options.layout else ("rows", "columns", "flat", *SINGLE, *MANY_AXES)
     containers = ("array", "list", "torch", FLOAT32) if subject.has_torch() else ("array", "list")
     every = list(itertools.product(layouts, containers))
     # First batches in arrays, then batches in other containers, then single rows, then arrays with more axes.

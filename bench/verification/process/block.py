@@ -113,7 +113,7 @@ def _shown(array: Array) -> str:
 def _strange(returned: Any) -> str:
     """The class of a result that is neither a plain array nor a tensor of a library; empty for those."""
     kind = type(returned)
-    if kind is np.ndarray or isinstance(returned, list | tuple | np.generic | float | int | np.matrix):
+    if kind is np.ndarray or isinstance(returned, list | tuple | dict | np.generic | float | int | np.matrix):
         return ""
     if isinstance(returned, np.ndarray):
         return f"a {kind.__name__}, a subclass of numpy.ndarray"

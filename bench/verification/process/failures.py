@@ -16,6 +16,9 @@ SHOWN_FRAMES = 4
 FAULTHANDLER_FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
 STANDARD_LIBRARY = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 INSTALLED = ("site-packages", "dist-packages")  # folders of installed packages, in whatever environment
+_MISFIT = re.compile(
+    r"^TypeError: .*(required (positional|keyword-only) argument|positional arguments? but|unexpected keyword)"
+)
 
 Kind = Literal["raised", "asked", "exited", "memory", "nothing", "hung", "died"]
 
@@ -33,6 +36,11 @@ class Failure:
     def ends_the_search(self) -> bool:
         """Whether calling the target in another way would only fail in the same way."""
         return self.kind in ("hung", "died", "exited", "asked", "memory")
+
+    @property
+    def is_of_arguments(self) -> bool:
+        """Whether the target does not have such parameters: other arrays in their place would fail in the same way."""
+        return not self.culprit and _MISFIT.search(self.summary) is not None
 
 
 def failure_of(error: BaseException) -> Failure:

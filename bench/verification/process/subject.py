@@ -22,6 +22,7 @@ from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
 from ..calling.convention import Convention, Options
 from ..calling.conventions import candidates
+from ..calling.transforms import compute_in_float64
 from .block import Assignment, Block, Made, Ran, placeholders
 from .failures import Failure, failure_of
 from .handover import Handover, hand_over
@@ -88,6 +89,7 @@ class Local:
     def load(cls, target: str, max_bytes: int | None = None, shared: Shared | None = None) -> "Local":
         """The target with that name, as ``load`` finds it."""
         found, namespace = load(target)
+        compute_in_float64()
         return cls(found, namespace, max_bytes, method_named(target, found), shared)
 
     def candidates(self, options: Options) -> list[Convention]:
