@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from softmax_bench.accuracy.study import load_study as load_accuracy
-from softmax_bench.fleet.calibration import LARGEST_DRIFT, LEAST_LOOKS
+from softmax_bench.fleet.calibration import IN_A_ROW, LARGEST_DRIFT, LARGEST_SLOWDOWN, LEAST_LOOKS
 from softmax_bench.fleet.scale import CASE_S, SHARE_CASES, load_scale
 from softmax_bench.implementations import NUMPY
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
@@ -567,6 +567,7 @@ def fleet(_: Sweep) -> Iterator[str]:
     largest = scales[-1]
     yield f"three fixed cases are visited for about {mark('half')} a second"
     yield f"Beyond {mark(f'{LARGEST_DRIFT:.0%}')} the machine"
+    yield f"where {mark(IN_A_ROW)} looks in a row at one case take more than {mark(f'{1 + LARGEST_SLOWDOWN:g}')} times"
     yield f"Fewer than {mark(LEAST_LOOKS)} looks"
     yield f"measuring a case only sleeps {mark(f'{CASE_S:g} s')}, {mark(SHARE_CASES)} cases to a share"
     for scale in scales:

@@ -163,7 +163,7 @@ class FleetStore:
             calibrations=len({each.began_s for each in looks}),
             drift=float(f"{drift:.4g}"),
         )
-        reason = disagreement(drift)
+        reason = disagreement(looks)
         return left_out(machine, LEFT_OUT, reason) if reason and machine.kept == KEPT else machine
 
     def close(self) -> None:
