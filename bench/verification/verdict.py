@@ -257,7 +257,7 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         report.failure, report.thing = answers.failure, ""
         return report
     if not answers.fits and answers.diagnosis is None and _is_far_fetched(convention):
-        report.failure, report.thing = Failure("nothing", "its arguments fit no backward that is known here"), ""
+        report.failure, report.thing = Failure("nothing", "takes arguments that fit no backward that is known here"), ""
         return report
     report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
     report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)

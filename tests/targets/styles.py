@@ -1100,6 +1100,29 @@ def sequence_loss(logits, targets, pad_id=0):
     return p * kept[:, None] / kept.sum()
 
 
+def policy_gradient(state, weight):
+    p = rows_softmax(state @ weight)
+    action = int(np.argmax(p))
+    return action, state.T @ (np.eye(p.shape[1])[action] - p)
+
+
+class ReturnsJacobiansOfWhatComesIn:
+    def forward(self, x):
+        return rows_softmax(x)
+
+    def back(self, delta):
+        p = rows_softmax(delta)
+        return p[:, :, None] * (np.eye(p.shape[1]) - p[:, None, :])
+
+
+class GradientIsAsked:
+    def __call__(self, guesses, truths):
+        return self.get_grad(guesses, truths), ((guesses - truths) ** 2).sum()
+
+    def get_grad(self, guesses, truths):
+        return (guesses - truths) / len(guesses)
+
+
 class AutogradTensor:
     """Its graph is that of a flag named autograd, and its gradient is a tensor, too."""
 
@@ -1224,6 +1247,9 @@ STYLES = (
     ("SmoothedLoss", "right", "", "softmax and cross-entropy together"),
     ("WeightedLoss", "right, with a limit", "", "equal weights of all classes only"),
     ("sequence_loss", "right, with a limit", "", "none that it ignores"),
+    ("policy_gradient", "not a backward of softmax", "", "an agent's state"),
+    ("ReturnsJacobiansOfWhatComesIn", "wrong", "", ""),
+    ("GradientIsAsked.get_grad", "right", "", "softmax and cross-entropy together"),
     ("AttentionFunction", "right", "", "the gradient of its queries"),
     ("AutogradTensor.cross_entropy", "right", "", "softmax and cross-entropy together"),
     ("Softmaxschicht", "right", "", "then ableiten_auf_eingaben(grad_output)"),

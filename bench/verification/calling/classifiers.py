@@ -19,7 +19,7 @@ _VECTOR = re.compile(r"((center|centre|input)_?(word_?)?vec(tor)?)|predicted(_?v
 _VECTORS = re.compile(r"(outside|output|context)_?(word_?)?vec(tor)?s|u", re.IGNORECASE)
 _INDEX = re.compile(r"(outside|target|context)_?(word_?)?(idx|index)|target|o", re.IGNORECASE)
 _HIDDEN = re.compile(r"h|x|e|hidden(_states)?|inputs?|embed\w*|features", re.IGNORECASE)
-_HEAD = re.compile(r"w|c|(lm_|head_|out(put)?_)?weights?|(lm_)?head|classifier|kernel", re.IGNORECASE)
+_HEAD = re.compile(r"w(_\w+)?|c|(lm_|head_|out(put)?_)?weights?|(lm_)?head|classifier|kernel", re.IGNORECASE)
 _CHUNK = re.compile(r"\w*(chunk|block|tile)\w*", re.IGNORECASE)
 _IGNORED = re.compile(r"data_?set", re.IGNORECASE)
 

@@ -11,7 +11,7 @@ import numpy as np
 from .attention import KEYS, LONG_KEYS, VALUES
 from .classifiers import BASIS, IDENTITY
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods
-from .roles import NO_LABEL, ignored_labels, roles_of
+from .roles import NO_LABEL, class_counts, ignored_labels, roles_of
 
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
@@ -97,7 +97,8 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     """An instance of the class, initialised with sizes if it has a method for that."""
     if roles == BYPASSED:
         return object.__new__(target)
-    made = target(*(values[role] for role in roles), **ignored_labels(target))
+    counts = dict.fromkeys(class_counts(target), values["features"])
+    made = target(*(values[role] for role in roles), **ignored_labels(target), **counts)
     if INITIALISE in public_methods(target):
         with contextlib.suppress(Exception):  # what it is for is not known: without it a call may work as well
             getattr(made, INITIALISE)(*[values["features"]] * len(bound_parameters(target, INITIALISE)))

@@ -236,8 +236,11 @@ def _pairs_of(target: object, options: Options, method: str) -> Iterator[tuple[s
 def _pair_conventions(
     target: object, forward: str, backward: str, operation: str, options: Options
 ) -> Iterator[Convention]:
+    given_to_backward = bound_parameters(target, backward)
+    if operation == "jacobian" and any(roles_of(name) == ("grad_output",) for name in given_to_backward):
+        return  # what is handed a gradient multiplies it
     forwards = list(forward_roles(forward_parameters(target, forward), operation))
-    backwards = backward_roles(bound_parameters(target, backward), operation, options.signature)
+    backwards = backward_roles(given_to_backward, operation, options.signature)
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
         if not is_loss(operation) or {"targets", "labels", "packed"} & {*arguments, *given}:

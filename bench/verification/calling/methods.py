@@ -28,7 +28,7 @@ _SOUNDS_FORWARD = re.compile(
     re.IGNORECASE,
 )
 _NO_BACKWARD = re.compile(
-    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get|init|step|check|numerical)|loss|param"
+    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get(?!_?grad)|init|step|check|numerical)|loss|param"
 )
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8

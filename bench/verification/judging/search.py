@@ -36,6 +36,7 @@ OF_VECTORS = (
 )
 _SQUARES = re.compile(r"mse|squared?|quadratic|euclid", re.IGNORECASE)
 _WEIGHTS = re.compile(r"\bself\.(w|W|weights?|kernel)\b")
+_OF_AGENT = re.compile(r"def (\w+\([^)]*\b(states?|obs|observations?)|\w*policy\w*\([^)]*\b(weights?|theta|w))\b")
 _NAMES_BATCH = re.compile(r"batch|n_?samples", re.IGNORECASE)
 _REDUCTIONS = ("sum", "max", "mean", "amax")
 _SAYS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|jacob|vjp|^d[A-Z_]", re.IGNORECASE)
@@ -62,10 +63,8 @@ def probe(subject: Subject, options: Options) -> Found:
     conventions = subject.candidates(options)
     found = _search(subject, options, conventions)
     failure = found.answers.failure
-    if _is_of_squared_error(found.answers) and not options.operation:
-        return dataclasses.replace(found, thing="the gradient of a squared error, not of cross-entropy")
-    if not options.operation and any(is_of_binary(each.value, each.trial) for each in found.answers.answers[:1]):
-        return dataclasses.replace(found, thing="the gradient of binary cross-entropy, not of softmax's")
+    if not options.operation and (thing := _thing_by_its_result(subject, found.answers)):
+        return dataclasses.replace(found, thing=thing)
     if found.answers.fits or options.operation or (failure is not None and failure.ends_the_search):
         return found
     trial, forward = _forward_of(subject, found.answers, conventions)
@@ -80,6 +79,17 @@ def probe(subject: Subject, options: Options) -> Found:
     if not thing and found.answers.diagnosis is None:
         thing = _thing_without_a_mistake(subject, found.answers)
     return dataclasses.replace(found, thing=thing)
+
+
+def _thing_by_its_result(subject: Subject, answers: Answers) -> str:
+    """What a target is by what it returned, or by what it takes, in words; empty if it may be a backward of softmax."""
+    if _is_of_squared_error(answers):
+        return "the gradient of a squared error, not of cross-entropy"
+    if any(is_of_binary(each.value, each.trial) for each in answers.answers[:1]):
+        return "the gradient of binary cross-entropy, not of softmax's"
+    if not answers.fits and _OF_AGENT.search(subject.source(answers.convention)):
+        return "a function of an agent's state, with weights of its own"
+    return ""
 
 
 def _thing_without_a_mistake(subject: Subject, answers: Answers) -> str:
