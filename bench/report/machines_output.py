@@ -113,7 +113,8 @@ def _disagreement(across: Across) -> Iterator[str]:
         yield f"{name} disagrees with all others in {count} of {len(across.cases)} cases."
     apart = sum(bool(each.disagreeing) for each in across.cases if len(each.ratios) == 2)
     if apart:
-        yield f"In {apart} cases the two machines that measured them differ beyond both intervals."
+        cases = "case" if apart == 1 else "cases"
+        yield f"In {apart} {cases} the two machines that measured them differ beyond both intervals."
 
 
 def _listed(names: Sequence[str]) -> str:
