@@ -4,6 +4,7 @@ PYTHON ?= python3
 EXTRAS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
 comma := ,
 extras := $(if $(strip $(EXTRAS)),[$(strip $(EXTRAS))])
 # One stamp a set of extras: asking for more of them installs, asking again does not.
@@ -21,7 +22,7 @@ BOX = $(if $(MINUTES),--minutes=$(MINUTES))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test faults lint clean
+.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test faults oldest lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,9 @@ test: ## run the tests
 faults: ## run the tests that cause faults at length: damages, kills, full disks (under 3 minutes)
 	@SOFTMAX_BENCH_KILLS=50 $(MAKE) --no-print-directory EXTRAS=$(call with,test) PYTEST='-m faults $(PYTEST)' .test
 
+oldest: ## run the tests with the oldest versions that are supported, in a folder of their own
+	@$(MAKE) --no-print-directory VENV=.oldest CONSTRAINTS=constraints-oldest.txt test
+
 lint: ## check style and types
 	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev) .lint
 
@@ -97,10 +101,10 @@ lint: ## check style and types
 	$(BIN)/mypy
 
 clean: ## remove what was installed and cached; stored runs and charts stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
+	rm -rf $(VENV) .oldest .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(extras)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.$(extras)'
 	touch $@

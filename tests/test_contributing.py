@@ -1,13 +1,16 @@
-"""What docs/contributing.md says of a new metric: one field with a default and the line that fills it, nothing else."""
+"""What a contributor is told: a new metric is one field and the line that fills it; which versions are supported."""
 
 import csv
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from softmax_bench.paths import PACKAGE
 
 from tests.conftest import ROOT, SMALL, UNTIMED
@@ -54,3 +57,14 @@ def test_stored_runs_without_the_metric_still_load(changed: Path) -> None:
     count, values = done.stdout.split(maxsplit=1)
     assert int(count) > 1000
     assert values.strip() == "{'nan'}"
+
+
+def test_the_oldest_versions_that_are_tested_are_the_lower_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["test"])]
+    lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    oldest = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for requirement in asked:
+        (bound,) = requirement.specifier
+        assert bound.operator == ">="
+        assert Version(oldest[requirement.name]) == Version(bound.version), requirement.name

@@ -159,5 +159,6 @@ def settling_sentences(frame: pd.DataFrame) -> Iterator[str]:
         ]
         more = f" and {len(open_ones) - NAMED} more" if len(open_ones) > NAMED else ""
         sentence += f"; not settled, marked {UNSETTLED}: {', '.join(names)}{more}"
-    disturbed = timed["disturbed"].median()
-    yield f"{sentence}. The typical visit was {100 * (disturbed - 1):.2g}% slower than undisturbed."
+    disturbed = timed["disturbed"].dropna()  # which runs of earlier versions do not have
+    weather = f" The typical visit was {100 * (disturbed.median() - 1):.2g}% slower than undisturbed."
+    yield f"{sentence}.{weather if len(disturbed) else ''}"

@@ -43,7 +43,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def neutralised(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with an apostrophe before each text that a spreadsheet would take for a formula."""
-    texts = frame.select_dtypes(include=["object", "str"]).columns
+    texts = [str(column) for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]
     return frame.assign(**{column: frame[column].map(_neutralised) for column in texts})
 
 
