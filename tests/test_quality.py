@@ -126,8 +126,9 @@ def test_asv_is_tried_on_the_same_cases_and_leaves_nothing_at_home(
     with slowed(Condition("uniform", trials=1, size=30.0), seed=1) as (_, duels, _):
         few = [duel for duel in duels if duel.label in {"vectorized 1 × 10", "vectorized 256 × 512"}]
         alarms = asv_alarms(few)
-    # Calls of the other case are too short to spin.
-    assert alarms == {rule: ["vectorized 256 × 512"] for rule in ("asv:5%", "asv:10%")}
+    assert set(alarms) == {"asv:5%", "asv:10%"}
+    # Calls of the other case are too short to spin; on a busy machine asv may cry for it all the same.
+    assert all("vectorized 256 × 512" in named for named in alarms.values())
     assert not list(tmp_path.iterdir())
 
 
