@@ -11,6 +11,7 @@ from .roles import roles_of
 
 # The identity matrix as values, and as keys where the scale is a parameter, or is one over the root of their length.
 VALUES, KEYS, LONG_KEYS = "values", "keys", "long_keys"
+OF_ATTENTION = {VALUES, KEYS, LONG_KEYS}
 _QUERIES = re.compile(r"q|quer(y|ies)", re.IGNORECASE)
 _KEYS = re.compile(r"k|keys?", re.IGNORECASE)
 _VALUES = re.compile(r"v|values?", re.IGNORECASE)

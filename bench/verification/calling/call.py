@@ -26,8 +26,7 @@ from .arrays import (
     stacked,
     unwrapped,
 )
-from .attention import KEYS, LONG_KEYS, VALUES
-from .construction import construction_values, make_instance
+from .construction import construction_values, identities, make_instance
 from .convention import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
 from .kept import NamedAttributes, NamedCache, attributes_read
@@ -151,16 +150,17 @@ class Call:
         used = self._used()
         values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in used}
         labels = inputs["labels"]
-        axes = (1,) * (DIMENSIONS[layout] - 2) if layout in LEADING else ()
-        labels = labels.reshape((*axes, -1))
+        leading = (1,) * (DIMENSIONS[layout] - 2) if layout in LEADING else ()
+        labels = labels.reshape((*leading, -1))
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
         self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
         row_upstream = np.full(len(inputs["logits"]), inputs["upstream"], inputs["logits"].dtype)
-        values["row_upstream"] = row_upstream.reshape((*axes, -1))
+        values["row_upstream"] = row_upstream.reshape((*leading, -1))
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         constants = construction_values(inputs["logits"])
+        constants |= identities(self.convention.roles, inputs["logits"], leading)
         values |= {
             role: in_container(value, container) if isinstance(value, np.ndarray) else value
             for role, value in constants.items()
@@ -171,9 +171,6 @@ class Call:
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
         masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
         values |= {role: in_container(each, container) for role, each in masks.items()}
-        square = (1,) * (DIMENSIONS[layout] - 2) + (values["features"],) * 2 if layout in LEADING else ()
-        for role in {VALUES, KEYS, LONG_KEYS} & self.convention.roles:
-            values[role] = in_container(constants[role].reshape(square or constants[role].shape), container)
         if DESTINATION in self.convention.roles:
             values[DESTINATION] = in_container(arranged(np.zeros_like(inputs["logits"]), layout), container)
         if "packed" in self.convention.roles:

@@ -3,12 +3,12 @@
 import contextlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
 
-from .attention import KEYS, LONG_KEYS, VALUES
+from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
 from .classifiers import BASIS, IDENTITY
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods
 from .roles import NO_LABEL, class_counts, ignored_labels, roles_of
@@ -84,12 +84,22 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "ignored_label": NO_LABEL,
         "zero": 0.0,
         "zeros": np.zeros(features, logits.dtype),
-        IDENTITY: np.eye(batch, dtype=logits.dtype),
-        BASIS: np.eye(features, dtype=logits.dtype),
-        VALUES: np.eye(features, dtype=logits.dtype),
-        KEYS: np.eye(features, dtype=logits.dtype),
-        LONG_KEYS: np.eye(features, dtype=logits.dtype) * np.sqrt(features, dtype=logits.dtype),
         "empty": [],
+    }
+
+
+def identities(roles: Set[str], logits: Any, leading: tuple[int, ...]) -> dict[str, Any]:
+    """The identity matrices among the roles: made only where they are passed, for they are [B, B] or [N, N].
+
+    ``leading``: the axes before the batch, all of length 1, which those of attention have as well.
+    """
+    batch, features = logits.shape
+    sizes = {IDENTITY: batch, BASIS: features, VALUES: features, KEYS: features, LONG_KEYS: features}
+    made = {role: np.eye(size, dtype=logits.dtype) for role, size in sizes.items() if role in roles}
+    if LONG_KEYS in made:
+        made[LONG_KEYS] *= np.sqrt(features, dtype=logits.dtype)
+    return {
+        role: array.reshape((*(leading if role in OF_ATTENTION else ()), *array.shape)) for role, array in made.items()
     }
 
 
