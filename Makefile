@@ -22,7 +22,7 @@ BOX = $(if $(MINUTES),--minutes=$(MINUTES))
 RUN ?= reference
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test faults oldest lint clean
+.PHONY: help bench bench-quick bench-full plots report check gate-quality repeatability accuracy tolerances train baseline test faults oldest coverage lint clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,19 @@ faults: ## run the tests that cause faults at length: damages, kills, full disks
 oldest: ## run the tests with the oldest versions that are supported, in a folder of their own
 	@$(MAKE) --no-print-directory VENV=.oldest CONSTRAINTS=constraints-oldest.txt test
 
+coverage: ## run all tests, slow ones too, and tell which lines and branches they miss (half an hour)
+	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev$(comma)test) .coverage
+
+# Numba tells the tracer which lines it compiles.
+.PHONY: .coverage
+.coverage: $(STAMP)
+	rm -rf .coverage && mkdir .coverage
+	NUMBA_JIT_COVERAGE=1 $(BIN)/coverage run -m pytest --numprocesses=2 --dist=worksteal \
+	-m 'slow or faults or not slow' $(PYTEST) || touch .coverage/failed
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	@test ! -e .coverage/failed
+
 lint: ## check style and types
 	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev) .lint
 
@@ -101,7 +114,7 @@ lint: ## check style and types
 	$(BIN)/mypy
 
 clean: ## remove what was installed and cached; stored runs and charts stay
-	rm -rf $(VENV) .oldest .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
+	rm -rf $(VENV) .oldest .coverage .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)

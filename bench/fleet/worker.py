@@ -24,6 +24,8 @@ from ..verification.competitor import Competitor, enlist_competitor
 from . import machines, measuring
 from .messages import BEGAN, FAILED, OUTCOME, Order, from_plain, settings_only, to_plain
 
+ENDING_S = 5.0  # how long a process that has said its last message may take to end
+
 
 class ShareFailedError(Exception):
     """A share's process failed or hung; the message says how."""
@@ -77,6 +79,8 @@ def measure_share(text: str) -> str:
             else:
                 event = {"kind": message.kind, "content": content, "share": share, "worker": worker.address}
                 worker.log_event(order["topic"], event)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING_S)  # it has said all that it will, and tidies up
     finally:
         limit.cancel()
         process.kill()
