@@ -18,12 +18,21 @@ from ..instruments.machine_lock import hold_machine
 from .calling.attention import VALUES
 from .calling.classifiers import BASIS, IDENTITY
 from .calling.convention import FORWARD_ONLY, LAYOUTS, Convention, Options
+from .calling.models import PADDED, THROUGH
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
 from .judging.answers import Answers, ask
 from .judging.confirmation import confirm
-from .judging.diagnosis import Diagnosis, buffer_is_shared, input_is_overwritten, known, state_is_kept
+from .judging.diagnosis import (
+    Diagnosis,
+    buffer_is_shared,
+    input_is_overwritten,
+    known,
+    penalty_is_wrong,
+    state_is_kept,
+)
 from .judging.invariants import broken_invariants
+from .judging.penalty import is_wrongly_penalised
 from .judging.search import Found, probe
 from .judging.trials import ASCENT, SHAPES, patterns
 from .judging.worked_example import worked_row
@@ -51,6 +60,8 @@ class Status(enum.IntEnum):
 OF_IDENTITIES = {
     VALUES: "the gradient of its queries: keys and values were identity matrices, so that they are the logits",
     IDENTITY: "the gradient of its weights: its data was an identity matrix, so that they are the logits",
+    PADDED: "the gradient of its last weights: its data was an identity matrix, so that they are the logits",
+    THROUGH: "the gradient of its input: its weights were set to an identity matrix, so that it is the logits",
     BASIS: "the gradient of its input: its weights were an identity matrix, so that it is the logits",
 }
 # What is judged, if it is not the backward of softmax that one asks about: it is said before anything else.
@@ -266,6 +277,9 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     else:
         _add_what_is_wrong(report, subject, answers, found)
     _add_side_effects(report, answers)
+    if report.status is Status.RIGHT and is_wrongly_penalised(subject, convention, answers.answers[0].trial):
+        report.status, report.diagnosis = Status.WRONG, penalty_is_wrong(convention.operation)
+        report.limits.clear()
     if report.status is Status.RIGHT:
         _add_confirmation(report, subject, answers)
     report.notes += _notes(answers, options)
@@ -274,8 +288,10 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
 
 def _is_far_fetched(convention: Convention) -> bool:
     """Whether no author calls a backward so: with logits and their probabilities, as a forward alone, with ones."""
-    twice = len({"logits", "probs", "log_probs"} & convention.roles) > 1
-    return twice or convention.style == FORWARD_ONLY or bool({"ones", "row_ones"} & convention.roles)
+    of_logits = convention.roles - ({"logits"} if IDENTITY in convention.roles else set())  # these are weights
+    twice = len({"logits", "probs", "log_probs"} & of_logits) > 1
+    as_forward = convention.style == FORWARD_ONLY or convention.is_forward_called_as_backward
+    return twice or as_forward or bool({"ones", "row_ones"} & convention.roles)
 
 
 def _judged_as(convention: Convention, reduction: str) -> str:
@@ -416,7 +432,7 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     found_in = {answer.outcome.found_in for answer in valued} - {""}
     if found_in and not options.result:
         notes.append(f"the gradient was found in the attribute {', '.join(sorted(found_in))}")
-    notes += [note for role, note in OF_IDENTITIES.items() if role in convention.roles]
+    notes += [note for role, note in OF_IDENTITIES.items() if role in convention.roles | {convention.weights}]
     if is_loss(convention.operation) and answers.reduction != ASCENT:
         if convention.names_log_probability:
             notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")

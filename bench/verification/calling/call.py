@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...implementations import FloatArray
+from . import models
 from .arrays import (
     AXES,
     DIMENSIONS,
@@ -26,6 +27,7 @@ from .arrays import (
     stacked,
     unwrapped,
 )
+from .classifiers import IDENTITY, PENALTY, optional_of_classifier
 from .construction import construction_values, identities, make_instance
 from .convention import FORWARD_ONLY, Convention
 from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
@@ -34,6 +36,7 @@ from .kernels import DESTINATION
 from .methods import applied_parameters, is_static
 from .roles import (
     FIXED,
+    LOSS_GRADIENT,
     UNKNOWN,
     asked_names,
     class_counts,
@@ -46,7 +49,7 @@ from .roles import (
 from .transforms import pulled_back
 
 FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
-MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets")  # the roles that are [B, N]
+MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets", LOSS_GRADIENT)  # the roles that are [B, N]
 _SAVED = re.compile(r"sav|context|ctx|tensor|value|cache", re.IGNORECASE)
 LEARNING_RATE = 0.125  # for a backward that takes one
 Inputs = Mapping[str, Any]
@@ -74,12 +77,28 @@ class Context:
 
 
 class Leaf:
-    """A graph's input, if the target's module has no class for it: data and gradient under all usual names."""
+    """A tensor, if the target's module has no class for it: data and gradient under all usual names.
 
-    def __init__(self, data: Any) -> None:
+    The target may make others of this class, with whatever its author's class keeps.
+    """
+
+    requires_grad = True
+
+    def __init__(self, data: Any, *_: Any, **kept: Any) -> None:
         self.data = self.value = self.out = self.output = data
         for name in SLOTS:
             setattr(self, name, np.zeros_like(data))
+        vars(self).update(kept)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the data."""
+        return np.shape(self.data)
+
+    @property
+    def ndim(self) -> int:
+        """That of the data."""
+        return np.ndim(self.data)
 
     def _back(self, *_: Any) -> None:
         """Do nothing: a graph ends here."""
@@ -161,6 +180,7 @@ class Call:
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         constants = construction_values(inputs["logits"])
         constants |= identities(self.convention.roles, inputs["logits"], leading)
+        constants |= {"zeros": arranged(np.zeros_like(inputs["logits"][:1]), layout), PENALTY: inputs.get(PENALTY, 0.0)}
         values |= {
             role: in_container(value, container) if isinstance(value, np.ndarray) else value
             for role, value in constants.items()
@@ -171,6 +191,8 @@ class Call:
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
         masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
         values |= {role: in_container(each, container) for role, each in masks.items()}
+        if models.PADDED in self.convention.roles:
+            values[models.PADDED] = arranged(models.padded(inputs["logits"]), layout)
         if DESTINATION in self.convention.roles:
             values[DESTINATION] = in_container(arranged(np.zeros_like(inputs["logits"]), layout), container)
         if "packed" in self.convention.roles:
@@ -180,8 +202,9 @@ class Call:
 
     def _used(self) -> list[str]:
         """The roles of arrays that this convention may need."""
-        roles = self.convention.roles | {"logits", "grad_output"}
-        return [role for role in MATRICES if role in roles or "packed" in roles]
+        packed = {"probs", "targets"} if "packed" in self.convention.roles else set()
+        roles = self.convention.roles | {"logits", "grad_output"} | packed
+        return [role for role in MATRICES if role in roles]
 
     def _context(self) -> Any:
         """The module's own class of contexts, made without arguments, else ours."""
@@ -247,10 +270,12 @@ class Call:
     def _method(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a method of an object."""
         owner = self._made(values, self.convention.backward)
-        return self._with_result(owner, self._alone(getattr(owner, self.convention.backward), values))
+        return self._with_result(owner, self._alone(getattr(owner, self.convention.backward), values), values)
 
-    def _with_result(self, owner: Any, backward: Callable[[], Any]) -> Callable[[], Any]:
+    def _with_result(self, owner: Any, backward: Callable[[], Any], values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a backward of an object: what it returns, or what it leaves in an attribute."""
+        if self.convention.weights in (models.TRAINED, models.TURNED):
+            return functools.partial(self._trained, owner, backward, self._logits(values))
 
         def call() -> Any:
             before = dict(getattr(owner, "__dict__", {}))
@@ -258,6 +283,13 @@ class Call:
             return self._result(returned, owner, before)
 
         return call
+
+    def _trained(self, owner: Any, backward: Callable[[], Any], logits: FloatArray) -> FloatArray:
+        """The gradient [B, N] of a model's last weights after a call of its backward."""
+        returned = backward()
+        if self.convention.descends:
+            return models.subtracted(owner, self.convention.weights, logits, LEARNING_RATE)
+        return models.gradient_of(owner, self.convention.weights, returned, logits)
 
     def _forward_only(self, values: dict[str, Any]) -> Callable[[], Any]:
         owner = self._made(values, self.convention.forward) if self.convention.forward else self.target
@@ -292,7 +324,16 @@ class Call:
             self._owner = self.target
             if inspect.isclass(self.target) and not all(is_static(self.target, method) for method in methods):
                 self._owner = make_instance(self.target, self.convention.construct, values)
+        if self.convention.weights:
+            models.equip(self._owner, self.convention.weights, self._logits(values), LEARNING_RATE)
         return self._owner
+
+    def _logits(self, values: dict[str, Any]) -> FloatArray:
+        """The logits [B, N] of values that are in the convention's layout."""
+        logits: FloatArray = values["logits"]
+        if self.convention.layout in ("columns", "column"):
+            return logits.T
+        return logits.reshape(-1, logits.shape[-1])
 
     def _pair(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward of an object after its forward."""
@@ -306,7 +347,7 @@ class Call:
         if "context" in set(self.convention.arguments) - set(self.convention.forward_arguments):
             self._set_up_context(owner, values)
         if self.convention.between:
-            getattr(owner, self.convention.between)(values["targets"])
+            getattr(owner, self.convention.between)(values[self.convention.told])
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 1:
             (self.forward_result,) = self.forward_result
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 2:
@@ -315,9 +356,8 @@ class Call:
         backward = getattr(owner, self.convention.backward)
         if not {*self.convention.arguments, *self.convention.forward_arguments}:
             _lay_down(owner, backward, values["grad_output"], "grad_output")
-        return self._with_result(
-            owner, self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
-        )
+        bound = self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
+        return self._with_result(owner, bound, values)
 
     def _set_up_context(self, owner: Any, values: dict[str, Any]) -> None:
         """Fill the context of an autograd function whose forward does not take it, as PyTorch does."""
@@ -378,7 +418,7 @@ class Call:
         wrap = self._leaf_maker() if self.convention.wrapping else _as_it_is
         given = [wrap(value) for value in self._given(self.convention.forward_arguments, values)]
         if not name:
-            return self._with_axis(self.target, [leaf], values)
+            return self._with_axis(self.target, [leaf, *given], values)
         if inspect.isclass(self.target) and isinstance(leaf, self.target):
             return self._with_axis(getattr(leaf, name), given, values)
         static = inspect.isclass(self.target) and is_static(self.target, name)
@@ -422,6 +462,8 @@ class Call:
         """A call of the function with the values of its roles, ``wrap`` around each array; some get their name, too."""
         named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
         named |= training_flags(function) | ignored_labels(function)
+        if {IDENTITY, models.PADDED} & self.convention.roles:
+            named |= {name: values[role] for name, role in optional_of_classifier(function).items()}
         named |= dict.fromkeys(class_counts(function), values["features"])
         if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
@@ -490,16 +532,35 @@ class Call:
         Raises:
             NoResultError: the result is not an array of numbers.
         """
-        if self.convention.style == "function" and self.forward_result is None:
+        if self.convention.style in ("function", "method") and self.forward_result is None:
             self.forward_result = number_in(result)
-        if self.convention.works_in_place and self.convention.lands_in not in self._changed():
+        is_still = self.convention.overwrites and self.convention.lands_in not in self._changed()
+        if is_still and not (self.convention.descends and shape[1] == 1):  # of one class, the gradient is 0
             raise NoResultError("returned None and changed none of its arguments")
-        array = as_array(result, shape[0] * shape[1])
-        if self.convention.layout == "columns" and array.ndim == 2:
+        array = as_array(self._of_weights(result), shape[0] * shape[1])
+        if self.convention.descends and not self.convention.weights:
+            array = self._subtracted(array)
+        if self.convention.layout == "columns" and array.ndim == 2 and models.PADDED not in self.convention.roles:
             return array.T
         if self.convention.layout in DIMENSIONS and array.size == shape[0] * shape[1]:
             return array.reshape(shape)
         return array
+
+    def _of_weights(self, result: Any) -> Any:
+        """Of the gradients of a classifier's data, weights and bias, which come in the order of these, the weights'."""
+        given = [role for role in self.convention.arguments if role in (IDENTITY, "logits", "zeros")]
+        gradients = isinstance(result, tuple) and all(np.ndim(unwrapped(value)) for value in result)  # no loss is there
+        if IDENTITY in given and gradients and len(result) == len(given):
+            return result[given.index("logits")]
+        return result
+
+    def _subtracted(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The gradient that a step of training went down: what it subtracted from the weights, over the rate."""
+        before = next(np.asarray(value) for role, _, value in self._passed if role == "logits")
+        if weights.shape != before.shape:
+            raise NoResultError(f"returned shape {weights.shape}, and its weights have shape {before.shape}")
+        gradient: npt.NDArray[Any] = (before - weights) / LEARNING_RATE
+        return gradient
 
 
 def _lay_down(owner: Any, method: Callable[..., Any], value: Any, role: str) -> None:

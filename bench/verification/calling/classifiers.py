@@ -5,16 +5,26 @@ Where the data is the identity matrix, ``data @ weights`` is the weights themsel
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from .roles import roles_of
+from .roles import optional_names, roles_of
 
 # What the data of a classifier is: one row for each class of weights, or for each component of a vector.
 IDENTITY, BASIS = "identity", "basis"
-_WEIGHTS = re.compile(r"w|weights?|thetas?|params?|beta|coef\w*", re.IGNORECASE)
-_DATA = re.compile(r"x|xs|data|inputs?|features|images?|samples?|x_?(train|batch|dev|data|b)", re.IGNORECASE)
-_PENALTY = re.compile(r"reg(ular\w*)?(_\w+)?|lam(b|bda|da)?_?\w?|l2(_\w+)?|(weight_?)?decay|alpha", re.IGNORECASE)
-_BIAS = re.compile(r"b|bias(es)?", re.IGNORECASE)
+PENALTY = "penalty"  # the factor of a penalty on large weights: it is 0, but where the penalty itself is tried
+_WEIGHTS = re.compile(r"w|weights?|thetas?|params?|beta|coef\w*|pesos|poids|gewichte", re.IGNORECASE)
+_DATA = re.compile(
+    r"x|xs|a|a_?prev|data|inputs?|features|images?|samples?|x_?(train|batch|dev|data|b|input)|input_?(data|x|vector)|train_?x|datos|dados|entradas?",
+    re.IGNORECASE,
+)
+_PENALTY = re.compile(r"reg(ular\w*)?(_\w+)?|lam(b|bda|da)?_?\w*|l2(_\w+)?|(weight_?)?decay|alpha", re.IGNORECASE)
+_BIAS = re.compile(r"b|bias(es)?|sesgos?|vies|biais", re.IGNORECASE)
+_RATE = re.compile(r"lr|eta|learning_?rate|step_?size|tasa\w*|taxa\w*", re.IGNORECASE)
+_CLASSES = re.compile(r"(n|num|number_?of)_?(class|label|categor)(es|s|ies)", re.IGNORECASE)
+_ROWS = re.compile(
+    r"(n|num|number_?of)_?(inputs|features|samples|examples)|input_?(size|dim)|batch(_?size)?", re.IGNORECASE
+)
 _VECTOR = re.compile(r"((center|centre|input)_?(word_?)?vec(tor)?)|predicted(_?vec(tor)?)?|v_?c", re.IGNORECASE)
 _VECTORS = re.compile(r"(outside|output|context)_?(word_?)?vec(tor)?s|u", re.IGNORECASE)
 _INDEX = re.compile(r"(outside|target|context)_?(word_?)?(idx|index)|target|o", re.IGNORECASE)
@@ -37,14 +47,34 @@ def roles_of_classifier(parameters: list[str]) -> Iterator[tuple[str, ...]]:
                 yield tuple("targets" if role == "labels" else role for role in roles)
 
 
+def optional_of_classifier(function: Callable[..., Any]) -> dict[str, str]:
+    """The roles of the optional parameters of a loss with weights that change its gradient, by name."""
+    named = {name: setting_of(name) for name in optional_names(function)}
+    return {name: role for name, role in named.items() if role}
+
+
 def _of_classifier(name: str) -> str:
     if _WEIGHTS.fullmatch(name):
         return "logits"
-    if _DATA.fullmatch(name):
+    if is_data(name):
         return IDENTITY
-    if "targets" in roles_of(name):
+    known = roles_of(name)
+    if "targets" in known:
         return "labels"
-    return "zero" if _PENALTY.fullmatch(name) else "zeros" if _BIAS.fullmatch(name) else ""
+    if known == ("probs",):
+        return "probs"
+    return setting_of(name) or ("zeros" if _BIAS.fullmatch(name) else "features" if _CLASSES.fullmatch(name) else "")
+
+
+def is_data(name: str) -> bool:
+    """Whether a name is that of a classifier's data."""
+    return _DATA.fullmatch(name) is not None
+
+
+def setting_of(name: str) -> str:
+    """The role of a parameter that is no array, by its name; empty if it is none of these."""
+    patterns = {_RATE: "learning_rate", _PENALTY: PENALTY, _ROWS: "batch"}
+    return next((role for pattern, role in patterns.items() if pattern.fullmatch(name)), "")
 
 
 def _of_head(name: str) -> str:

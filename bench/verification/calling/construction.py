@@ -10,8 +10,9 @@ import numpy as np
 
 from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
 from .classifiers import BASIS, IDENTITY
+from .kept import source_of
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods
-from .roles import NO_LABEL, class_counts, ignored_labels, roles_of
+from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of
 
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
@@ -28,7 +29,7 @@ def constructions(target: object, methods: tuple[str, ...]) -> list[tuple[str, .
         return [()]
     if not constructor_parameters(target):
         return [()]
-    working = [roles for roles in dict.fromkeys(_ways(target)) if _constructs(target, roles)]
+    working = [roles for roles in dict.fromkeys(_ways(target)) if sample_instance(target, roles) is not None]
     return working[:MAX_CONSTRUCTIONS] or [BYPASSED]
 
 
@@ -58,15 +59,6 @@ def _role(name: str) -> str:
     return "features" if _SIZE.fullmatch(name) else ""
 
 
-def _constructs(target: type, roles: tuple[str, ...]) -> bool:
-    sample = construction_values(np.zeros((3, 5))) | {"axis": -1, "learning_rate": 0.1, "logits": np.zeros((3, 5))}
-    try:
-        make_instance(target, roles, sample)
-    except Exception:
-        return False
-    return True
-
-
 def construction_values(logits: Any) -> dict[str, Any]:
     """The values of the roles that only constructors have, for inputs of this shape."""
     batch, features = logits.shape
@@ -82,8 +74,8 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "row_ones": np.ones(batch, logits.dtype),
         "reduction": "mean",
         "ignored_label": NO_LABEL,
+        "first": 0,  # of several inputs, the one whose gradient is asked for
         "zero": 0.0,
-        "zeros": np.zeros(features, logits.dtype),
         "empty": [],
     }
 
@@ -103,12 +95,27 @@ def identities(roles: Set[str], logits: Any, leading: tuple[int, ...]) -> dict[s
     }
 
 
+def sample_instance(target: type, roles: tuple[str, ...]) -> Any:
+    """An instance of the class, made as for a small batch; None if it cannot be made."""
+    sample = construction_values(np.zeros((3, 5))) | {"axis": -1, "learning_rate": 0.1, "logits": np.zeros((3, 5))}
+    try:
+        return make_instance(target, roles, sample)
+    except Exception:  # whatever goes wrong, it is not made in this way
+        return None
+
+
+def _knows_softmax(target: type) -> bool:
+    """Whether the class's code has a string that is softmax's name: one of the activations that it is told."""
+    return re.search(r"""["']softmax["']""", source_of(target)) is not None
+
+
 def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any]) -> Any:
     """An instance of the class, initialised with sizes if it has a method for that."""
     if roles == BYPASSED:
         return object.__new__(target)
     counts = dict.fromkeys(class_counts(target), values["features"])
-    made = target(*(values[role] for role in roles), **ignored_labels(target), **counts)
+    activations = activation_names(target) if _knows_softmax(target) else {}
+    made = target(*(values[role] for role in roles), **ignored_labels(target), **counts, **activations)
     if INITIALISE in public_methods(target):
         with contextlib.suppress(Exception):  # what it is for is not known: without it a call may work as well
             getattr(made, INITIALISE)(*[values["features"]] * len(bound_parameters(target, INITIALISE)))

@@ -7,12 +7,14 @@ import re
 from dataclasses import dataclass
 
 from ...errors import UserError
+from ...implementations import FloatArray
 from .arrays import FLOAT32
 from .classifiers import IDENTITY
 from .construction import BYPASSED
 from .graphs import DRIVES_IN_WORDS
 from .kernels import DESTINATION
-from .roles import INCOMING, is_loss
+from .methods import FORWARDS
+from .roles import INCOMING, LOSS_GRADIENT, is_loss
 
 # Roles that a user may name in --signature.
 ROLES = (
@@ -74,6 +76,7 @@ class Convention:
     temperature: float = 1.0  # of a forward that is softmax(logits / temperature)
     cached: tuple[str, ...] = ()  # the roles of a cache's items, if no forward makes it
     between: str = ""  # the method that a loss is told its targets by, after its forward
+    told: str = "targets"  # in which form: targets or labels
     owner: str = ""  # the name of a class that is made with arguments, or without its constructor
     ignores_upstream: bool = False  # of a loss: whether its backward takes an incoming gradient, and does not use it
     all_labels_count: bool = False  # whether it may ignore a label, and is called without such a one
@@ -81,12 +84,16 @@ class Convention:
     of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     lands_in: str = ""  # the role of the argument that the result is written into, if it is not returned
+    weights: str = ""  # what a model's own weights are set to, one of those in ``models``; empty if they are left alone
+    descends: bool = False  # of weights: whether they are updated, and the gradient is what is subtracted from them
+    own_penalty: float = 0.0  # of weights: what of them it adds to their gradient, whatever it is told
+    penalty_over_batch: bool = False  # whether that is divided by the batch
     wrapping: str = ""  # what each array is passed in, one of WRAPPINGS; empty if it is passed as it is
 
     @property
     def roles(self) -> set[str]:
         """The roles of all arguments of all calls."""
-        told = ["targets"] if self.between else []
+        told = [self.told] if self.between else []
         return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told}
 
     @property
@@ -100,15 +107,34 @@ class Convention:
         """Whether the target may take arrays so: only what writes into arrays takes flat ones."""
         if "one" in self.arguments and self.lands_in:  # it is told batch, steps and features
             return layout in ("flat", "stack") and container == "array"
+        if self.weights and (layout not in ("rows", "columns", *SINGLE) or container != "array"):
+            return False
         if layout == "flat":
             return bool(self.lands_in) and container == "array"
         if layout == "images" and self.lands_in:
             return False
+        if self.is_forward_called_as_backward:  # of one row, the value of a loss could be taken for its gradient
+            return layout in ("rows", "columns")
         return layout not in SINGLE or IDENTITY not in self.roles
+
+    @property
+    def is_forward_called_as_backward(self) -> bool:
+        """Whether what is called is a forward by its name: one that may return the gradient beside the loss."""
+        return self.style == "method" and self.backward in FORWARDS
+
+    @property
+    def is_of_one_loss(self) -> bool:
+        """Whether the incoming gradient is that of cross-entropy, and the result that of both together."""
+        return LOSS_GRADIENT in self.arguments
 
     @property
     def works_in_place(self) -> bool:
         """Whether its result is written over one of its inputs."""
+        return self.overwrites and not self.descends
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether what is found is in one of its inputs: the result, or weights after an update."""
         return self.lands_in not in ("", DESTINATION)
 
     @property
@@ -124,7 +150,18 @@ class Convention:
     @property
     def recomputes(self) -> bool:
         """Whether the target computes the probabilities itself, from logits or from their logarithms."""
-        return self.style in ("tensor", "closure", "transform") or bool(self.roles & {"logits", "log_probs", "packed"})
+        made_of_logits = self.style in ("tensor", "closure", "transform") or bool(self.weights)
+        return made_of_logits or bool(self.roles & {"logits", "log_probs", "packed"})
+
+    def without_penalty(self, gradient: FloatArray, logits: FloatArray, batch: int) -> FloatArray:
+        """The gradient [rows, N] without that of the target's own penalty on the weights, the logits [rows, N].
+
+        ``batch``: the rows of one call.
+        """
+        if not self.own_penalty or gradient.shape != logits.shape:
+            return gradient
+        share = self.own_penalty / (max(1, batch) if self.penalty_over_batch else 1)
+        return gradient - gradient.dtype.type(share) * logits
 
     @property
     def is_single(self) -> bool:
@@ -155,8 +192,12 @@ class Convention:
         elif self.style == FORWARD_ONLY:
             called = f"{self.forward or 'function'}({before})"
         elif self.forward:
-            told = f", {self.between}(targets)" if self.between else ""
+            told = f", {self.between}({self.told})" if self.between else ""
             called = f"{self.forward}({before}){told}, then {called}"
+        if self.weights:
+            called = f"{called}, with {self.weights} as weights"
+        if self.descends:
+            called = f"{called}, of which the update of the weights is taken"
         if self.construct == BYPASSED:
             return f"{self.owner} made without its constructor: {called}"
         if self.construct and self.owner:

@@ -9,11 +9,11 @@ from typing import Any
 
 from ...errors import UserError
 from .attention import roles_of_attention
-from .classifiers import roles_of_classifier
+from .classifiers import optional_of_classifier, roles_of_classifier
 from .construction import TEMPERATURE, constructions
 from .convention import FORWARD_ONLY, LOSS_NAME, Convention, Options
 from .graphs import DRIVES, LOSS_DRIVE, makes_leaves, tensor_classes
-from .kept import returns_nothing, roles_of_attributes, roles_read
+from .kept import reads_of_tensors, returns_nothing, roles_of_attributes, roles_read
 from .kernels import roles_of_kernel
 from .methods import (
     BACKWARDS,
@@ -29,9 +29,11 @@ from .methods import (
     known_methods,
     told_targets_by,
 )
+from .models import PADDED, THROUGH, TRAINED, TURNED, is_model, roles_of_training, training_names
 from .roles import (
     FIXED,
     INCOMING,
+    LOSS_GRADIENT,
     UNKNOWN,
     asked_names,
     backward_choices,
@@ -70,7 +72,8 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
             raise UserError(f"the target has no method {name!r}{known_methods(target)}")
     owner = target.__name__ if inspect.isclass(target) else getattr(target, "__qualname__", "").rpartition(".")[0]
     backwards = list(itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES))
-    backwards += _wrapped(backwards, target, namespace)
+    backwards += [*_wrapped(backwards, target, namespace), *_of_model(backwards, target, options, method, owner)]
+    backwards += _of_one_loss(backwards)
     chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner))]
     if not chosen:
         raise UserError(_nothing_to_call(target, options))
@@ -105,6 +108,8 @@ def _wrapped(conventions: list[Convention], target: object, namespace: dict[str,
     """The same conventions with what a file may pass instead of arrays: its own tensors, or tuples of arrays."""
     is_tensor = inspect.isclass(target) and makes_leaves(target)
     tensors = [] if is_tensor else tensor_classes(namespace)
+    if not tensors and not is_tensor and reads_of_tensors(target):
+        tensors = [""]  # their class is elsewhere: ours stands in for it
     ofs = {style: [each for each in conventions if each.style == style] for style in ("function", "pair", "tensor")}
     for name in tensors[1:]:
         yield from (dataclasses.replace(each, tensor=name) for each in ofs["tensor"][:MAX_WRAPPED])
@@ -119,6 +124,52 @@ def _wrapped(conventions: list[Convention], target: object, namespace: dict[str,
             if "labels" in each.roles:
                 yield dataclasses.replace(each, tensor=name, wrapping="tensors and labels")
     yield from (dataclasses.replace(each, wrapping="tuples") for each in ofs["pair"][:MAX_WRAPPED])
+
+
+def _of_model(
+    conventions: list[Convention], target: object, options: Options, method: str, owner: str
+) -> Iterator[Convention]:
+    """The conventions of a class with weights: of its backward with an identity, of its training with the logits."""
+    if not inspect.isclass(target) or options.signature or makes_leaves(target):
+        return
+    backwards = [method] if method else [*backward_names(target, options.forward)[:1], *training_names(target)]
+    ways = [construct for construct in constructions(target, tuple(backwards)) if is_model(target, construct)][:1]
+    pairs = [each for each in conventions if each.style == "pair" and not each.wrapping and each.construct in ways]
+    yield from (dataclasses.replace(each, weights=THROUGH) for each in pairs[:MAX_WRAPPED])
+    if options.operation in ("", "softmax_cross_entropy"):
+        for construct, backward in itertools.product(ways, dict.fromkeys(backwards)):
+            yield from (dataclasses.replace(each, owner=owner) for each in _trained(target, backward, construct))
+
+
+def _trained(target: type, backward: str, construct: tuple[str, ...]) -> Iterator[Convention]:
+    """The conventions of a model's training: a method that takes data and targets, after its forward if it has one."""
+    for plain in _training_calls(target, backward, construct):
+        if PADDED in plain.roles and {"targets", "labels"} & plain.roles:
+            for descends, weights in itertools.product((False, True), (TRAINED, TURNED)):
+                yield dataclasses.replace(plain, weights=weights, descends=descends)
+
+
+def _training_calls(target: type, backward: str, construct: tuple[str, ...]) -> Iterator[Convention]:
+    for given in itertools.islice(roles_of_training(target, backward), MAX_WRAPPED):
+        alone = Convention("softmax_cross_entropy", "method", given, backward=backward, construct=construct)
+        for forward in [name for name in forward_names(target, backward) if name != backward][:1]:
+            for before in roles_of_training(target, forward):
+                yield dataclasses.replace(alone, style="pair", forward=forward, forward_arguments=before)
+        yield alone
+
+
+def _of_one_loss(conventions: list[Convention]) -> Iterator[Convention]:
+    """The same conventions with the gradient of cross-entropy as what comes in: some backwards know no other."""
+    plain = [
+        each
+        for each in conventions
+        if each.operation == "softmax"
+        and "grad_output" in each.arguments
+        and each.style in ("function", "pair", "method")
+    ]
+    for each in plain[:MAX_WRAPPED]:
+        arguments = tuple(LOSS_GRADIENT if role == "grad_output" else role for role in each.arguments)
+        yield dataclasses.replace(each, operation="softmax_cross_entropy", arguments=arguments)
 
 
 def _nothing_to_call(target: object, options: Options) -> str:
@@ -205,6 +256,9 @@ def _of_operation(
     if inspect.isclass(target):
         if not method:
             yield from _whole_backwards(target, operation, options)
+            if is_loss(operation) and not in_turn:  # its forward may return the gradient beside the loss
+                for forward in forward_names(target)[:1]:
+                    yield from _method_conventions(target, forward, operation, options)
         yield from _node_conventions(target, operation, options)
         yield from _tensor_methods(target, operation, method)
     elif callable(target) and has_own_derivative(target):
@@ -246,7 +300,8 @@ def _pair_conventions(
         if not is_loss(operation) or {"targets", "labels", "packed"} & {*arguments, *given}:
             yield Convention(operation, "pair", arguments, forward, given, backward, construct)
         elif given == ("logits",) and (between := told_targets_by(target)):
-            yield Convention(operation, "pair", arguments, forward, given, backward, construct, between=between)
+            plain = Convention(operation, "pair", arguments, forward, given, backward, construct, between=between)
+            yield from (plain, dataclasses.replace(plain, told="labels"))
 
 
 def _method_conventions(
@@ -284,37 +339,74 @@ def _function_conventions(
     operations = [name for name in parameters if roles_of(name) == ("operation",)]
     cached = () if befores else roles_of_attributes(target, operations[0]) if operations else roles_read(target)
     befores = befores or ([("", ())] if cached else [])
-    roles = [options.signature] if options.signature else list(_of_parameters(parameters, operation))
+    of_forward = asked_names(namespace[forward]) if forward in namespace else []
+    known = of_forward[0] if len(of_forward) == 1 else ""
+    roles = [options.signature] if options.signature else list(_of_parameters(parameters, operation, known))
     name = getattr(target, "__name__", "")
-    if not options.signature and returns_nothing(target):
-        for arguments, lands_in in roles_of_kernel(asked_names(target), operation):
-            if _fits(arguments, operation):
-                yield Convention(operation, "function", arguments, backward=name, lands_in=lands_in)
-        return
-    if operation == "softmax" and not options.signature:
-        for arguments in roles_of_attention(parameters, backward=True):
-            yield Convention(operation, "function", arguments, backward=name)
-    if operation == "softmax_cross_entropy" and not options.signature:
-        for arguments in roles_of_classifier(parameters):
-            yield Convention(operation, "function", arguments, backward=name)
+    if not options.signature:
+        yield from _of_more_than_softmax(target, parameters, operation)
+        if returns_nothing(target):
+            return
     for arguments in roles:
         for before, given in befores if "cache" in arguments else [("", ())]:
             if options.signature or _fits((*arguments, *given), operation):
                 items = cached if {"cache", "operation"} & set(arguments) else ()
                 yield Convention(operation, "function", arguments, before, given, name, cached=items)
+    if not options.signature:
+        yield from _functions_of_tensors(parameters, operation)
+
+
+def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], operation: str) -> Iterator[Convention]:
+    """The conventions of functions that write their result, and of those with weights, keys or values beside it."""
+    name = getattr(target, "__name__", "")
+    writes = returns_nothing(target)
+    for arguments, lands_in in roles_of_kernel(parameters, operation) if writes else ():
+        if _fits(arguments, operation):
+            yield Convention(operation, "function", arguments, backward=name, lands_in=lands_in)
+    for arguments in roles_of_attention(parameters, backward=True) if operation == "softmax" and not writes else ():
+        yield Convention(operation, "function", arguments, backward=name)
+    if operation != "softmax_cross_entropy":
+        return
+    of_classifier = list(roles_of_classifier(parameters))
+    if not writes:
+        yield from (Convention(operation, "function", arguments, backward=name) for arguments in of_classifier)
+    rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier)}
+    if writes or "learning_rate" in rates:
+        yield from _updates(parameters, name)
+
+
+def _updates(parameters: list[str], name: str) -> Iterator[Convention]:
+    """The conventions of a step of training: it writes new weights over the old ones, or it returns them."""
+    for arguments, lands_in in itertools.product(roles_of_classifier(parameters), ("logits", "")):
+        yield Convention(
+            "softmax_cross_entropy", "function", arguments, backward=name, lands_in=lands_in, descends=True
+        )
+
+
+def _functions_of_tensors(parameters: list[str], operation: str) -> Iterator[Convention]:
+    """The conventions of a function that makes a tensor from another one; a loss is told the targets as well."""
     arrays = [name for name in parameters if roles_of(name)[0] not in FIXED]
-    if operation == "softmax" and len(arrays) == 1 and not options.signature:
-        for drive in DRIVES:
-            yield Convention(operation, "tensor", drive)
+    if operation == "softmax" and len(arrays) == 1:
+        yield from (Convention(operation, "tensor", drive) for drive in DRIVES)
+    elif operation == "softmax_cross_entropy" and len(arrays) == 2:
+        forms = [role for role in ("labels", "targets") if role in backward_choices(arrays[1], operation)]
+        yield from (Convention(operation, "tensor", LOSS_DRIVE, forward_arguments=(role,)) for role in forms)
 
 
-def _of_parameters(parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
-    """The roles of a function's parameters; a parameter that is alone is no rate, but may be a loss's whole cache."""
+def _of_parameters(parameters: list[str], operation: str, of_forward: str = "") -> Iterator[tuple[str, ...]]:
+    """The roles of a function's parameters; a parameter that is alone is no rate, but may be a loss's whole cache.
+
+    ``of_forward``: the name of the only parameter of its forward, which is there and here the logits.
+    """
     alone = roles_of(parameters[0])[0] if len(parameters) == 1 else ""
     if alone == "cache" and is_loss(operation):
         yield ("cache",)
     names = [""] if alone in FIXED else parameters
-    yield from distinct([backward_choices(name, operation) for name in names])
+    choices = [backward_choices(name, operation) for name in names]
+    if len(names) > 1 and of_forward in names and "logits" in choices[names.index(of_forward)]:
+        place = names.index(of_forward)
+        choices[place] = tuple(sorted(choices[place], key=lambda role: role != "logits"))
+    yield from distinct(choices)
 
 
 def _before(forward: Any, name: str, operation: str) -> Iterator[tuple[str, tuple[str, ...]]]:

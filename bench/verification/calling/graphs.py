@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,19 @@ def tensor_classes(namespace: Mapping[str, Any]) -> list[str]:
         and value.__module__.partition(".")[0] not in ("torch", "numpy", "typing")
         and makes_leaves(value)
     ]
+
+
+def with_tensors_of_bases(target: object, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """A target's namespace, and the classes of tensors that only the modules of its base classes know."""
+    bases = target.__mro__[1:-1] if inspect.isclass(target) else ()
+    beside = [vars(sys.modules[base.__module__]) for base in bases if base.__module__ in sys.modules]
+    classes = {
+        name: value
+        for names in beside
+        for name, value in names.items()
+        if inspect.isclass(value) and _TENSOR.search(name) and name not in namespace
+    }
+    return {**namespace, **classes}
 
 
 def makes_leaves(candidate: type) -> bool:

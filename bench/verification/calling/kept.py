@@ -1,12 +1,15 @@
 """What a backward finds although no call hands it over: a cache that is read by names, inputs in attributes."""
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .roles import roles_of
+
+_OF_TENSORS = {"data", "value", "requires_grad"}
 
 
 class NamedCache(dict[str, Any]):
@@ -74,6 +77,12 @@ def attributes_read(method: Callable[..., Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def reads_of_tensors(target: Any) -> bool:
+    """Whether code reads attributes that tensors of a file's own have, and arrays have not, such as ``x.data``."""
+    reading = [node for node in _nodes(target) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    return any(node.attr in _OF_TENSORS for node in reading if isinstance(node.value, ast.Name))
+
+
 def returns_nothing(function: Callable[..., Any]) -> bool:
     """Whether a function, by its code, returns no value; a generator and a function that is not known do."""
     defined = next((node for node in _nodes(function) if isinstance(node, ast.FunctionDef)), None)
@@ -89,10 +98,28 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
     return True
 
 
+@functools.cache
+def source_of(code: Any) -> str:
+    """The text of a function or of a class; empty if Python does not know it. It is read once: that takes long."""
+    try:
+        return textwrap.dedent(
+            inspect.getsource(getattr(code, "py_func", code))
+        )  # Numba compiles from another function
+    except (OSError, TypeError):
+        return ""
+
+
+@functools.cache
+def _tree(code: Any) -> ast.AST:
+    try:
+        return ast.parse(source_of(code))
+    except SyntaxError:  # such as a lambda in the middle of a call
+        return ast.Module([], [])
+
+
 def _nodes(function: Callable[..., Any]) -> Iterator[ast.AST]:
     """The parts of a function's code; none if Python does not know it."""
     try:
-        source = inspect.getsource(getattr(function, "py_func", function))  # Numba compiles a function from another
-        yield from ast.walk(ast.parse(textwrap.dedent(source)))
-    except (OSError, TypeError, SyntaxError):
+        yield from ast.walk(_tree(function))
+    except TypeError:  # it is an object that cannot be hashed
         return

@@ -27,8 +27,9 @@ _SOUNDS_FORWARD = re.compile(
     r"|vorw|adelante|avant|adiante|frente",
     re.IGNORECASE,
 )
+_SPELT_FORWARD = re.compile(r"_?(forw|fwd|feed_?forw)")
 _NO_BACKWARD = re.compile(
-    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get(?!_?grad)|init|step|check|numerical)|loss|param"
+    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get(?!_?grad)|init|step|check|numerical|predict)|loss|param"
 )
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
@@ -37,6 +38,9 @@ SHOWN_METHODS = 8
 def forward_names(target: object, backward: str = "") -> list[str]:
     """The methods that may be the forward, likeliest first; ``backward`` is none of them."""
     named = _known(target, FORWARDS)
+    spelt = [name for name in public_methods(target) if _SPELT_FORWARD.match(name.lower()) and name != backward]
+    if spelt and named and named[0] in FORWARDS[FORWARDS.index("predict") :]:
+        named = [spelt[0], *named]  # what predicts may give a class alone
     if named:
         # A class with both may keep in __call__ what its backward needs, or in the other what __call__ does not.
         others = named[1:2] if named[0] == "__call__" else [name for name in named if name == "__call__"]

@@ -1,5 +1,6 @@
 """The roles that the parameters of a function may have, from their names and the operation that it belongs to."""
 
+import functools
 import inspect
 import itertools
 import re
@@ -39,13 +40,15 @@ _TARGETS = (
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
     r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
-    r"|g|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
+    r"|g|g_[a-z]\w+|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
 )
 _PROBS = (
     r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"
     r"|activations?|dist|\w*_probs?|attn\w*|attention\w*|policy"
 )  # fmt: skip
 WEIGHTS = ("probs", "ones", "row_ones")
+# The gradient of cross-entropy with respect to the probabilities, -targets / probs [B, N], as what comes into softmax.
+LOSS_GRADIENT = "loss_gradient"
 INCOMING = ("upstream", "row_upstream")  # into a loss: a number, or one for each row
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -91,6 +94,7 @@ FIXED = (
     "features",
     "reduction",
     "ignored_label",
+    "first",
     "zero",
     "one",
     "ones",
@@ -99,7 +103,7 @@ FIXED = (
     "operation",
 )  # a role that starts a name's roles is what the name means
 NO_LABEL = -100  # as PyTorch's losses have it
-CONSTANTS = ("zero", "one", "ones", "row_ones", "nothing")  # several parameters may have one of these
+CONSTANTS = ("first", "zero", "one", "ones", "row_ones", "nothing")  # several parameters may have one of these
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
@@ -139,7 +143,7 @@ def backward_choices(name: str, operation: str, *, backward: bool = False) -> tu
         more = ("index",) if known == UNKNOWN else ()
         return (*(role for role in known if role in ("index", "logits", "probs")), *more) or ("logits", "probs")
     if known[0] == "index" and (backward or is_loss(operation)):
-        return ("labels", "targets") if is_loss(operation) else known[1:]
+        return ("labels", "targets", "first") if is_loss(operation) else ("first", *known[1:])
     if operation in ("softmax", "log_softmax"):
         return _plain_choices(known, operation, backward)
     first = ("probs", "logits") if operation == "softmax_cross_entropy" else ("probs",)
@@ -232,6 +236,11 @@ def required_names(function: Callable[..., Any]) -> list[str]:
     ]
 
 
+def optional_names(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters with a default, in order."""
+    return [parameter.name for parameter in _parameters(function) if parameter.default is not parameter.empty]
+
+
 def training_flags(function: Callable[..., Any]) -> dict[str, bool]:
     """The optional parameters that say whether a network is being trained, by name: a backward follows, so it is."""
     return {
@@ -256,6 +265,15 @@ def class_counts(function: Callable[..., Any]) -> set[str]:
         parameter.name
         for parameter in _parameters(function)
         if type(parameter.default) is int and re.fullmatch(_CLASSES, parameter.name.lower())
+    }
+
+
+def activation_names(function: Callable[..., Any]) -> dict[str, str]:
+    """The optional parameters that name another activation than softmax, by name, with softmax instead."""
+    return {
+        parameter.name: "softmax"
+        for parameter in _parameters(function)
+        if isinstance(parameter.default, str) and re.fullmatch(r"act\w*|nonlinearity", parameter.name.lower())
     }
 
 
@@ -285,12 +303,21 @@ def passed_by_name(function: Callable[..., Any]) -> set[str]:
     }
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """All parameters of a function; none if Python does not know them."""
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    """All parameters of a function that a call may fill; none if Python does not know them."""
+    if not inspect.ismethod(function):
+        return _defined_parameters(function)
+    defined = _defined_parameters(function.__func__)
+    return defined[1:] if defined and defined[0].kind is not inspect.Parameter.VAR_POSITIONAL else defined
+
+
+@functools.lru_cache(maxsize=512)
+def _defined_parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    """The parameters in a function's definition. They are asked for at every call, and take long to find out."""
     try:
-        return list(inspect.signature(function).parameters.values())
+        return tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return []
+        return ()
 
 
 def is_function(target: object) -> TypeGuard[Callable[..., Any]]:

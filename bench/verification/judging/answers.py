@@ -19,10 +19,13 @@ from .limits import (
     IN_HALF,
     IN_PLACE,
     MODERATE,
+    ONE_LOSS,
+    OWN_PENALTY,
     allowed_ulp,
     is_half_precision,
     limits_of,
 )
+from .penalty import with_own_penalty
 from .trials import ASCENT, OPERATIONS, PROBING, Trial, trials
 
 MANY_FEATURES = 50
@@ -101,6 +104,10 @@ def ask(
     if "index" in convention.arguments:  # then there are as many calls as features, each of a whole Jacobian perhaps
         shapes = tuple(shape for shape in shapes if shape[1] <= MANY_FEATURES)
     reductions: tuple[str, ...] = (options.reduction,) if options.reduction else ("mean", "sum")
+    if convention.is_of_one_loss:
+        reductions = ("sum",)  # what is divided by the batch has been so before
+        # What comes in is 1 / probs, of which little is left where these underflow.
+        shapes = tuple(shape for shape in shapes if shape[3] in MODERATE)
     if convention.of_log_probability and convention.operation == "softmax_cross_entropy" and not options.reduction:
         reductions += (ASCENT,)
     questions = {
@@ -111,7 +118,7 @@ def ask(
     for trial in next(iter(questions.values())):
         outcomes.append(subject.call(convention, trial.inputs))
         failure = outcomes[-1].failure
-        if failure is not None and (failure.ends_the_search or (convention.is_single and shapes is PROBING)):
+        if failure is not None and (failure.ends_the_search or (convention.is_single and len(shapes) <= len(PROBING))):
             break
     chosen = _judged(convention, questions, outcomes)
     if chosen.right:
@@ -129,8 +136,10 @@ def _with_a_limit(convention: Convention, answers: Answers) -> Iterator[Conventi
         return
     if convention.takes_upstream:
         yield dataclasses.replace(convention, ignores_upstream=True)
-    if is_half_precision([(answer.trial, answer.value) for answer in answers.answers]):
+    results = [(answer.trial, answer.value) for answer in answers.answers]
+    if is_half_precision(results):
         yield dataclasses.replace(convention, in_half=True)
+    yield from with_own_penalty(convention, results)
 
 
 def _judged(convention: Convention, questions: Mapping[str, list[Trial]], outcomes: Sequence[Outcome]) -> Answers:
@@ -154,6 +163,8 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
             (IN_PLACE, convention.works_in_place),
             (ALL_COUNT, convention.all_labels_count),
             (EQUAL_WEIGHTS, "ones" in convention.roles),
+            (ONE_LOSS, convention.is_of_one_loss),
+            (OWN_PENALTY, bool(convention.own_penalty)),
         ]
         limits = (*(limit for limit, holds in known if holds), *limits)
     judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
@@ -180,7 +191,7 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
 
 def has_right_loss(answers: Answers) -> bool:
     """Whether the loss that a forward returned, if any, has the reduction that the gradient is judged by."""
-    for answer in answers.answers:
+    for answer in () if answers.convention.is_single else answers.answers:  # of single rows, it is the last one's
         loss = answer.outcome.forward
         if loss is None or loss.size != 1 or not is_loss(answers.convention.operation) or answer.trial.batch < 2:
             continue
@@ -209,12 +220,13 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
         return Answer(trial, outcome, None, np.nan, summary)
     upstream = trial.inputs["upstream"] if convention.takes_upstream else 1.0
     value = outcome.value / np.asarray(upstream, dtype=outcome.value.dtype)
+    value = convention.without_penalty(value, trial.inputs["logits"], trial.batch)
     if value.shape != trial.expected.shape:
         return Answer(trial, outcome, value, np.nan, f"returned shape {value.shape}, expected {trial.expected.shape}")
     errors = trial.errors(value, convention.recomputes)
     worst = float(errors.max(initial=0.0))
     problem = ""
-    if (off := errors > allowed_ulp(trial, in_half=convention.in_half)).any():
+    if (off := errors > _allowed(trial, convention)).any():
         place = tuple(int(index) for index in np.argwhere(off)[0])
         got, expected = _distinguished(float(value[place]), float(trial.expected[place]))
         problem = f"element {list(place)} is {got}, expected {expected}"
@@ -228,7 +240,13 @@ def _is_right_turned(trial: Trial, outcome: Outcome, convention: Convention, ups
         return outcome.turned is None
     sign = -1.0 if convention.operation in ("softmax", "log_softmax") else 1.0
     turned = outcome.turned[::-1] / np.asarray(sign * upstream, dtype=outcome.turned.dtype)
-    return bool((trial.errors(turned, convention.recomputes) <= allowed_ulp(trial, in_half=convention.in_half)).all())
+    turned = convention.without_penalty(turned, trial.inputs["logits"], trial.batch)
+    return bool((trial.errors(turned, convention.recomputes) <= _allowed(trial, convention)).all())
+
+
+def _allowed(trial: Trial, convention: Convention) -> float | FloatArray:
+    """The largest error of a right result in ulp of the terms; the difference of two weights has fewer digits."""
+    return allowed_ulp(trial, in_half=convention.in_half, inexact=convention.descends)
 
 
 def _distinguished(left: float, right: float) -> tuple[str, str]:

@@ -19,10 +19,10 @@ from ...operations.precision import wide_type
 from ...units import quantity
 from ..calling.call import Inputs
 from ..calling.convention import Convention
-from ..calling.roles import is_loss
+from ..calling.roles import LOSS_GRADIENT, is_loss
 from ..process.handover import Handover
 from .limits import allowed_ulp
-from .trials import ASCENT, UPSTREAM, Trial, right_gradient
+from .trials import ASCENT, UPSTREAM, Trial, loss_gradient, right_gradient
 
 CHECKED_ITEMS = 1 << 17  # of the results of a block, in rows of every call that are drawn when the results are there
 ARRAYS_MOVED = 3  # two are read and one is written
@@ -55,6 +55,7 @@ def fresh_inputs(convention: Convention, case: Case, count: int) -> dict[str, An
     if is_loss(convention.operation) or "targets" in convention.roles:
         drawn["targets"] = np.zeros_like(made.probs)
         drawn["targets"][np.arange(rows.batch), labels] = 1.0
+        drawn[LOSS_GRADIENT] = loss_gradient(made.probs, drawn["targets"])
     if "log_probs" in convention.roles:
         drawn["log_probs"] = log_softmax(made.logits)
     if convention.temperature != 1.0:
@@ -113,9 +114,10 @@ def _wrong(
         inputs | {"logits": np.where(np.isfinite(inputs["logits"]), inputs["logits"], 0.0)},  # a masked one is no error
         **right_gradient(convention.operation, reduction, inputs, convention.temperature)._asdict(),
     )
+    got = convention.without_penalty(got, inputs["logits"], case.batch) if "logits" in inputs else got
     value = got * _factor(trial, got, convention, case.batch)
     errors = trial.errors(value, convention.recomputes)
-    allowed = allowed_ulp(trial, in_half=convention.in_half, inexact=inexact)
+    allowed = allowed_ulp(trial, in_half=convention.in_half, inexact=inexact or convention.descends)
     worst = float(errors.max(initial=0.0))
     off = errors > allowed
     if not off.any():

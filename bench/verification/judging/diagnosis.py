@@ -88,6 +88,13 @@ def state_is_kept(operation: str) -> Diagnosis:
     return Diagnosis("state_kept", explanation, "the right gradient, at the first call only", OPERATIONS[operation])
 
 
+def penalty_is_wrong(operation: str) -> Diagnosis:
+    """The diagnosis of a classifier's right gradient to which the gradient of no penalty is added."""
+    explanation = "The penalty's gradient is no multiple of the weights, as that of the sum of their squares is."
+    computes = f"{OPERATIONS[operation]} + something else"
+    return Diagnosis("wrong_penalty", explanation, computes, f"{OPERATIONS[operation]} + penalty * weights")
+
+
 def _named(mistake: Mistake, should: str, factor: str = "") -> Diagnosis:
     return Diagnosis(mistake.name, mistake.explanation, mistake.formula, should, factor, mistake.is_limit)
 

@@ -9,10 +9,13 @@ from .trials import Trial
 
 INEXACT = 1e-5  # the largest error, relative to the largest term, of a gradient that is right but inexact
 MODERATE = ("normal", "uniform")
+FAR = 15.0  # below the maximum, a logit's exponential is small enough for what is added to sums of them to hide it
 HALF_PRECISION = 2e-2  # the largest such error that bfloat16 with its 8 bits explains
 IN_HALF = "it computes in half precision: two or three digits are right"
 IGNORES_UPSTREAM = "it ignores the gradient that comes in: right where that is 1, as behind the last loss of a network"
+ONE_LOSS = "it is right for one incoming gradient, that of cross-entropy, of which one element of a row is not 0"
 EQUAL_WEIGHTS = "it was tried with equal weights of all classes only"
+OWN_PENALTY = "it adds the gradient of a penalty on the weights that it is not told to add"
 ALL_COUNT = "it was tried with labels that all count, none that it ignores"
 IN_PLACE = "it works in place: its result is written over an input"
 
@@ -37,7 +40,9 @@ def limits_of(judged: Judged) -> tuple[str, ...]:
 def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
     """The limit that explains a wrong result; empty if none does."""
     trial = entry[0]
-    beyond = trial.logits not in MODERATE and (_overflows(entry) or _is_inexact(entry) or _is_beyond_exp(trial))
+    beyond = trial.logits not in MODERATE and (
+        _overflows(entry) or _is_inexact(entry) or _is_beyond_exp(trial) or _underflows(entry)
+    )
     if trial.logits == "extreme" or beyond:
         return "it is right for moderate logits only"
     if _is_inexact(entry):
@@ -52,6 +57,16 @@ def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
 def _overflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
     """Whether a call failed, or its result has elements that are no finite numbers."""
     return entry[1] is None or not np.isfinite(entry[1]).all()
+
+
+def _underflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
+    """Whether only rows are wrong that lie far below the largest logit of all: one maximum was taken for the array."""
+    trial, result, _ = entry
+    if result is None or result.shape != trial.expected.shape:
+        return False
+    highest = trial.inputs["logits"].max(axis=1)  # [B]
+    off = (np.abs(result - trial.expected) > INEXACT * trial.largest_term).any(axis=1)  # [B]
+    return bool(off.any() and (highest[off] < highest.max() - FAR).all())
 
 
 def _is_beyond_exp(trial: Trial) -> bool:

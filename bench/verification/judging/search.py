@@ -162,6 +162,10 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
             answers = ask(subject, arranged, options, PROBING)
             if answers.fits:
                 return _found(subject, answers, best, options)
+            if convention.is_of_one_loss and best is not None:
+                continue  # only what is right so is called so
+            if convention.weights and best is not None and answers.diagnosis is None:
+                continue  # with other weights than its own, a model shows only what is known
             if answers.convention.operation == "jacobian" and best is not None:
                 continue  # what is no Jacobian is judged as a backward
             if answers.convention.wrapping and best is not None and (best.gave or answers.diagnosis is None):

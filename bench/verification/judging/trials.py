@@ -14,6 +14,7 @@ from ...operations.cases import Case, make_inputs
 from ...operations.cross_entropy import exact_gradient
 from ...operations.oracle import TOLERANCES, high_precision_vjp
 from ...operations.precision import Rounded, rounded, wide_type, widen
+from ..calling.roles import LOSS_GRADIENT
 
 SEED = 42
 EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8
@@ -134,6 +135,7 @@ def make_trial(operation: str, reduction: str, case: Case, temperature: float = 
         "log_probs": log_softmax(logits),
         "grad_output": grad_output,
         "targets": targets,
+        LOSS_GRADIENT: loss_gradient(probs, targets),
         "labels": labels,
         "upstream": UPSTREAM,
     }
@@ -146,6 +148,11 @@ def make_trial(operation: str, reduction: str, case: Case, temperature: float = 
         inputs=inputs,
         **right_gradient(operation, reduction, inputs, temperature)._asdict(),
     )
+
+
+def loss_gradient(probs: FloatArray, targets: FloatArray) -> FloatArray:
+    """The gradient [B, N] of the sum of the rows' cross-entropies with respect to the probabilities [B, N]."""
+    return -targets / np.maximum(probs, np.finfo(probs.dtype).tiny)
 
 
 def extreme_logits(case: Case) -> FloatArray:

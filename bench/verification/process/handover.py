@@ -133,7 +133,9 @@ def hand_over(
 def _arriving(convention: Convention) -> list[str]:
     """The roles whose content arrives when the clock runs: those that no forward and no constructor sees before."""
     before = {*convention.construct, *convention.forward_arguments}
-    if convention.style not in ("function", "method"):
+    if convention.between:
+        before.add(convention.told)
+    if convention.style not in ("function", "method") or convention.weights:
         before.add("logits")
     if convention.is_single:
         before = set()  # the forward of a row runs right before its backward, under the clock
@@ -150,5 +152,6 @@ def _known(convention: Convention, late: Sequence[str]) -> list[str]:
     """The roles whose content the target's process gets beforehand."""
     if "packed" in convention.roles:
         return ["logits", "probs", "targets", "upstream"]
-    roles = convention.roles | {"logits"} if convention.style not in ("function", "method") else convention.roles
+    with_logits = convention.style not in ("function", "method") or convention.weights
+    roles = convention.roles | {"logits"} if with_logits else convention.roles
     return [role for role in (*MATRICES, "labels") if role in roles and role not in late] + ["upstream"]

@@ -22,6 +22,7 @@ from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
 from ..calling.convention import Convention, Options
 from ..calling.conventions import candidates
+from ..calling.graphs import with_tensors_of_bases
 from ..calling.transforms import compute_in_float64
 from .block import Assignment, Block, Made, Ran, placeholders
 from .failures import Failure, failure_of
@@ -80,7 +81,7 @@ class Local:
     ) -> None:
         self._target = target
         self._method = method
-        self._namespace = namespace if namespace is not None else module_of(target)
+        self._namespace = with_tensors_of_bases(target, namespace if namespace is not None else module_of(target))
         self._max_bytes = max_bytes
         self._shared = shared or Shared()
         self._block: Block  # the one that was prepared

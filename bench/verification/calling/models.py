@@ -1,0 +1,231 @@
+"""Models with weights of their own: layers, classifiers, networks. With chosen weights, softmax's gradient shows.
+
+A layer ``softmax(inputs @ weights + bias)`` whose weights are the identity matrix, without a bias, is softmax: the
+gradient of its inputs is that of the logits.
+
+Where the inputs are the identity matrix and the last weights are the logits, the gradient of these weights is that of
+the logits: ``inputs.T @ gradient of the logits``. Layers before the last one get weights that let the identity through.
+So that no other gradient has the shape of theirs, the inputs are the identity matrix with two columns of zeros more.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...implementations import FloatArray
+from .arrays import NoResultError
+from .classifiers import PENALTY, is_data, setting_of
+from .construction import sample_instance
+from .kept import attributes_read, source_of
+from .methods import bound_parameters, public_methods
+from .roles import FIXED, distinct, roles_of
+
+# What the weights are set to. The logits [B, N] are those of ``inputs @ weights``; turned, of ``weights @ inputs``.
+THROUGH, TRAINED, TURNED = "the identity matrix", "the logits", "the logits, transposed"
+PADDED = "padded_identity"  # the role of the inputs of a model whose weights are the logits: [B, B + 2]
+MORE = 2  # columns of zeros beside the identity
+_NO_PARAMETER = re.compile(r"^(d|v|m|s)([A-Z_]|$)|grad|delta|velocit|moment|cache|prev|old|best", re.IGNORECASE)
+_WEIGHTS = re.compile(r"[wv]_?\w{0,2}\d*|\w*weights?\w*|kernel\d*|thetas?\d*|coef\w*|pesos\w*|poids", re.IGNORECASE)
+_BIAS = re.compile(r"b_?\w{0,2}\d*|\w*bias(es)?\w*|intercept\w*|sesgos?\w*", re.IGNORECASE)
+_TRAINING = re.compile(r"(get_|compute_|calc_)?(loss|gradients?|grads?|train(ing)?(_step|_batch)?|step|fit_batch|sgd)")
+_TANH_OF_ONE = 20.0  # where tanh is 1 up to rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A place where a model keeps an array: an attribute, or an item of a list or a dict in one."""
+
+    name: str
+    holder: Any
+    key: Any
+
+    @property
+    def array(self) -> Any:
+        """What is there."""
+        return self.holder[self.key]
+
+    @property
+    def place(self) -> tuple[int, Any]:
+        """Where that is: the same for the same place in the same holder."""
+        return id(self.holder), self.key
+
+    def fill(self, array: FloatArray) -> None:
+        """Put an array there."""
+        self.holder[self.key] = array
+
+
+def weights_of(model: Any) -> list[Slot]:
+    """The weights of a model, from its inputs to its outputs; if it has none before it is trained, places for them."""
+    found = _weights_of(model)
+    if not found and hasattr(model, "__dict__"):
+        for name in _read_by(type(model)):
+            if vars(model).get(name) is None and (_WEIGHTS.fullmatch(name) or _BIAS.fullmatch(name)):
+                vars(model)[name] = np.zeros((1, 1) if _WEIGHTS.fullmatch(name) else 1)
+    return found or _weights_of(model)
+
+
+def _read_by(owner: type) -> list[str]:
+    """The attributes that the methods of a class read."""
+    read = (attributes_read(getattr(owner, name)) for name in public_methods(owner))
+    return list(dict.fromkeys(itertools.chain.from_iterable(read)))
+
+
+def _weights_of(model: Any) -> list[Slot]:
+    return [slot for slot in _slots(model) if np.ndim(slot.array) == 2 and _is_named(slot, _WEIGHTS)]
+
+
+def is_model(target: type, construct: tuple[str, ...]) -> bool:
+    """Whether instances of a class that are made so have weights in arrays."""
+    return bool(weights_of(sample_instance(target, construct)))
+
+
+def _slots(model: Any) -> Iterator[Slot]:
+    """The arrays that a model or its layers keep, in order."""
+    for name, value in list(vars(model).items()) if hasattr(model, "__dict__") else ():
+        if isinstance(value, np.ndarray):
+            yield Slot(name, vars(model), name)
+        elif isinstance(value, MutableMapping):
+            yield from (Slot(str(key), value, key) for key, item in value.items() if isinstance(item, np.ndarray))
+        elif isinstance(value, MutableSequence):
+            yield from (Slot(name, value, place) for place, item in enumerate(value) if isinstance(item, np.ndarray))
+            for item in value:
+                if type(item).__module__ == type(model).__module__:
+                    yield from _slots(item)
+
+
+def _is_named(slot: Slot, pattern: re.Pattern[str]) -> bool:
+    return pattern.fullmatch(slot.name.strip("_")) is not None and not _NO_PARAMETER.search(slot.name.strip("_"))
+
+
+def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
+    """Set a model's weights for logits [B, N], its bias, its learning rate and its penalty, where it keeps them."""
+    batch, features = logits.shape
+    weights = weights_of(model)
+    biases = [slot for slot in _slots(model) if _is_named(slot, _BIAS) and not _is_named(slot, _WEIGHTS)]
+    if not weights:
+        raise NoResultError("keeps no weights in arrays")
+    hidden = batch + MORE
+    if kind == THROUGH:
+        for slot in weights:
+            slot.fill(_identity(type(model), slot.array.shape, logits))
+    else:
+        steep, shift = _passing(type(model), logits.dtype) if len(weights) > 1 else (1.0, 0.0)
+        for slot in weights[:-1]:
+            slot.fill(np.eye(hidden, dtype=logits.dtype) * logits.dtype.type(steep))
+        last = np.vstack([logits, np.zeros((MORE, features), logits.dtype)])  # [B + 2, N]
+        weights[-1].fill(np.ascontiguousarray(last.T) if kind == TURNED else last)
+    for place, slot in enumerate(biases):
+        is_last = kind == THROUGH or place >= len(biases) - 1
+        length, value = (features, 0.0) if is_last else (hidden, shift)
+        shape = tuple(length if size == slot.array.size else 1 for size in slot.array.shape)
+        slot.fill(np.full(shape, value, logits.dtype))
+    for name, value in vars(model).items():
+        role = setting_of(name)
+        if isinstance(value, float) and role in ("learning_rate", PENALTY):
+            setattr(model, name, rate if role == "learning_rate" else 0.0)
+
+
+def _identity(owner: type, shape: tuple[int, ...], logits: FloatArray) -> FloatArray:
+    """The identity matrix [N, N], or with a row of zeros [N + 1, N] where the bias is a row of the weights."""
+    features = logits.shape[1]
+    if shape != (features + 1, features):
+        return np.eye(features, dtype=logits.dtype)
+    is_first = "[1:" in _source(owner)  # the other rows are taken where the input's gradient is worked out
+    return np.eye(features + 1, features, -1 if is_first else 0, dtype=logits.dtype)
+
+
+def _passing(owner: type, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The factor on the identity, and the bias, with which a hidden layer gives the identity; from the class's code."""
+    source = _source(owner)
+    if re.search(r"sigmoid|expit|logistic", source):
+        saturated = float(np.log(np.finfo(dtype).max)) - 2.0  # exp of it is finite, and 1 / (1 + exp(-it)) is 1
+        return 2 * saturated, -saturated
+    return (_TANH_OF_ONE, 0.0) if "tanh" in source else (1.0, 0.0)
+
+
+def _source(owner: type) -> str:
+    """The code of a class and of those that it inherits from."""
+    return "\n".join(map(source_of, owner.__mro__[:-1]))
+
+
+def gradient_of(model: Any, kind: str, returned: Any, logits: FloatArray) -> FloatArray:
+    """The gradient [B, N] of the last weights, which a method returned or left in the model.
+
+    Raises:
+        NoResultError: it is in neither.
+    """
+    batch, features = logits.shape
+    shape = (features, batch + MORE) if kind == TURNED else (batch + MORE, features)
+    last = weights_of(model)[-1]
+    kept = [(slot.name, slot.array) for slot in _slots(model) if _NO_PARAMETER.search(slot.name)]
+    for found in (list(_arrays_in(returned, "")), kept):
+        fitting = [(name, array) for name, array in found if array.shape == shape]
+        named = [array for name, array in fitting if name.endswith(last.name)]
+        if fitting:
+            return _rows(named[-1] if named else fitting[-1][1], kind, batch)
+    raise NoResultError("gave no gradient of its weights")
+
+
+def subtracted(model: Any, kind: str, logits: FloatArray, rate: float) -> FloatArray:
+    """The gradient [B, N] that was subtracted from the last weights, times the learning rate.
+
+    Raises:
+        NoResultError: they are as before.
+    """
+    batch, features = logits.shape
+    before = np.vstack([logits, np.zeros((MORE, features), logits.dtype)])
+    array = weights_of(model)[-1].array
+    after = array.T if kind == TURNED else array
+    if after.shape != before.shape or (np.array_equal(after, before) and features > 1):
+        raise NoResultError("did not change its weights")
+    gradient: FloatArray = (before - after)[:batch] / rate
+    return gradient
+
+
+def _rows(gradient: FloatArray, kind: str, batch: int) -> FloatArray:
+    return (gradient.T if kind == TURNED else gradient)[:batch]
+
+
+def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
+    """The arrays in nested tuples, lists and dicts, with the names of those in dicts."""
+    if isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _arrays_in(item, str(key))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _arrays_in(item, name)
+
+
+def padded(logits: FloatArray) -> FloatArray:
+    """The inputs [B, B + 2] of a model whose weights are the logits."""
+    return np.eye(len(logits), len(logits) + MORE, dtype=logits.dtype)
+
+
+def training_names(target: type) -> list[str]:
+    """The methods that may train a model, or give the gradient of its weights."""
+    return [name for name in public_methods(target) if _TRAINING.fullmatch(name)]
+
+
+def roles_of_training(target: type, method: str) -> Iterator[tuple[str, ...]]:
+    """The roles that the parameters of a model's method may have; nothing if the name of one says nothing."""
+    choices = [_choices(name) for name in bound_parameters(target, method)]
+    yield from distinct(choices)
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    if is_data(name):
+        return (PADDED,)
+    known = roles_of(name)
+    if "targets" in known:
+        return ("targets", "labels") if known == ("targets",) else ("targets", "labels", "probs")
+    if known == ("probs",):
+        return known
+    if setting := setting_of(name):
+        return (setting,)
+    return known if known[0] in FIXED else ()

@@ -1,0 +1,50 @@
+"""Penalties on large weights: a classifier's gradient may have a share of the weights added to it.
+
+The penalty ``c / 2 * sum(weights**2)`` has the gradient ``c * weights``.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ...implementations import FloatArray
+from ..calling.classifiers import IDENTITY, PENALTY
+from ..calling.convention import Convention
+from ..process.subject import Subject
+from .trials import Trial
+
+TRIED = 0.5  # the factor of the penalty with which a target is called once more
+NEAR = 1e-5  # how near to a share of the weights a penalty's gradient is, relative to the largest of its elements
+
+
+def with_own_penalty(
+    convention: Convention, results: Sequence[tuple[Trial, FloatArray | None]]
+) -> Iterator[Convention]:
+    """The convention with the penalty that the first result shows, if any: the same at all sizes, or over the batch."""
+    if IDENTITY not in convention.roles or not results:
+        return
+    trial, value = results[0]
+    share = None if value is None else share_of_weights(trial, value)
+    if share:
+        yield dataclasses.replace(convention, own_penalty=share)
+        yield dataclasses.replace(convention, own_penalty=share * trial.batch, penalty_over_batch=True)
+
+
+def share_of_weights(trial: Trial, value: FloatArray) -> float | None:
+    """What of the weights a result has beside the right gradient; None if the rest is no share of them."""
+    weights = trial.inputs["logits"]
+    if value.shape != weights.shape or not np.isfinite(value).all():
+        return None
+    rest = value - trial.expected
+    share = float((rest * weights).sum() / (weights**2).sum())
+    off = float(np.abs(rest - share * weights).max(initial=0.0))
+    return share if off <= NEAR * max(float(np.abs(rest).max(initial=0.0)), trial.largest_term) else None
+
+
+def is_wrongly_penalised(subject: Subject, convention: Convention, trial: Trial) -> bool:
+    """Whether a right target, called with a penalty, adds what is no share of the weights to their gradient."""
+    if IDENTITY not in convention.roles or convention.descends:
+        return False
+    value = subject.call(convention, {**trial.inputs, PENALTY: TRIED}).value
+    return value is not None and value.shape == trial.expected.shape and share_of_weights(trial, value) is None
