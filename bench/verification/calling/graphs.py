@@ -103,20 +103,25 @@ def tensor_classes(namespace: Mapping[str, Any]) -> list[str]:
         for name, value in namespace.items()
         if inspect.isclass(value)
         and (value.__module__ == namespace.get("__name__") or _TENSOR.search(name))
-        and value.__module__.partition(".")[0] not in ("torch", "numpy", "typing")
+        and not _is_of_library(value)
         and makes_leaves(value)
     ]
+
+
+def _is_of_library(owner: type) -> bool:
+    return owner.__module__.partition(".")[0] in ("torch", "jax", "jaxlib", "numpy", "typing", "abc", "builtins")
 
 
 def with_tensors_of_bases(target: object, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """A target's namespace, and the classes of tensors that only the modules of its base classes know."""
     bases = target.__mro__[1:-1] if inspect.isclass(target) else ()
-    beside = [vars(sys.modules[base.__module__]) for base in bases if base.__module__ in sys.modules]
+    own = [base.__module__ for base in bases if not _is_of_library(base)]
+    beside = [vars(sys.modules[module]) for module in own if module in sys.modules]
     classes = {
         name: value
         for names in beside
         for name, value in names.items()
-        if inspect.isclass(value) and _TENSOR.search(name) and name not in namespace
+        if inspect.isclass(value) and _TENSOR.search(name) and name not in namespace and not _is_of_library(value)
     }
     return {**namespace, **classes}
 
