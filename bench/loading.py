@@ -34,9 +34,16 @@ def load(target: str) -> tuple[Any, dict[str, Any]]:
             found = getattr(owner, name)
         except AttributeError:
             raise UserError(f"{place}: has no {attribute!r}; {_suggestion(name, owner)}") from None
-    if inspect.isclass(owner) and inspect.isfunction(inspect.getattr_static(owner, name)):
+    if inspect.isclass(owner) and _needs_its_class(inspect.getattr_static(owner, name)):
         found = owner
     return found, vars(module)
+
+
+def _needs_its_class(attribute: Any) -> bool:
+    """Whether a class's attribute is a method of its objects, or shares a context with another method of the class."""
+    if isinstance(attribute, staticmethod):
+        return next(iter(inspect.signature(attribute).parameters), "") in ("ctx", "context")
+    return inspect.isfunction(attribute)
 
 
 def method_named(target: str, found: Any) -> str:

@@ -18,6 +18,8 @@ MODELS = (
     ("TanhNetwork", "right", "", "its data was an identity matrix"),
     ("ReluNetwork", "right", "", "its data was an identity matrix"),
     ("ClimbingNetwork", "wrong", "wrong_sign", "the logits as weights"),
+    ("numbered_backward", "right", "", "features first: arrays [features, batch]"),
+    ("whole_network", "right", "", "the gradient of its last weights"),
     ("train_epoch", "right, with a limit", "", "the update of the weights is taken"),
     ("new_weights", "right", "", "the update of the weights is taken"),
     ("with_a_penalty_of_its_own", "right, with a limit", "", "a penalty on the weights that it is not told to add"),
@@ -221,6 +223,20 @@ class ClimbingNetwork(TanhNetwork):
 
     def backward(self, X, y):
         self.w2 = self.w2 - self.lr * self.h.T @ (y - self.p) / len(X)
+
+
+def numbered_backward(Z1, A1, Z2, A2, W1, W2, X, Y):
+    m = Y.size
+    dZ2 = A2 - np.eye(A2.shape[0])[Y].T
+    dZ1 = W2.T.dot(dZ2) * (Z1 > 0)
+    return dZ1.dot(X.T) / m, dZ1.sum(axis=1) / m, dZ2.dot(A1.T) / m, dZ2.sum(axis=1) / m
+
+
+def whole_network(X, Y, W1, b1, W2, b2):
+    hidden = 1 / (1 + np.exp(-(X @ W1 + b1)))  # sigmoid
+    delta = (softmax(hidden @ W2 + b2) - Y) / len(X)
+    d_hidden = delta @ W2.T * hidden * (1 - hidden)
+    return {"dW1": X.T @ d_hidden, "db1": d_hidden.sum(0), "dW2": hidden.T @ delta, "db2": delta.sum(0)}
 
 
 def train_epoch(X, y, theta, lr=0.1, batch=100):

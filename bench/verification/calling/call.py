@@ -29,8 +29,8 @@ from .arrays import (
 )
 from .classifiers import IDENTITY, PENALTY, optional_of_classifier
 from .construction import construction_values, identities, make_instance
-from .convention import FORWARD_ONLY, Convention
-from .graphs import SLOTS, NoGradientError, grad_slot, leaf_factory, spread
+from .convention import CARRIERS, FORWARD_ONLY, SCALARS, Convention
+from .graphs import LOSS_DRIVE, SLOTS, NoGradientError, grad_slot, leaf_factory, spread
 from .kept import NamedAttributes, NamedCache, attributes_read
 from .kernels import DESTINATION
 from .methods import applied_parameters, is_static
@@ -44,6 +44,7 @@ from .roles import (
     ignored_labels,
     passed_by_name,
     roles_of,
+    smoothings,
     training_flags,
 )
 from .transforms import pulled_back
@@ -106,6 +107,10 @@ class Leaf:
     backward = back = _backward = _back
 
 
+class Carrier(np.ndarray):
+    """An array that takes attributes: its gradient may be left in one."""
+
+
 class Call:
     """One target in one convention: ``prepare`` runs everything before the backward and returns the backward."""
 
@@ -117,6 +122,7 @@ class Call:
         self.forward_result: Any = None
         self.writes_out = False  # whether the target gets an array for its result
         self._owner: Any = None  # of a pair: one object for all calls, like a layer
+        self._carriers: dict[int, Carrier] = {}
         self._passed: list[tuple[str, Any, Any]] = []  # role, the value passed, a copy from before
 
     def overwritten(self) -> tuple[str, ...]:
@@ -149,7 +155,7 @@ class Call:
 
     def prepare(self, inputs: Inputs) -> Callable[[], Any]:
         """The backward of the given arrays, as a function without arguments; ``as_rows`` takes what it returns."""
-        self._passed = []
+        self._passed, self._carriers = [], {}
         if not self.convention.is_single:
             return self._prepared(self._values(inputs))
         rows = [self._values(_row(inputs, row)) for row in range(len(inputs["logits"]))]
@@ -192,7 +198,9 @@ class Call:
         masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
         values |= {role: in_container(each, container) for role, each in masks.items()}
         if models.PADDED in self.convention.roles:
-            values[models.PADDED] = arranged(models.padded(inputs["logits"]), layout)
+            steep, shift = models.passing(self.target, inputs["logits"].dtype)
+            made = models.network_values(inputs["logits"], shift, steep)
+            values |= {role: arranged(array, layout) for role, array in made.items() if role in self.convention.roles}
         if DESTINATION in self.convention.roles:
             values[DESTINATION] = in_container(arranged(np.zeros_like(inputs["logits"]), layout), container)
         if "packed" in self.convention.roles:
@@ -242,12 +250,19 @@ class Call:
         """The call of a function that needs no object; for each index if it takes one, [N, N] or [N]."""
         roles, wrap = self.convention.arguments, self._wrap(in_forward=False)
         function = functools.partial(function, **flags) if (flags := derivative_flags(function)) else function
+        if self.convention.weights and self.convention.style == "function":
+            return functools.partial(self._of_network, self._bound(function, roles, values, wrap), values)
         if lands_in := self.convention.lands_in:
             return self._landing(self._bound(function, roles, values, wrap), values[lands_in])
         if "index" not in roles:
             return self._bound(function, roles, values, wrap)
         by_index = [values | {"index": index} for index in range(values["features"])]
         return lambda: np.stack([np.asarray(self._bound(function, roles, each, wrap)()) for each in by_index])
+
+    def _of_network(self, function: Callable[[], Any], values: dict[str, Any]) -> FloatArray:
+        """The gradient [B, N] of the last weights of a network that is a function, in their layout."""
+        kind = models.TURNED if self.convention.layout in ("columns", "column") else models.TRAINED
+        return models.gradient_among(function(), kind, values["batch"], values["features"])
 
     def _landing(self, function: Callable[[], Any], destination: Any) -> Callable[[], Any]:
         """The call of a function that writes its result into an array that it is given."""
@@ -354,6 +369,9 @@ class Call:
             self.forward_result, values["cache"] = self.forward_result
         values.setdefault("cache", self.forward_result)
         backward = getattr(owner, self.convention.backward)
+        if isinstance(self.forward_result, Carrier) and not self.convention.arguments:
+            for name in SLOTS:
+                setattr(self.forward_result, name, values["grad_output"])
         if not {*self.convention.arguments, *self.convention.forward_arguments}:
             _lay_down(owner, backward, values["grad_output"], "grad_output")
         bound = self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
@@ -392,6 +410,8 @@ class Call:
 
     def _tensor(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward that a tensor keeps from when it was computed."""
+        if self.convention.wrapping == SCALARS:
+            return self._of_numbers(values)
         in_torch = self.convention.container in ("torch", FLOAT32)
         make = _as_it_is if in_torch else self._leaf_maker()
         leaf = values["logits"].requires_grad_() if in_torch else make(values["logits"])
@@ -409,6 +429,24 @@ class Call:
             if gradient is None or (values["features"] > 1 and not np.any(unwrapped(gradient))):
                 raise NoResultError("left no gradient at its input")
             return gradient
+
+        return call
+
+    def _of_numbers(self, values: dict[str, Any]) -> Callable[[], Any]:
+        """The backward of a function of a list of numbers, each a node of the file's graph."""
+        make = self.namespace[self.convention.tensor]
+        leaves = [make(float(number)) for number in values["logits"]]
+        out = self.target(leaves, *self._given(self.convention.forward_arguments, values))
+        self.found_in = grad_slot(leaves[0]) or "grad"
+
+        def call() -> Any:
+            root = out
+            if self.convention.arguments != LOSS_DRIVE:
+                root = sum(
+                    (node * float(part) for node, part in zip(out, values["grad_output"], strict=True)), make(0.0)
+                )
+            root.backward()
+            return np.array([getattr(leaf, self.found_in) for leaf in leaves], values["logits"].dtype)
 
         return call
 
@@ -461,7 +499,7 @@ class Call:
     ) -> Callable[[], Any]:
         """A call of the function with the values of its roles, ``wrap`` around each array; some get their name, too."""
         named: dict[str, Any] = self._axis(function) if not {"axis", "positive_axis"} & set(roles) else {}
-        named |= training_flags(function) | ignored_labels(function)
+        named |= training_flags(function) | ignored_labels(function) | smoothings(function)
         if {IDENTITY, models.PADDED} & self.convention.roles:
             named |= {name: values[role] for name, role in optional_of_classifier(function).items()}
         named |= dict.fromkeys(class_counts(function), values["features"])
@@ -490,10 +528,16 @@ class Call:
     def _wrap(self, *, in_forward: bool) -> Callable[[Any], Any] | None:
         """What is put around each array before it is passed; None if nothing is."""
         wrapping = self.convention.wrapping
+        if wrapping == CARRIERS:
+            return self._carrying
         if wrapping == "tuples":
             return _in_tuple
         everywhere = wrapping in ("tensors", "tensors and labels")
         return self._leaf_maker() if everywhere or (wrapping and in_forward) else None
+
+    def _carrying(self, array: Any) -> "Carrier":
+        """The array as one that takes attributes; each is one for all calls, as what is left in it is looked for."""
+        return self._carriers.setdefault(id(array), array.view(Carrier))
 
     def _leaf_maker(self) -> Callable[[Any], Any]:
         """What makes a graph's input from an array: the target's class, a base, a class of its module, or ``Leaf``."""
@@ -519,6 +563,9 @@ class Call:
             name for name, value in after.items() if isinstance(value, np.ndarray | list)
         ]
         names = names or [name for name in RESULTS if isinstance(before.get(name), np.ndarray)]
+        if not names and (left := [array for array in self._carriers.values() if grad_slot(array)]):
+            self.found_in = grad_slot(left[0])
+            return np.asarray(getattr(left[0], self.found_in))
         if not names:
             raise NoResultError(
                 f"{self.convention.backward} returned None and left no array in an attribute of its object"

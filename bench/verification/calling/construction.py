@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import keyword_only_without_default
 from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
 from .classifiers import BASIS, IDENTITY
 from .kept import source_of
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods
-from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of
+from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of, smoothings
 
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
@@ -115,7 +116,13 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
         return object.__new__(target)
     counts = dict.fromkeys(class_counts(target), values["features"])
     activations = activation_names(target) if _knows_softmax(target) else {}
-    made = target(*(values[role] for role in roles), **ignored_labels(target), **counts, **activations)
+    names = constructor_parameters(target) if roles else []
+    by_name = keyword_only_without_default(target)
+    given = [(name, values[role]) for name, role in zip(names, roles, strict=True)]
+    placed = [value for name, value in given if name not in by_name]
+    named = {name: value for name, value in given if name in by_name}
+    named |= ignored_labels(target) | smoothings(target)
+    made = target(*placed, **named, **counts, **activations)
     if INITIALISE in public_methods(target):
         with contextlib.suppress(Exception):  # what it is for is not known: without it a call may work as well
             getattr(made, INITIALISE)(*[values["features"]] * len(bound_parameters(target, INITIALISE)))

@@ -33,17 +33,20 @@ LAYOUTS = {
     "flat": "arrays [batch * features]",
 }
 CONTAINERS = {"list": "nested lists", "torch": "PyTorch tensors", FLOAT32: "PyTorch tensors of float32"}
+SCALARS, CARRIERS = "scalars", "carriers"
 WRAPPINGS = {
     "tensors": "every array in a tensor of the file",
     "tensors in forward": "the forward's arrays in tensors of the file",
     "tensors and labels": "every array and the labels in a tensor of the file",
     "tuples": "every array in a tuple",
+    SCALARS: "every number in a tensor of the file",
+    CARRIERS: "every array as one that may have attributes",
 }
 SINGLE = ("vector", "column", "row")
 FORWARD_ONLY = "forward"  # a style: there is no backward
 
 LOSS_NAME = re.compile(
-    r"loss|entrop|criterion|nll|(?<![a-z])ce(?![a-z])|verlust|perdida|perda|perte", flags=re.IGNORECASE
+    r"loss|entrop|xent|criterion|nll|(?<![a-z])ce(?![a-z])|verlust|perdida|perda|perte", flags=re.IGNORECASE
 )  # in other languages, too
 
 
@@ -105,17 +108,23 @@ class Convention:
 
     def admits(self, layout: str, container: str) -> bool:
         """Whether the target may take arrays so: only what writes into arrays takes flat ones."""
-        if "one" in self.arguments and self.lands_in:  # it is told batch, steps and features
-            return layout in ("flat", "stack") and container == "array"
-        if self.weights and (layout not in ("rows", "columns", *SINGLE) or container != "array"):
-            return False
-        if layout == "flat":
-            return bool(self.lands_in) and container == "array"
-        if layout == "images" and self.lands_in:
-            return False
+        by_sizes = "one" in self.arguments and bool(self.lands_in)  # it is told batch, steps and features
+        arrays_only = by_sizes or layout == "flat" or bool(self.weights) or self.wrapping in (SCALARS, CARRIERS)
+        return layout in self._layouts(by_sizes) and (container == "array" or not arrays_only)
+
+    def _layouts(self, by_sizes: bool) -> tuple[str, ...]:
+        """The layouts that the target may take."""
+        if by_sizes:
+            return "flat", "stack"
+        if self.wrapping == SCALARS:
+            return ("vector",)
         if self.is_forward_called_as_backward:  # of one row, the value of a loss could be taken for its gradient
-            return layout in ("rows", "columns")
-        return layout not in SINGLE or IDENTITY not in self.roles
+            return "rows", "columns"
+        if self.weights:
+            return "rows", "columns", *SINGLE
+        refused = {"images"} if self.lands_in else {"flat"}
+        refused |= set(SINGLE) if IDENTITY in self.roles else set()
+        return tuple(layout for layout in LAYOUTS if layout not in refused)
 
     @property
     def is_forward_called_as_backward(self) -> bool:

@@ -11,9 +11,9 @@ from ...errors import UserError
 from .attention import roles_of_attention
 from .classifiers import optional_of_classifier, roles_of_classifier
 from .construction import TEMPERATURE, constructions
-from .convention import FORWARD_ONLY, LOSS_NAME, Convention, Options
-from .graphs import DRIVES, LOSS_DRIVE, makes_leaves, tensor_classes
-from .kept import reads_of_tensors, returns_nothing, roles_of_attributes, roles_read
+from .convention import CARRIERS, FORWARD_ONLY, LOSS_NAME, SCALARS, Convention, Options
+from .graphs import DRIVES, LOSS_DRIVE, makes_leaves, number_classes, tensor_classes
+from .kept import reads_of_tensors, returns_nothing, roles_of_attributes, roles_read, sets_gradients
 from .kernels import roles_of_kernel
 from .methods import (
     BACKWARDS,
@@ -29,7 +29,7 @@ from .methods import (
     known_methods,
     told_targets_by,
 )
-from .models import PADDED, THROUGH, TRAINED, TURNED, is_model, roles_of_training, training_names
+from .models import PADDED, THROUGH, TRAINED, TURNED, is_model, roles_of_network, roles_of_training, training_names
 from .roles import (
     FIXED,
     INCOMING,
@@ -124,6 +124,12 @@ def _wrapped(conventions: list[Convention], target: object, namespace: dict[str,
             if "labels" in each.roles:
                 yield dataclasses.replace(each, tensor=name, wrapping="tensors and labels")
     yield from (dataclasses.replace(each, wrapping="tuples") for each in ofs["pair"][:MAX_WRAPPED])
+    if sets_gradients(target):
+        yield from (dataclasses.replace(each, wrapping=CARRIERS) for each in ofs["pair"][:MAX_WRAPPED])
+    if is_function(target):
+        of_numbers = [each for each in ofs["tensor"] if each.arguments in (("weighted",), LOSS_DRIVE)]
+        for name in number_classes(namespace) if of_numbers else []:
+            yield from (dataclasses.replace(each, tensor=name, wrapping=SCALARS) for each in of_numbers)
 
 
 def _of_model(
@@ -368,6 +374,8 @@ def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], ope
     if operation != "softmax_cross_entropy":
         return
     of_classifier = list(roles_of_classifier(parameters))
+    for arguments in roles_of_network(parameters) if not writes else ():
+        yield Convention(operation, "function", arguments, backward=name, weights=TRAINED)
     if not writes:
         yield from (Convention(operation, "function", arguments, backward=name) for arguments in of_classifier)
     rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier)}
@@ -413,8 +421,10 @@ def _before(forward: Any, name: str, operation: str) -> Iterator[tuple[str, tupl
     """The calls of a forward that makes a cache: a loss's forward gets the targets, which the backward does not."""
     if is_loss(operation) and has_signature(forward):
         yield from ((name, given) for given in forward_roles(asked_names(forward), operation))
-    else:
-        yield name, ("logits",)
+        return
+    if has_signature(forward):
+        yield from ((name, given) for given in roles_of_attention(asked_names(forward), backward=False))
+    yield name, ("logits",)
 
 
 def _forward_in_module(target: Callable[..., Any], namespace: dict[str, Any]) -> str:

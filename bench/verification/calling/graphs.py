@@ -108,6 +108,19 @@ def tensor_classes(namespace: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def number_classes(namespace: Mapping[str, Any]) -> list[str]:
+    """The names of a module's classes that make a graph's input from one number."""
+    return [name for name, value in namespace.items() if inspect.isclass(value) and _makes_numbers(value)]
+
+
+def _makes_numbers(candidate: type) -> bool:
+    try:
+        leaf = candidate(0.5)
+        return bool(grad_slot(leaf)) and any(getattr(leaf, name, None) == 0.5 for name in NUMBERS)
+    except Exception:  # whatever goes wrong, it makes no leaf in this way
+        return False
+
+
 def _is_of_library(owner: type) -> bool:
     return owner.__module__.partition(".")[0] in ("torch", "jax", "jaxlib", "numpy", "typing", "abc", "builtins")
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .graphs import SLOTS
 from .roles import roles_of
 
 _OF_TENSORS = {"data", "value", "requires_grad"}
@@ -81,6 +82,13 @@ def reads_of_tensors(target: Any) -> bool:
     """Whether code reads attributes that tensors of a file's own have, and arrays have not, such as ``x.data``."""
     reading = [node for node in _nodes(target) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
     return any(node.attr in _OF_TENSORS for node in reading if isinstance(node.value, ast.Name))
+
+
+def sets_gradients(owner: Any) -> bool:
+    """Whether code sets the gradient of something that it was given, such as ``inp.g = ...``."""
+    setting = [node for node in _nodes(owner) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    names = [node.attr for node in setting if isinstance(node.value, ast.Name) and node.value.id != "self"]
+    return bool(set(names) & set(SLOTS))
 
 
 def returns_nothing(function: Callable[..., Any]) -> bool:

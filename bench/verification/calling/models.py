@@ -27,6 +27,9 @@ from .roles import FIXED, distinct, roles_of
 # What the weights are set to. The logits [B, N] are those of ``inputs @ weights``; turned, of ``weights @ inputs``.
 THROUGH, TRAINED, TURNED = "the identity matrix", "the logits", "the logits, transposed"
 PADDED = "padded_identity"  # the role of the inputs of a model whose weights are the logits: [B, B + 2]
+# Of a network as a function: its last weights [B + 2, N], and those of a layer before them.
+LAST, PASSING = "last_weights", "passing_weights"
+_NUMBERED = re.compile(r"([zahwb])_?(\d)", re.IGNORECASE)
 MORE = 2  # columns of zeros beside the identity
 _NO_PARAMETER = re.compile(r"^(d|v|m|s)([A-Z_]|$)|grad|delta|velocit|moment|cache|prev|old|best", re.IGNORECASE)
 _WEIGHTS = re.compile(r"[wv]_?\w{0,2}\d*|\w*weights?\w*|kernel\d*|thetas?\d*|coef\w*|pesos\w*|poids", re.IGNORECASE)
@@ -113,7 +116,7 @@ def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
         for slot in weights:
             slot.fill(_identity(type(model), slot.array.shape, logits))
     else:
-        steep, shift = _passing(type(model), logits.dtype) if len(weights) > 1 else (1.0, 0.0)
+        steep, shift = passing(type(model), logits.dtype) if len(weights) > 1 else (1.0, 0.0)
         for slot in weights[:-1]:
             slot.fill(np.eye(hidden, dtype=logits.dtype) * logits.dtype.type(steep))
         last = np.vstack([logits, np.zeros((MORE, features), logits.dtype)])  # [B + 2, N]
@@ -138,8 +141,8 @@ def _identity(owner: type, shape: tuple[int, ...], logits: FloatArray) -> FloatA
     return np.eye(features + 1, features, -1 if is_first else 0, dtype=logits.dtype)
 
 
-def _passing(owner: type, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The factor on the identity, and the bias, with which a hidden layer gives the identity; from the class's code."""
+def passing(owner: Any, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The factor on the identity, and the bias, with which a hidden layer gives the identity; from the code."""
     source = _source(owner)
     if re.search(r"sigmoid|expit|logistic", source):
         saturated = float(np.log(np.finfo(dtype).max)) - 2.0  # exp of it is finite, and 1 / (1 + exp(-it)) is 1
@@ -147,9 +150,9 @@ def _passing(owner: type, dtype: np.dtype[Any]) -> tuple[float, float]:
     return (_TANH_OF_ONE, 0.0) if "tanh" in source else (1.0, 0.0)
 
 
-def _source(owner: type) -> str:
-    """The code of a class and of those that it inherits from."""
-    return "\n".join(map(source_of, owner.__mro__[:-1]))
+def _source(code: Any) -> str:
+    """The code of a function, or of a class and of those that it inherits from."""
+    return "\n".join(map(source_of, getattr(code, "__mro__", (code, object))[:-1]))
 
 
 def gradient_of(model: Any, kind: str, returned: Any, logits: FloatArray) -> FloatArray:
@@ -159,7 +162,7 @@ def gradient_of(model: Any, kind: str, returned: Any, logits: FloatArray) -> Flo
         NoResultError: it is in neither.
     """
     batch, features = logits.shape
-    shape = (features, batch + MORE) if kind == TURNED else (batch + MORE, features)
+    shape = _shape(kind, batch, features)
     last = weights_of(model)[-1]
     kept = [(slot.name, slot.array) for slot in _slots(model) if _NO_PARAMETER.search(slot.name)]
     for found in (list(_arrays_in(returned, "")), kept):
@@ -186,6 +189,23 @@ def subtracted(model: Any, kind: str, logits: FloatArray, rate: float) -> FloatA
     return gradient
 
 
+def gradient_among(returned: Any, kind: str, batch: int, features: int) -> FloatArray:
+    """The gradient [B, N] of a network's last weights among what a function returned.
+
+    Raises:
+        NoResultError: nothing of that shape was returned.
+    """
+    fitting = [array for _, array in _arrays_in(returned, "") if array.shape == _shape(kind, batch, features)]
+    if not fitting:
+        raise NoResultError("returned no gradient of its last weights")
+    return _rows(fitting[-1], kind, batch)
+
+
+def _shape(kind: str, batch: int, features: int) -> tuple[int, int]:
+    """The shape of the last weights."""
+    return (features, batch + MORE) if kind == TURNED else (batch + MORE, features)
+
+
 def _rows(gradient: FloatArray, kind: str, batch: int) -> FloatArray:
     return (gradient.T if kind == TURNED else gradient)[:batch]
 
@@ -205,6 +225,45 @@ def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
 def padded(logits: FloatArray) -> FloatArray:
     """The inputs [B, B + 2] of a model whose weights are the logits."""
     return np.eye(len(logits), len(logits) + MORE, dtype=logits.dtype)
+
+
+def roles_of_network(parameters: list[str]) -> Iterator[tuple[str, ...]]:
+    """The roles of the parameters of a network's backward with numbered names, ``(Z1, A1, Z2, A2, W1, W2, X, Y)``."""
+    numbered = [match for match in map(_NUMBERED.fullmatch, parameters) if match]
+    last = max((int(match[2]) for match in numbered), default=0)
+    roles = [_role_in_network(name, last) for name in parameters]
+    once = [role for role in roles if role in ("probs", "labels", "logits", LAST)]
+    if last and "" not in roles and "labels" in roles and PADDED in roles and len(set(once)) == len(once):
+        yield tuple(roles)
+        yield tuple("targets" if role == "labels" else role for role in roles)
+
+
+def _role_in_network(name: str, last: int) -> str:
+    match = _NUMBERED.fullmatch(name)
+    if match is None:
+        if is_data(name):
+            return PADDED
+        return "labels" if "targets" in roles_of(name) else setting_of(name)
+    kind, number = match[1].lower(), int(match[2])
+    if kind == "b":
+        return "zeros" if number == last else "hidden_zeros"
+    if kind == "w":
+        return LAST if number == last else PASSING
+    if number < last:
+        return PADDED
+    return "logits" if kind == "z" else "probs"
+
+
+def network_values(logits: FloatArray, shift: float, steep: float) -> dict[str, FloatArray]:
+    """The weights and biases of a network whose last layer gets the identity: by role, batch first."""
+    hidden = len(logits) + MORE
+    dtype = logits.dtype
+    return {
+        PADDED: padded(logits),
+        LAST: np.vstack([logits, np.zeros((MORE, logits.shape[1]), dtype)]),
+        PASSING: np.eye(hidden, dtype=dtype) * dtype.type(steep),
+        "hidden_zeros": np.full((1, hidden), shift, dtype),
+    }
 
 
 def training_names(target: type) -> list[str]:

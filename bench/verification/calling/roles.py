@@ -102,6 +102,7 @@ FIXED = (
     "nothing",
     "operation",
 )  # a role that starts a name's roles is what the name means
+LEAST_SMOOTHING = 1e-3  # what is less is added against division by 0
 NO_LABEL = -100  # as PyTorch's losses have it
 CONSTANTS = ("first", "zero", "one", "ones", "row_ones", "nothing")  # several parameters may have one of these
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
@@ -283,6 +284,17 @@ def ignored_labels(function: Callable[..., Any]) -> dict[str, int]:
         parameter.name: NO_LABEL
         for parameter in _parameters(function)
         if type(parameter.default) is int and roles_of(parameter.name) == ("ignored_label",)
+    }
+
+
+def smoothings(function: Callable[..., Any]) -> dict[str, float]:
+    """The optional parameters that smooth labels unless they are told not to, by name, with 0."""
+    smooths = "smooth" in getattr(function, "__qualname__", "").lower()
+    return {
+        parameter.name: 0.0
+        for parameter in _parameters(function)
+        if type(parameter.default) is float and parameter.default >= LEAST_SMOOTHING
+        if "smooth" in parameter.name.lower() or (smooths and re.fullmatch(r"eps(ilon)?|alpha", parameter.name))
     }
 
 

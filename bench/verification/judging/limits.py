@@ -41,7 +41,7 @@ def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
     """The limit that explains a wrong result; empty if none does."""
     trial = entry[0]
     beyond = trial.logits not in MODERATE and (
-        _overflows(entry) or _is_inexact(entry) or _is_beyond_exp(trial) or _underflows(entry)
+        _overflows(entry) or _is_inexact(entry) or _is_beyond_exp(trial) or _underflows(entry) or _loses_squares(entry)
     )
     if trial.logits == "extreme" or beyond:
         return "it is right for moderate logits only"
@@ -67,6 +67,16 @@ def _underflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
     highest = trial.inputs["logits"].max(axis=1)  # [B]
     off = (np.abs(result - trial.expected) > INEXACT * trial.largest_term).any(axis=1)  # [B]
     return bool(off.any() and (highest[off] < highest.max() - FAR).all())
+
+
+def _loses_squares(entry: tuple[Trial, FloatArray | None, str]) -> bool:
+    """Whether wrong elements are too small where an exponential's square overflows, as in the slope of 1 / sum."""
+    trial, result, _ = entry
+    if result is None or result.shape != trial.expected.shape:
+        return False
+    largest = float(np.log(np.finfo(trial.dtype).max)) / 2
+    smaller = np.abs(result) <= np.abs(trial.expected) * (1 + INEXACT)
+    return bool(smaller.all()) and float(np.max(trial.inputs["logits"], initial=0.0)) > largest
 
 
 def _is_beyond_exp(trial: Trial) -> bool:
