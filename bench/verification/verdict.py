@@ -21,7 +21,7 @@ from .calling.convention import FORWARD_ONLY, LAYOUTS, Convention, Options
 from .calling.models import PADDED, THROUGH
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
-from .judging.answers import Answers, ask
+from .judging.answers import Answers, ask, shows_right_loss
 from .judging.confirmation import confirm
 from .judging.diagnosis import (
     Diagnosis,
@@ -262,12 +262,11 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         report.failure, report.thing = probed.failure, ""
         return report
     answers = ask(subject, convention, dataclasses.replace(options, reduction=probed.reduction), SHAPES)
-    if is_loss(convention.operation) and answers.failure is not None and not (answers.fits or answers.diagnosis):
-        # What is given beside the logits has many forms. It fails on the plainest batch and gives elsewhere what is no
-        # known mistake: its author gives it something else.
+    if answers.failure is not None and not (answers.fits or answers.diagnosis):
+        # It fails on the plainest batch and gives elsewhere what is no known mistake: it is called in another way.
         report.failure, report.thing = answers.failure, ""
         return report
-    if not answers.fits and answers.diagnosis is None and _is_far_fetched(convention):
+    if not answers.fits and answers.diagnosis is None and _is_far_fetched(answers):
         report.failure, report.thing = Failure("nothing", "takes arguments that fit no backward that is known here"), ""
         return report
     report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
@@ -286,11 +285,17 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     return report
 
 
-def _is_far_fetched(convention: Convention) -> bool:
-    """Whether no author calls a backward so: with logits and their probabilities, as a forward alone, with ones."""
+def _is_far_fetched(answers: Answers) -> bool:
+    """Whether no author calls a backward so: with logits and their probabilities, as a forward alone, with ones.
+
+    A forward that returns the right loss was called rightly, and what it returns beside it is its gradient.
+    """
+    convention = answers.convention
     of_logits = convention.roles - ({"logits"} if IDENTITY in convention.roles else set())  # these are weights
     twice = len({"logits", "probs", "log_probs"} & of_logits) > 1
-    as_forward = convention.style == FORWARD_ONLY or convention.is_forward_called_as_backward
+    as_forward = convention.style == FORWARD_ONLY
+    if convention.is_forward_called_as_backward:
+        as_forward = not shows_right_loss(answers)
     return twice or as_forward or bool({"ones", "row_ones"} & convention.roles)
 
 

@@ -83,14 +83,19 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
 
 
 def _without_numbers(result: tuple[Any, ...]) -> Any:
-    """A tuple's values that are neither None nor a number; the only one, if there is one.
+    """A tuple's values that are neither None nor a number nor empty; the only one, if there is one.
 
-    An autograd function has no gradient, or 0.0, for its other inputs; a loss is returned before its gradient.
+    An autograd function has no gradient, or 0.0, for its other inputs; a loss is returned before its gradient, and the
+    gradients of weights after it, of which there may be none.
     """
-    kept = tuple(value for value in result if value is not None and not _is_number(value))
+    kept = tuple(value for value in result if value is not None and not _is_number(value) and not _is_empty(value))
     if len(result) < 2 or not kept:
         return result
     return kept[0] if len(kept) == 1 else kept
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple) and not value
 
 
 def number_in(result: Any) -> float | None:

@@ -127,7 +127,7 @@ class Call:
 
     def overwritten(self) -> tuple[str, ...]:
         """The roles of the inputs that the target has changed since the last ``prepare``."""
-        used = self.convention.roles | ({"logits", "grad_output"} if self.convention.style == "tensor" else set())
+        used = self.convention.roles | ({"grad_output"} if self.convention.style == "tensor" else set())
         changed = self._changed() & used - {self.convention.lands_in}
         return tuple(role for role in (*MATRICES, "labels") if role in changed)
 
@@ -414,7 +414,8 @@ class Call:
             return self._of_numbers(values)
         in_torch = self.convention.container in ("torch", FLOAT32)
         make = _as_it_is if in_torch else self._leaf_maker()
-        leaf = values["logits"].requires_grad_() if in_torch else make(values["logits"])
+        given = values[self.convention.leaf]
+        leaf = given.requires_grad_() if in_torch else make(given)
         out = self._of_tensor(leaf, values)
         self.forward_result = out
         drive = self.convention.arguments[0]

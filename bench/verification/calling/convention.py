@@ -97,7 +97,13 @@ class Convention:
     def roles(self) -> set[str]:
         """The roles of all arguments of all calls."""
         told = [self.told] if self.between else []
-        return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told}
+        leaf = [self.leaf] if self.style == "tensor" else []
+        return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told, *leaf}
+
+    @property
+    def leaf(self) -> str:
+        """The role of the tensor whose gradient is asked for, in the style ``tensor``."""
+        return "probs" if self.operation == "cross_entropy" else "logits"
 
     @property
     def takes_upstream(self) -> bool:
@@ -191,7 +197,7 @@ class Convention:
         before = ", ".join(self.forward_arguments)
         if self.style == "tensor":
             more = f", {before}" if before else ""
-            called = f"{self.forward or 'function'}(tensor of logits{more}), {DRIVES_IN_WORDS[self.arguments]}"
+            called = f"{self.forward or 'function'}(tensor of {self.leaf}{more}), {DRIVES_IN_WORDS[self.arguments]}"
         elif self.style == "node":
             called = f"node({', '.join(self.construct)}).{self.backward}({given})"
         elif self.style == "closure":

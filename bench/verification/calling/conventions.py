@@ -54,6 +54,7 @@ MAX_CANDIDATES = 60
 MAX_WRAPPED = 6
 _LOG_PROBABILITY = re.compile(r"log_?(soft|p(i|rob|olicy)|lik)|policy|reinforce|score", flags=re.IGNORECASE)
 _ANSWER = r"ans|answer|out(put)?|res(ult)?|y"  # what a forward returned: autograd passes it first
+_OF_LOGITS = {"logits", "probs", "log_probs", "packed", "cache"}
 _LOG = re.compile(r"(?<![a-z])log_?soft", flags=re.IGNORECASE)
 
 
@@ -74,7 +75,7 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
     backwards = list(itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES))
     backwards += [*_wrapped(backwards, target, namespace), *_of_model(backwards, target, options, method, owner)]
     backwards += _of_one_loss(backwards)
-    chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner))]
+    chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner, method))]
     if not chosen:
         raise UserError(_nothing_to_call(target, options))
     return chosen
@@ -245,7 +246,7 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
     if pair is None and callable(target) and not inspect.isclass(target):
         yield from asked_names(target)
     if pair is not None:
-        yield from forward_parameters(target, pair[0])
+        yield from (*forward_parameters(target, pair[0]), *bound_parameters(target, pair[1]))
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
     if inspect.isclass(target):
         yield from (name for name in constructor_parameters(target) if name != "T")  # of a constructor: temperature
@@ -303,6 +304,8 @@ def _pair_conventions(
     backwards = backward_roles(given_to_backward, operation, options.signature)
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
+        if is_loss(operation) and not _OF_LOGITS & {*arguments, *given, *construct}:
+            continue
         if not is_loss(operation) or {"targets", "labels", "packed"} & {*arguments, *given}:
             yield Convention(operation, "pair", arguments, forward, given, backward, construct)
         elif given == ("logits",) and (between := told_targets_by(target)):
@@ -514,9 +517,10 @@ def _closures_of_losses(target: Callable[..., Any], operation: str) -> Iterator[
             yield Convention(operation, "closure", ("upstream",), forward_arguments=("nothing", *given))
 
 
-def _forwards_alone(target: object, options: Options, owner: str) -> Iterator[Convention]:
+def _forwards_alone(target: object, options: Options, owner: str, method: str) -> Iterator[Convention]:
     """The conventions that only run a forward: what it computes says what a target is that has no backward."""
-    if options.signature:
+    is_another = method and not _is_of_pair(target, method) and method not in forward_names(target)
+    if options.signature or is_another:
         return
     if inspect.isclass(target):
         for forward in forward_names(target)[:1]:

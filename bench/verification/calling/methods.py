@@ -29,7 +29,10 @@ _SOUNDS_FORWARD = re.compile(
 )
 _SPELT_FORWARD = re.compile(r"_?(forw|fwd|feed_?forw)")
 _NO_BACKWARD = re.compile(
-    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get(?!_?grad)|init|step|check|numerical|predict)|loss|param"
+    r"^(zero|reset|clear|clip|update|apply|accumulate|set|get(?!_?(input_?)?grad)|init|step|check|numerical|predict)|loss|param"
+)
+_NO_FORWARD = re.compile(
+    r"^(zero|reset|clear|clip|update|accumulate|set|init|step|check|numerical)|loss|param|cost|grad"
 )
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
@@ -45,7 +48,8 @@ def forward_names(target: object, backward: str = "") -> list[str]:
         # A class with both may keep in __call__ what its backward needs, or in the other what __call__ does not.
         others = named[1:2] if named[0] == "__call__" else [name for name in named if name == "__call__"]
         return [named[0], *others]
-    return _other(target, FORWARDS, _SOUNDS_FORWARD, without=(backward, *_sounding(target, _SOUNDS_BACKWARD)))
+    without = (backward, *_sounding(target, _SOUNDS_BACKWARD))
+    return _other(target, FORWARDS, _SOUNDS_FORWARD, _NO_FORWARD, without)
 
 
 def backward_names(target: object, forward: str = "") -> list[str]:
@@ -55,7 +59,7 @@ def backward_names(target: object, forward: str = "") -> list[str]:
     if named and takes_only_a_rate(target, named[0]):
         # Such a backward updates weights; the gradient is another method's.
         named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
-    return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, without=(forward, *FORWARDS))
+    return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, _NO_BACKWARD, (forward, *FORWARDS))
 
 
 def _known(target: object, names: Iterable[str]) -> list[str]:
@@ -67,9 +71,11 @@ def _known(target: object, names: Iterable[str]) -> list[str]:
     ]
 
 
-def _other(target: object, names: tuple[str, ...], sound: re.Pattern[str], without: Iterable[str]) -> list[str]:
+def _other(
+    target: object, names: tuple[str, ...], sound: re.Pattern[str], refused: re.Pattern[str], without: Iterable[str]
+) -> list[str]:
     """A method with a misspelt name, else those that sound so, else the only one that is left."""
-    public = [name for name in public_methods(target) if name not in set(without) and not _NO_BACKWARD.search(name)]
+    public = [name for name in public_methods(target) if name not in set(without) and not refused.search(name)]
     misspelt = [name for name in public if difflib.get_close_matches(name.lower(), names[:10], 1, _MISSPELT)]
     sounding = [name for name in public if sound.search(name)]
     return (misspelt or sorted(sounding, key=len) or (public if len(public) == 1 else []))[:2]

@@ -22,7 +22,7 @@ from .classifiers import PENALTY, is_data, setting_of
 from .construction import sample_instance
 from .kept import attributes_read, source_of
 from .methods import bound_parameters, public_methods
-from .roles import FIXED, distinct, roles_of
+from .roles import FIXED, UNKNOWN, distinct, roles_of
 
 # What the weights are set to. The logits [B, N] are those of ``inputs @ weights``; turned, of ``weights @ inputs``.
 THROUGH, TRAINED, TURNED = "the identity matrix", "the logits", "the logits, transposed"
@@ -287,4 +287,6 @@ def _choices(name: str) -> tuple[str, ...]:
         return known
     if setting := setting_of(name):
         return (setting,)
-    return known if known[0] in FIXED else ()
+    if known[0] in FIXED:
+        return known
+    return ("zeros",) if _BIAS.fullmatch(name) else ("probs",) if known == UNKNOWN else ()

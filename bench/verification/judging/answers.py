@@ -8,7 +8,7 @@ import numpy as np
 
 from ...implementations import FloatArray
 from ..calling.convention import Convention, Options
-from ..calling.roles import is_loss
+from ..calling.roles import INCOMING, is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
 from .diagnosis import Diagnosis, diagnose
@@ -72,6 +72,11 @@ class Answers:
     def fits(self) -> bool:
         """Whether this is the gradient, with or without limits."""
         return self.right or bool(self.limits)
+
+    @property
+    def has_other_loss(self) -> bool:
+        """Whether the loss that is returned has another reduction than the gradient."""
+        return not has_right_loss(self)
 
     @property
     def gave(self) -> bool:
@@ -151,7 +156,25 @@ def _judged(convention: Convention, questions: Mapping[str, list[Trial]], outcom
     ]
     with_right_loss = [answers for answers in judged if has_right_loss(answers)]
     fitting = [answers for answers in with_right_loss if answers.fits]
-    return (fitting or with_right_loss or judged)[0]
+    others = [_of_other_loss(answers) for answers in judged if answers.fits and is_root(convention)]
+    return (fitting or others or with_right_loss or judged)[0]
+
+
+def is_root(convention: Convention) -> bool:
+    """Whether a loss ends a network, and shows its value elsewhere: what its backward starts from is its author's own.
+
+    A value that is returned with the gradient is what the gradient is of.
+    """
+    return convention.style == "pair" and not convention.roles & set(INCOMING)
+
+
+def _of_other_loss(answers: Answers) -> Answers:
+    """The answers with the limit that their gradient is that of the sum, and the loss beside it the mean, or so."""
+    other = "mean" if answers.reduction == "sum" else "sum"
+    limit = (
+        f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is their {other}"
+    )
+    return dataclasses.replace(answers, limits=(limit, *answers.limits))
 
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
@@ -191,18 +214,32 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
 
 def has_right_loss(answers: Answers) -> bool:
     """Whether the loss that a forward returned, if any, has the reduction that the gradient is judged by."""
-    for answer in () if answers.convention.is_single else answers.answers:  # of single rows, it is the last one's
-        loss = answer.outcome.forward
-        if loss is None or loss.size != 1 or not is_loss(answers.convention.operation) or answer.trial.batch < 2:
-            continue
-        inputs = answer.trial.inputs
-        row_losses = -np.log((inputs["probs"] * inputs["targets"]).sum(axis=1))
-        both = {"mean": float(row_losses.mean()), "sum": float(row_losses.sum())}
-        near = {reduction: abs(float(loss.reshape(())) - right) < 1e-3 * right for reduction, right in both.items()}
-        # A number that is returned beside a gradient may be anything.
-        is_told = answers.convention.style != "function" or any(near.values())
-        return near["mean" if answers.reduction == "mean" else "sum"] or not is_told
-    return True
+    told = next(filter(None, map(_reductions_told, _with_losses(answers))), None)
+    # A number that is returned beside a gradient may be anything.
+    may_be_anything = answers.convention.style == "function" and told is not None and not any(told.values())
+    return told is None or may_be_anything or told["mean" if answers.reduction == "mean" else "sum"]
+
+
+def shows_right_loss(answers: Answers) -> bool:
+    """Whether a loss that was returned is the mean or the sum of the rows' losses."""
+    return any(any((_reductions_told(answer) or {}).values()) for answer in _with_losses(answers))
+
+
+def _with_losses(answers: Answers) -> Sequence[Answer]:
+    """The answers that may tell the loss of a whole batch; of single rows, it is the last one's."""
+    single = answers.convention.is_single or not is_loss(answers.convention.operation)
+    return () if single else answers.answers
+
+
+def _reductions_told(answer: Answer) -> dict[str, bool] | None:
+    """Which reductions the loss that was returned may have; None if there is none, or if it cannot tell."""
+    loss = answer.outcome.forward
+    if loss is None or loss.size != 1 or answer.trial.batch < 2:
+        return None
+    inputs = answer.trial.inputs
+    row_losses = -np.log((inputs["probs"] * inputs["targets"]).sum(axis=1))
+    both = {"mean": float(row_losses.mean()), "sum": float(row_losses.sum())}
+    return {reduction: abs(float(loss.reshape(())) - right) < 1e-3 * right for reduction, right in both.items()}
 
 
 def _formula(operation: str, reduction: str) -> str:

@@ -160,16 +160,12 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
                 continue
             arranged = dataclasses.replace(convention, layout=layout, container=container)
             answers = ask(subject, arranged, options, PROBING)
-            if answers.fits:
-                return _found(subject, answers, best, options)
-            if convention.is_of_one_loss and best is not None:
-                continue  # only what is right so is called so
-            if convention.weights and best is not None and answers.diagnosis is None:
-                continue  # with other weights than its own, a model shows only what is known
-            if answers.convention.operation == "jacobian" and best is not None:
-                continue  # what is no Jacobian is judged as a backward
-            if answers.convention.wrapping and best is not None and (best.gave or answers.diagnosis is None):
-                continue  # arrays in something else show a mistake only where arrays alone give nothing
+            if answers.fits and not answers.has_other_loss:
+                found = _found(subject, answers, best, options)
+                if not (found.one_row_only and convention.is_of_one_loss):
+                    return found
+            if best is not None and not _may_show_a_mistake(answers, best):
+                continue
             if answers.failure is not None and answers.failure.is_of_arguments:
                 misfits.add(convention)
             names += [answers.diagnosis.title] if answers.diagnosis else []
@@ -180,6 +176,17 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
     assert best is not None  # noqa: S101 - there is at least one candidate
     mine = best.diagnosis.title if best.diagnosis else ""
     return Found(best, other_names=tuple(name for name in dict.fromkeys(names) if name != mine))
+
+
+def _may_show_a_mistake(answers: Answers, best: Answers) -> bool:
+    """Whether a reading that is not right may be the author's, so that its mistake is one."""
+    convention = answers.convention
+    if convention.is_of_one_loss or convention.operation == "jacobian":
+        return answers.fits  # what is not right so is judged as a backward
+    if convention.weights and answers.diagnosis is None:
+        return answers.fits  # with other weights than its own, a model shows only what is known
+    # Arrays in something else show a mistake only where arrays alone give nothing.
+    return not convention.wrapping or answers.fits or not (best.gave or answers.diagnosis is None)
 
 
 def _found(subject: Subject, answers: Answers, best: Answers | None, options: Options) -> Found:
@@ -203,15 +210,26 @@ def _forward_takes_batches(on_batches: Answers) -> bool:
 
 
 def says_batch(source: str) -> bool:
-    """Whether code is meant for batches: it reduces along axis 1, or a name in it speaks of a batch."""
+    """Whether code is meant for batches: it reduces along axis 1, or a name in it speaks of a batch.
+
+    Code that makes one row of whatever comes is not.
+    """
     try:
         nodes = list(ast.walk(ast.parse(textwrap.dedent(source))))
     except SyntaxError:  # such as a lambda in the middle of a call
+        return False
+    if any(isinstance(node, ast.Call) and _makes_one_row(node) for node in nodes):
         return False
     names = [node.id for node in nodes if isinstance(node, ast.Name)]
     names += [node.arg for node in nodes if isinstance(node, ast.arg)]
     names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
     return any(map(_NAMES_BATCH.search, names)) or any(isinstance(node, ast.Call) and _along_1(node) for node in nodes)
+
+
+def _makes_one_row(call: ast.Call) -> bool:
+    """Whether a call is ``x.reshape(1, -1)``."""
+    is_reshape = isinstance(call.func, ast.Attribute) and call.func.attr == "reshape"
+    return is_reshape and ast.unparse(call).replace(" ", "").endswith(("reshape(1,-1)", "reshape((1,-1))"))
 
 
 def _along_1(call: ast.Call) -> bool:
@@ -224,6 +242,8 @@ def _along_1(call: ast.Call) -> bool:
 
 def _is_settled(best: Answers, layout: str, container: str) -> bool:
     """Whether an arrangement need not be tried after the best reading so far."""
+    if best.fits:  # but for the loss beside it
+        return layout not in ("rows", "columns") or container not in ("array", best.convention.container)
     if container == FLOAT32 and best.gave:
         return True
     if best.takes_batches and container not in ("array", best.convention.container):

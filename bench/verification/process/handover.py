@@ -136,7 +136,7 @@ def _arriving(convention: Convention) -> list[str]:
     if convention.between:
         before.add(convention.told)
     if convention.style not in ("function", "method") or convention.weights:
-        before.add("logits")
+        before |= {"logits", convention.leaf}
     if convention.is_single:
         before = set()  # the forward of a row runs right before its backward, under the clock
     roles = convention.roles | {"grad_output"}
