@@ -414,6 +414,7 @@ def _add_confirmation(report: Report, subject: Subject, answers: Answers) -> Non
         subject, answers.convention, dtypes=tuple(dict.fromkeys(dtypes)), inexact=bool(report.limits)
     )
     report.complaints += confirmation.odd
+    report.limits += confirmation.limits
     if confirmation.wrong:
         report.status = Status.WRONG
         report.limits.clear()

@@ -340,7 +340,7 @@ LAYERS = (
     ("ActivationSoftmaxDiagonal", False, "diagonal_only", {}),
     ("LossWithSoftmax", True, "", {}),
     ("CategoricalCrossEntropy", True, "", {}),
-    ("CrossEntropyLossNotAveraged", False, "average_missing", {}),
+    ("CrossEntropyLossNotAveraged", True, "average_missing", {}),
     ("ColumnSoftmax", True, "", {}),
     ("StaticSoftmax", True, "", {}),
     ("CallAndGradient", False, "diagonal_only_unmultiplied", {}),

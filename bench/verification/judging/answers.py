@@ -11,7 +11,7 @@ from ..calling.convention import Convention, Options
 from ..calling.roles import INCOMING, is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
-from .diagnosis import Diagnosis, diagnose
+from .diagnosis import Diagnosis, diagnose, known
 from .limits import (
     ALL_COUNT,
     EQUAL_WEIGHTS,
@@ -174,7 +174,8 @@ def _of_other_loss(answers: Answers) -> Answers:
     limit = (
         f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is their {other}"
     )
-    return dataclasses.replace(answers, limits=(limit, *answers.limits))
+    mistake = known(answers.convention.operation, "average_missing") if other == "mean" else None
+    return dataclasses.replace(answers, limits=(limit, *answers.limits), diagnosis=mistake)
 
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:

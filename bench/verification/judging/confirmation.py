@@ -35,12 +35,14 @@ class Confirmation:
 
     wrong: tuple[str, ...] = ()  # about results
     odd: tuple[str, ...] = ()  # about how right results come
+    limits: tuple[str, ...] = ()  # where it gives no results, and says why
 
 
 def confirm(subject: Timeable, convention: Convention, *, dtypes: tuple[str, ...], inexact: bool) -> Confirmation:
     """What shows in blocks of each dtype at a small size, and of the first at larger ones unless that would be slow."""
     wrong: list[str] = []
     odd: list[str] = []
+    limits: list[str] = []
     blocks: list[tuple[Case, tuple[Ranges, ...]]] = [
         (_case(SIZES[0], dtype), SIZES[1:] if dtype == dtypes[0] else ()) for dtype in dtypes
     ]
@@ -48,7 +50,8 @@ def confirm(subject: Timeable, convention: Convention, *, dtypes: tuple[str, ...
         case, larger_sizes = blocks.pop(0)
         block = _block(subject, convention, case, inexact=inexact)
         if isinstance(block, Failure):
-            wrong.append(f"at {case.batch} × {case.features} it fails: {block.summary}")
+            failed = f"at {case.batch} × {case.features} it fails: {block.summary}"
+            (limits if block.summary.startswith("RecursionError") else wrong).append(failed)
             break
         handover, checked = block
         wrong += [f"at {case.batch} × {case.features} it {checked.wrong}"] if checked.wrong else []
@@ -60,7 +63,7 @@ def confirm(subject: Timeable, convention: Convention, *, dtypes: tuple[str, ...
             growth = (larger.batch / case.batch) * (larger.features / case.features) ** 2
             if growth * statistics.median(handover.claimed_s or [0.0]) < SLOWEST_S:
                 blocks.append((larger, larger_sizes[1:]))
-    return Confirmation(tuple(wrong), tuple(odd))
+    return Confirmation(tuple(wrong), tuple(odd), tuple(limits))
 
 
 def _case(ranges: Ranges, dtype: str) -> Case:
