@@ -159,14 +159,26 @@ def diagonal(x):
 
 
 diagonal.defvjp(lambda x: (jax.nn.softmax(x),) * 2, lambda p, g: (p * (1 - p) * g,))
+
+
+def calls(x, temperature=1.0):
+    return diagonal(x / temperature)
 """
+
+
+WRONG_DIAGONAL = "wrong: diagonal only"
 
 
 @pytest.mark.slow
 def test_jax_functions_with_a_derivative_of_their_own_are_called(tmp_path: Path) -> None:
     pytest.importorskip("jax")
     file = write(tmp_path / "ours.py", JAX)
-    for name, words in {"softmax": "right", "loss": "right", "diagonal": "wrong: diagonal only"}.items():
+    for name, words in {
+        "softmax": "right",
+        "loss": "right",
+        "diagonal": WRONG_DIAGONAL,
+        "calls": WRONG_DIAGONAL,
+    }.items():
         done = run(f"{file}:{name}")
         assert done.stdout.splitlines()[0] == f"{file}:{name}  {words}", done.stdout + done.stderr
         assert "jax.vjp of function" in done.stdout

@@ -32,6 +32,7 @@ from .judging.diagnosis import (
     state_is_kept,
 )
 from .judging.invariants import broken_invariants
+from .judging.labels import COUNTS_LABELS, counts_classes_by_labels
 from .judging.penalty import is_wrongly_penalised
 from .judging.search import Found, probe
 from .judging.trials import ASCENT, SHAPES, patterns
@@ -279,6 +280,8 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     if report.status is Status.RIGHT and is_wrongly_penalised(subject, convention, answers.answers[0].trial):
         report.status, report.diagnosis = Status.WRONG, penalty_is_wrong(convention.operation)
         report.limits.clear()
+    if report.status is Status.RIGHT and counts_classes_by_labels(subject, convention, answers.answers[0].trial):
+        report.limits.append(COUNTS_LABELS)
     if report.status is Status.RIGHT:
         _add_confirmation(report, subject, answers)
     report.notes += _notes(answers, options)

@@ -47,7 +47,7 @@ from .roles import (
     is_loss,
     roles_of,
 )
-from .transforms import has_own_derivative, roles_of_transformed
+from .transforms import calls_own_derivative, has_own_derivative, roles_of_transformed
 
 TEMPERED = ("softmax", "softmax_cross_entropy")  # the operations whose temperature a function may be told
 MAX_CANDIDATES = 60
@@ -268,7 +268,7 @@ def _of_operation(
                     yield from _method_conventions(target, forward, operation, options)
         yield from _node_conventions(target, operation, options)
         yield from _tensor_methods(target, operation, method)
-    elif callable(target) and has_own_derivative(target):
+    elif callable(target) and (has_own_derivative(target) or calls_own_derivative(target, namespace)):
         incoming = "upstream" if is_loss(operation) else "grad_output"
         for given in roles_of_transformed(target, operation) if operation != "jacobian" else ():
             yield Convention(operation, "transform", (incoming,), forward_arguments=given)

@@ -1,13 +1,15 @@
 """JAX's functions with a derivative of their own: their backward is found by ``jax.vjp``."""
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from .classifiers import roles_of_classifier
-from .roles import asked_names, forward_roles, is_loss
+from .kept import source_of
+from .roles import asked_names, forward_roles, is_function, is_loss
 
 _KINDS = ("custom_vjp", "custom_jvp")
 
@@ -16,6 +18,13 @@ def has_own_derivative(target: object) -> bool:
     """Whether the target is a function whose derivative its author gave to JAX."""
     kind = type(target)
     return kind.__module__.partition(".")[0] == "jax" and kind.__name__ in _KINDS
+
+
+def calls_own_derivative(target: object, namespace: Mapping[str, Any]) -> bool:
+    """Whether a function makes such functions, or calls one of its module's: their derivative is in its own."""
+    source = source_of(target) if is_function(target) else ""
+    named = [name for name, value in namespace.items() if has_own_derivative(value)]
+    return any(re.search(rf"\b{name}\b", source) for name in (*_KINDS, *named))
 
 
 def roles_of_transformed(target: Callable[..., Any], operation: str) -> Iterator[tuple[str, ...]]:

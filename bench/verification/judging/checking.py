@@ -50,6 +50,7 @@ def fresh_inputs(convention: Convention, case: Case, count: int) -> dict[str, An
     rows = Case("softmax", "", count * case.batch, case.features, case.dtype, case.logits)
     made = make_inputs(rows, secrets.randbits(63))
     labels = np.random.default_rng(secrets.randbits(63)).integers(0, case.features, size=rows.batch)
+    labels[:: max(1, case.batch)] = case.features - 1  # in each call: see the trials
     drawn: dict[str, Any] = {"logits": made.logits, "probs": made.probs, "grad_output": made.grad_output}
     drawn |= {"labels": labels, "upstream": UPSTREAM}
     if is_loss(convention.operation) or "targets" in convention.roles:
