@@ -29,7 +29,7 @@ from .methods import (
     known_methods,
     told_targets_by,
 )
-from .models import PADDED, THROUGH, TRAINED, TURNED, is_model, roles_of_network, roles_of_training, training_names
+from .models import PADDED, THROUGH, TRAINED, TURNED, is_model
 from .roles import (
     FIXED,
     INCOMING,
@@ -47,6 +47,7 @@ from .roles import (
     is_loss,
     roles_of,
 )
+from .training import roles_of_network, roles_of_training, training_names
 from .transforms import calls_own_derivative, has_own_derivative, roles_of_transformed
 
 TEMPERED = ("softmax", "softmax_cross_entropy")  # the operations whose temperature a function may be told

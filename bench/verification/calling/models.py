@@ -18,23 +18,20 @@ import numpy as np
 
 from ...implementations import FloatArray
 from .arrays import NoResultError
-from .classifiers import PENALTY, is_data, setting_of
+from .classifiers import PENALTY, setting_of
 from .construction import sample_instance
 from .kept import attributes_read, source_of
-from .methods import bound_parameters, public_methods
-from .roles import FIXED, UNKNOWN, distinct, roles_of
+from .methods import public_methods
 
 # What the weights are set to. The logits [B, N] are those of ``inputs @ weights``; turned, of ``weights @ inputs``.
 THROUGH, TRAINED, TURNED = "the identity matrix", "the logits", "the logits, transposed"
 PADDED = "padded_identity"  # the role of the inputs of a model whose weights are the logits: [B, B + 2]
-# Of a network as a function: its last weights [B + 2, N], and those of a layer before them.
-LAST, PASSING = "last_weights", "passing_weights"
-_NUMBERED = re.compile(r"([zahwb])_?(\d)", re.IGNORECASE)
+# Of a network as a function: its last weights [B + 2, N], and those and the bias of a layer before them.
+LAST, PASSING, SHIFT = "last_weights", "passing_weights", "passing_bias"
 MORE = 2  # columns of zeros beside the identity
-_NO_PARAMETER = re.compile(r"^(d|v|m|s)([A-Z_]|$)|grad|delta|velocit|moment|cache|prev|old|best", re.IGNORECASE)
+_NO_PARAMETER = re.compile(r"^[dvms]([A-Z_]|$)|^d[wb]\d?$|(?i:grad|delta|velocit|moment|cache|prev|old|best)")
 _WEIGHTS = re.compile(r"[wv]_?\w{0,2}\d*|\w*weights?\w*|kernel\d*|thetas?\d*|coef\w*|pesos\w*|poids", re.IGNORECASE)
-_BIAS = re.compile(r"b_?\w{0,2}\d*|\w*bias(es)?\w*|intercept\w*|sesgos?\w*", re.IGNORECASE)
-_TRAINING = re.compile(r"(get_|compute_|calc_)?(loss|gradients?|grads?|train(ing)?(_step|_batch)?|step|fit_batch|sgd)")
+BIAS = re.compile(r"b_?\w{0,2}\d*|\w*bias(es)?\w*|intercept\w*|sesgos?\w*", re.IGNORECASE)
 _TANH_OF_ONE = 20.0  # where tanh is 1 up to rounding
 
 
@@ -62,13 +59,17 @@ class Slot:
 
 
 def weights_of(model: Any) -> list[Slot]:
-    """The weights of a model, from its inputs to its outputs; if it has none before it is trained, places for them."""
-    found = _weights_of(model)
-    if not found and hasattr(model, "__dict__"):
-        for name in _read_by(type(model)):
-            if vars(model).get(name) is None and (_WEIGHTS.fullmatch(name) or _BIAS.fullmatch(name)):
-                vars(model)[name] = np.zeros((1, 1) if _WEIGHTS.fullmatch(name) else 1)
-    return found or _weights_of(model)
+    """The weights of a model, from its inputs to its outputs."""
+    return [slot for slot in _slots(model) if np.ndim(slot.array) == 2 and _is_named(slot, _WEIGHTS)]
+
+
+def make_places(model: Any) -> None:
+    """Give a model that has no weights before it is trained the arrays that its methods read, of any size."""
+    if weights_of(model) or not hasattr(model, "__dict__"):
+        return
+    for name in _read_by(type(model)):
+        if vars(model).get(name) is None and (_WEIGHTS.fullmatch(name) or BIAS.fullmatch(name)):
+            vars(model)[name] = np.zeros((1, 1) if _WEIGHTS.fullmatch(name) else 1)
 
 
 def _read_by(owner: type) -> list[str]:
@@ -77,13 +78,11 @@ def _read_by(owner: type) -> list[str]:
     return list(dict.fromkeys(itertools.chain.from_iterable(read)))
 
 
-def _weights_of(model: Any) -> list[Slot]:
-    return [slot for slot in _slots(model) if np.ndim(slot.array) == 2 and _is_named(slot, _WEIGHTS)]
-
-
 def is_model(target: type, construct: tuple[str, ...]) -> bool:
     """Whether instances of a class that are made so have weights in arrays."""
-    return bool(weights_of(sample_instance(target, construct)))
+    model = sample_instance(target, construct)
+    make_places(model)
+    return bool(weights_of(model))
 
 
 def _slots(model: Any) -> Iterator[Slot]:
@@ -107,8 +106,9 @@ def _is_named(slot: Slot, pattern: re.Pattern[str]) -> bool:
 def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
     """Set a model's weights for logits [B, N], its bias, its learning rate and its penalty, where it keeps them."""
     batch, features = logits.shape
+    make_places(model)
     weights = weights_of(model)
-    biases = [slot for slot in _slots(model) if _is_named(slot, _BIAS) and not _is_named(slot, _WEIGHTS)]
+    biases = [slot for slot in _slots(model) if _is_named(slot, BIAS) and not _is_named(slot, _WEIGHTS)]
     if not weights:
         raise NoResultError("keeps no weights in arrays")
     hidden = batch + MORE
@@ -227,33 +227,6 @@ def padded(logits: FloatArray) -> FloatArray:
     return np.eye(len(logits), len(logits) + MORE, dtype=logits.dtype)
 
 
-def roles_of_network(parameters: list[str]) -> Iterator[tuple[str, ...]]:
-    """The roles of the parameters of a network's backward with numbered names, ``(Z1, A1, Z2, A2, W1, W2, X, Y)``."""
-    numbered = [match for match in map(_NUMBERED.fullmatch, parameters) if match]
-    last = max((int(match[2]) for match in numbered), default=0)
-    roles = [_role_in_network(name, last) for name in parameters]
-    once = [role for role in roles if role in ("probs", "labels", "logits", LAST)]
-    if last and "" not in roles and "labels" in roles and PADDED in roles and len(set(once)) == len(once):
-        yield tuple(roles)
-        yield tuple("targets" if role == "labels" else role for role in roles)
-
-
-def _role_in_network(name: str, last: int) -> str:
-    match = _NUMBERED.fullmatch(name)
-    if match is None:
-        if is_data(name):
-            return PADDED
-        return "labels" if "targets" in roles_of(name) else setting_of(name)
-    kind, number = match[1].lower(), int(match[2])
-    if kind == "b":
-        return "zeros" if number == last else "hidden_zeros"
-    if kind == "w":
-        return LAST if number == last else PASSING
-    if number < last:
-        return PADDED
-    return "logits" if kind == "z" else "probs"
-
-
 def network_values(logits: FloatArray, shift: float, steep: float) -> dict[str, FloatArray]:
     """The weights and biases of a network whose last layer gets the identity: by role, batch first."""
     hidden = len(logits) + MORE
@@ -262,31 +235,5 @@ def network_values(logits: FloatArray, shift: float, steep: float) -> dict[str, 
         PADDED: padded(logits),
         LAST: np.vstack([logits, np.zeros((MORE, logits.shape[1]), dtype)]),
         PASSING: np.eye(hidden, dtype=dtype) * dtype.type(steep),
-        "hidden_zeros": np.full((1, hidden), shift, dtype),
+        SHIFT: np.full((1, hidden), shift, dtype),
     }
-
-
-def training_names(target: type) -> list[str]:
-    """The methods that may train a model, or give the gradient of its weights."""
-    return [name for name in public_methods(target) if _TRAINING.fullmatch(name)]
-
-
-def roles_of_training(target: type, method: str) -> Iterator[tuple[str, ...]]:
-    """The roles that the parameters of a model's method may have; nothing if the name of one says nothing."""
-    choices = [_choices(name) for name in bound_parameters(target, method)]
-    yield from distinct(choices)
-
-
-def _choices(name: str) -> tuple[str, ...]:
-    if is_data(name):
-        return (PADDED,)
-    known = roles_of(name)
-    if "targets" in known:
-        return ("targets", "labels") if known == ("targets",) else ("targets", "labels", "probs")
-    if known == ("probs",):
-        return known
-    if setting := setting_of(name):
-        return (setting,)
-    if known[0] in FIXED:
-        return known
-    return ("zeros",) if _BIAS.fullmatch(name) else ("probs",) if known == UNKNOWN else ()
