@@ -9,12 +9,10 @@ from typing import Any
 
 from ...errors import UserError
 from .attention import roles_of_attention
-from .classifiers import optional_of_classifier, roles_of_classifier
 from .construction import TEMPERATURE, constructions
-from .convention import CARRIERS, FORWARD_ONLY, LOSS_NAME, SCALARS, Convention, Options
-from .graphs import DRIVES, LOSS_DRIVE, makes_leaves, number_classes, tensor_classes
-from .kept import reads_of_tensors, returns_nothing, roles_of_attributes, roles_read, sets_gradients
-from .kernels import roles_of_kernel
+from .convention import FORWARD_ONLY, LOSS_NAME, Convention, Options
+from .functions import conventions_of_function, may_be_backward
+from .graphs import DRIVES, LOSS_DRIVE, makes_leaves
 from .methods import (
     BACKWARDS,
     FORWARDS,
@@ -29,11 +27,9 @@ from .methods import (
     known_methods,
     told_targets_by,
 )
-from .models import PADDED, THROUGH, TRAINED, TURNED, is_model
 from .roles import (
     FIXED,
     INCOMING,
-    LOSS_GRADIENT,
     UNKNOWN,
     asked_names,
     backward_choices,
@@ -47,12 +43,11 @@ from .roles import (
     is_loss,
     roles_of,
 )
-from .training import roles_of_network, roles_of_training, training_names
 from .transforms import calls_own_derivative, has_own_derivative, roles_of_transformed
+from .variants import of_model, of_one_loss, wrapped
 
 TEMPERED = ("softmax", "softmax_cross_entropy")  # the operations whose temperature a function may be told
 MAX_CANDIDATES = 60
-MAX_WRAPPED = 6
 _LOG_PROBABILITY = re.compile(r"log_?(soft|p(i|rob|olicy)|lik)|policy|reinforce|score", flags=re.IGNORECASE)
 _ANSWER = r"ans|answer|out(put)?|res(ult)?|y"  # what a forward returned: autograd passes it first
 _OF_LOGITS = {"logits", "probs", "log_probs", "packed", "cache"}
@@ -74,8 +69,8 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
             raise UserError(f"the target has no method {name!r}{known_methods(target)}")
     owner = target.__name__ if inspect.isclass(target) else getattr(target, "__qualname__", "").rpartition(".")[0]
     backwards = list(itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES))
-    backwards += [*_wrapped(backwards, target, namespace), *_of_model(backwards, target, options, method, owner)]
-    backwards += _of_one_loss(backwards)
+    backwards += [*wrapped(backwards, target, namespace), *of_model(backwards, target, options, method, owner)]
+    backwards += of_one_loss(backwards)
     chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner, method))]
     if not chosen:
         raise UserError(_nothing_to_call(target, options))
@@ -104,80 +99,6 @@ def _of_target(
             of_log_probability=climbs,
             all_labels_count=is_loss(convention.operation) and ignores,
         )
-
-
-def _wrapped(conventions: list[Convention], target: object, namespace: dict[str, Any]) -> Iterator[Convention]:
-    """The same conventions with what a file may pass instead of arrays: its own tensors, or tuples of arrays."""
-    is_tensor = inspect.isclass(target) and makes_leaves(target)
-    tensors = [] if is_tensor else tensor_classes(namespace)
-    if not tensors and not is_tensor and reads_of_tensors(target):
-        tensors = [""]  # their class is elsewhere: ours stands in for it
-    ofs = {style: [each for each in conventions if each.style == style] for style in ("function", "pair", "tensor")}
-    for name in tensors[1:]:
-        yield from (dataclasses.replace(each, tensor=name) for each in ofs["tensor"][:MAX_WRAPPED])
-    for name in [target.__name__] if inspect.isclass(target) and is_tensor else tensors:
-        with_more = [each for each in ofs["tensor"] if each.forward_arguments]
-        yield from (dataclasses.replace(each, tensor=name, wrapping="tensors") for each in with_more[:MAX_WRAPPED])
-    for name in tensors:
-        for each in (*ofs["function"][:MAX_WRAPPED], *ofs["pair"][:MAX_WRAPPED]):
-            yield dataclasses.replace(each, tensor=name, wrapping="tensors")
-            if each.style == "pair":
-                yield dataclasses.replace(each, tensor=name, wrapping="tensors in forward")
-            if "labels" in each.roles:
-                yield dataclasses.replace(each, tensor=name, wrapping="tensors and labels")
-    yield from (dataclasses.replace(each, wrapping="tuples") for each in ofs["pair"][:MAX_WRAPPED])
-    if sets_gradients(target):
-        yield from (dataclasses.replace(each, wrapping=CARRIERS) for each in ofs["pair"][:MAX_WRAPPED])
-    if is_function(target):
-        of_numbers = [each for each in ofs["tensor"] if each.arguments in (("weighted",), LOSS_DRIVE)]
-        for name in number_classes(namespace) if of_numbers else []:
-            yield from (dataclasses.replace(each, tensor=name, wrapping=SCALARS) for each in of_numbers)
-
-
-def _of_model(
-    conventions: list[Convention], target: object, options: Options, method: str, owner: str
-) -> Iterator[Convention]:
-    """The conventions of a class with weights: of its backward with an identity, of its training with the logits."""
-    if not inspect.isclass(target) or options.signature or makes_leaves(target):
-        return
-    backwards = [method] if method else [*backward_names(target, options.forward)[:1], *training_names(target)]
-    ways = [construct for construct in constructions(target, tuple(backwards)) if is_model(target, construct)][:1]
-    pairs = [each for each in conventions if each.style == "pair" and not each.wrapping and each.construct in ways]
-    yield from (dataclasses.replace(each, weights=THROUGH) for each in pairs[:MAX_WRAPPED])
-    if options.operation in ("", "softmax_cross_entropy"):
-        for construct, backward in itertools.product(ways, dict.fromkeys(backwards)):
-            yield from (dataclasses.replace(each, owner=owner) for each in _trained(target, backward, construct))
-
-
-def _trained(target: type, backward: str, construct: tuple[str, ...]) -> Iterator[Convention]:
-    """The conventions of a model's training: a method that takes data and targets, after its forward if it has one."""
-    for plain in _training_calls(target, backward, construct):
-        if PADDED in plain.roles and {"targets", "labels"} & plain.roles:
-            for descends, weights in itertools.product((False, True), (TRAINED, TURNED)):
-                yield dataclasses.replace(plain, weights=weights, descends=descends)
-
-
-def _training_calls(target: type, backward: str, construct: tuple[str, ...]) -> Iterator[Convention]:
-    for given in itertools.islice(roles_of_training(target, backward), MAX_WRAPPED):
-        alone = Convention("softmax_cross_entropy", "method", given, backward=backward, construct=construct)
-        for forward in [name for name in forward_names(target, backward) if name != backward][:1]:
-            for before in roles_of_training(target, forward):
-                yield dataclasses.replace(alone, style="pair", forward=forward, forward_arguments=before)
-        yield alone
-
-
-def _of_one_loss(conventions: list[Convention]) -> Iterator[Convention]:
-    """The same conventions with the gradient of cross-entropy as what comes in: some backwards know no other."""
-    plain = [
-        each
-        for each in conventions
-        if each.operation == "softmax"
-        and "grad_output" in each.arguments
-        and each.style in ("function", "pair", "method")
-    ]
-    for each in plain[:MAX_WRAPPED]:
-        arguments = tuple(LOSS_GRADIENT if role == "grad_output" else role for role in each.arguments)
-        yield dataclasses.replace(each, operation="softmax_cross_entropy", arguments=arguments)
 
 
 def _nothing_to_call(target: object, options: Options) -> str:
@@ -274,7 +195,7 @@ def _of_operation(
         for given in roles_of_transformed(target, operation) if operation != "jacobian" else ():
             yield Convention(operation, "transform", (incoming,), forward_arguments=given)
     elif callable(target) and not in_turn:
-        yield from _function_conventions(target, namespace, options, operation)
+        yield from conventions_of_function(target, namespace, options, operation)
     if operation == "softmax":
         yield from _closure_conventions(target, options)
     elif is_loss(operation) and is_function(target) and not in_turn:
@@ -321,7 +242,7 @@ def _method_conventions(
     choices = [backward_choices(name, operation, backward=backward) for name in bound_parameters(target, method)]
     every = [options.signature] if options.signature else distinct(choices)
     for arguments, construct in itertools.product(every, constructions(target, (method,))):
-        if _fits(arguments, operation) and "cache" not in arguments:
+        if may_be_backward(arguments, operation) and "cache" not in arguments:
             yield Convention(operation, "method", arguments, backward=method, construct=construct)
 
 
@@ -331,119 +252,6 @@ def _whole_backwards(target: type, operation: str, options: Options) -> Iterator
         arrays = [each for each in bound_parameters(target, name) if roles_of(each)[0] not in FIXED]
         if len(arrays) > 1 or (arrays and not forward_names(target, name)):
             yield from _method_conventions(target, name, operation, options, backward=True)
-
-
-def _fits(arguments: tuple[str, ...], operation: str) -> bool:
-    """Whether a function with these arguments can be a backward of the operation."""
-    if not arguments:
-        return False
-    return not is_loss(operation) or len(arguments) == 1 or bool({"targets", "labels", "packed"} & set(arguments))
-
-
-def _function_conventions(
-    target: Callable[..., Any], namespace: dict[str, Any], options: Options, operation: str
-) -> Iterator[Convention]:
-    parameters = asked_names(target) if has_signature(target) else ["", ""]
-    forward = options.forward or _forward_in_module(target, namespace)
-    befores = list(_before(namespace.get(forward), forward, operation)) if forward else []
-    operations = [name for name in parameters if roles_of(name) == ("operation",)]
-    cached = () if befores else roles_of_attributes(target, operations[0]) if operations else roles_read(target)
-    befores = befores or ([("", ())] if cached else [])
-    of_forward = asked_names(namespace[forward]) if forward in namespace else []
-    known = of_forward[0] if len(of_forward) == 1 else ""
-    roles = [options.signature] if options.signature else list(_of_parameters(parameters, operation, known))
-    name = getattr(target, "__name__", "")
-    if not options.signature:
-        yield from _of_more_than_softmax(target, parameters, operation)
-        if returns_nothing(target):
-            return
-    for arguments in roles:
-        for before, given in befores if "cache" in arguments else [("", ())]:
-            if options.signature or _fits((*arguments, *given), operation):
-                items = cached if {"cache", "operation"} & set(arguments) else ()
-                yield Convention(operation, "function", arguments, before, given, name, cached=items)
-    if not options.signature:
-        yield from _functions_of_tensors(parameters, operation)
-
-
-def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], operation: str) -> Iterator[Convention]:
-    """The conventions of functions that write their result, and of those with weights, keys or values beside it."""
-    name = getattr(target, "__name__", "")
-    writes = returns_nothing(target)
-    for arguments, lands_in in roles_of_kernel(parameters, operation) if writes else ():
-        if _fits(arguments, operation):
-            yield Convention(operation, "function", arguments, backward=name, lands_in=lands_in)
-    for arguments in roles_of_attention(parameters, backward=True) if operation == "softmax" and not writes else ():
-        yield Convention(operation, "function", arguments, backward=name)
-    if operation != "softmax_cross_entropy":
-        return
-    of_classifier = list(roles_of_classifier(parameters))
-    for arguments in roles_of_network(parameters) if not writes else ():
-        yield Convention(operation, "function", arguments, backward=name, weights=TRAINED)
-    if not writes:
-        yield from (Convention(operation, "function", arguments, backward=name) for arguments in of_classifier)
-    rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier)}
-    if writes or "learning_rate" in rates:
-        yield from _updates(parameters, name)
-
-
-def _updates(parameters: list[str], name: str) -> Iterator[Convention]:
-    """The conventions of a step of training: it writes new weights over the old ones, or it returns them."""
-    for arguments, lands_in in itertools.product(roles_of_classifier(parameters), ("logits", "")):
-        yield Convention(
-            "softmax_cross_entropy", "function", arguments, backward=name, lands_in=lands_in, descends=True
-        )
-
-
-def _functions_of_tensors(parameters: list[str], operation: str) -> Iterator[Convention]:
-    """The conventions of a function that makes a tensor from another one; a loss is told the targets as well."""
-    arrays = [name for name in parameters if roles_of(name)[0] not in FIXED]
-    if operation == "softmax" and len(arrays) == 1:
-        yield from (Convention(operation, "tensor", drive) for drive in DRIVES)
-    elif operation == "softmax_cross_entropy" and len(arrays) == 2:
-        forms = [role for role in ("labels", "targets") if role in backward_choices(arrays[1], operation)]
-        yield from (Convention(operation, "tensor", LOSS_DRIVE, forward_arguments=(role,)) for role in forms)
-
-
-def _of_parameters(parameters: list[str], operation: str, of_forward: str = "") -> Iterator[tuple[str, ...]]:
-    """The roles of a function's parameters; a parameter that is alone is no rate, but may be a loss's whole cache.
-
-    ``of_forward``: the name of the only parameter of its forward, which is there and here the logits.
-    """
-    alone = roles_of(parameters[0])[0] if len(parameters) == 1 else ""
-    if alone == "cache" and is_loss(operation):
-        yield ("cache",)
-    names = [""] if alone in FIXED else parameters
-    choices = [backward_choices(name, operation) for name in names]
-    if len(names) > 1 and of_forward in names and "logits" in choices[names.index(of_forward)]:
-        place = names.index(of_forward)
-        choices[place] = tuple(sorted(choices[place], key=lambda role: role != "logits"))
-    yield from distinct(choices)
-
-
-def _before(forward: Any, name: str, operation: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The calls of a forward that makes a cache: a loss's forward gets the targets, which the backward does not."""
-    if is_loss(operation) and has_signature(forward):
-        yield from ((name, given) for given in forward_roles(asked_names(forward), operation))
-        return
-    if has_signature(forward):
-        yield from ((name, given) for given in roles_of_attention(asked_names(forward), backward=False))
-    yield name, ("logits",)
-
-
-def _forward_in_module(target: Callable[..., Any], namespace: dict[str, Any]) -> str:
-    """The name of a backward's forward in the same module; empty if none is recognised."""
-    name = getattr(target, "__name__", "")
-    guesses = [
-        name.replace("backward", "forward"),
-        name.replace("bwd", "fwd"),
-        re.sub(r"_?(backward|backprop|grad(ient)?|bwd|vjp)_?", "", name),
-        re.sub(r"^(d|der|deriv(ative)?)_?", "", name),
-    ]
-    for guess in (*guesses, "softmax_forward", "softmax", "forward"):
-        if guess != name and callable(namespace.get(guess)):
-            return guess
-    return ""
 
 
 def _node_conventions(target: type, operation: str, options: Options) -> Iterator[Convention]:
