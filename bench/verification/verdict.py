@@ -22,9 +22,11 @@ from .calling.models import PADDED, THROUGH
 from .calling.roles import is_loss
 from .cost import CostReport, measure_cost
 from .judging.answers import Answers, ask, shows_right_loss
+from .judging.bias import has_wrong_bias
 from .judging.confirmation import confirm
 from .judging.diagnosis import (
     Diagnosis,
+    bias_is_wrong,
     buffer_is_shared,
     input_is_overwritten,
     known,
@@ -280,6 +282,9 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     if report.status is Status.RIGHT and is_wrongly_penalised(subject, convention, answers.answers[0].trial):
         report.status, report.diagnosis = Status.WRONG, penalty_is_wrong(convention.operation)
         report.limits.clear()
+    if report.status is Status.RIGHT and has_wrong_bias(subject, convention, answers.answers[1].trial):
+        report.status, report.diagnosis = Status.WRONG, bias_is_wrong(convention.operation)
+        report.limits.clear()
     if report.status is Status.RIGHT and counts_classes_by_labels(subject, convention, answers.answers[0].trial):
         report.limits.append(COUNTS_LABELS)
     if report.status is Status.RIGHT:
@@ -318,6 +323,10 @@ def _add_limits(report: Report, answers: Answers, found: Found, options: Options
     if answers.limits:
         report.problems = _problems(answers)
         report.limits += answers.limits
+    if found.for_rows:
+        report.limits.append(
+            f"its divisor is right for arrays [features, batch] only: for [batch, features] it is {found.for_rows}"
+        )
     if answers.convention.is_single and not options.layout:
         report.limits.append(f"it takes one row at a time: {LAYOUTS[answers.convention.layout]}{_with_a_batch(found)}")
 

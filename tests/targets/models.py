@@ -19,6 +19,7 @@ MODELS = (
     ("ReluNetwork", "right", "", "its data was an identity matrix"),
     ("ClimbingNetwork", "wrong", "wrong_sign", "the logits as weights"),
     ("numbered_backward", "right", "", "features first: arrays [features, batch]"),
+    ("numbered_with_one_bias", "wrong", "wrong_bias", ""),
     ("whole_network", "right", "", "the gradient of its last weights"),
     ("train_epoch", "right, with a limit", "", "the update of the weights is taken"),
     ("new_weights", "right", "", "the update of the weights is taken"),
@@ -231,6 +232,13 @@ def numbered_backward(Z1, A1, Z2, A2, W1, W2, X, Y):
     dZ2 = A2 - np.eye(A2.shape[0])[Y].T
     dZ1 = W2.T.dot(dZ2) * (Z1 > 0)
     return dZ1.dot(X.T) / m, dZ1.sum(axis=1) / m, dZ2.dot(A1.T) / m, dZ2.sum(axis=1) / m
+
+
+def numbered_with_one_bias(Z1, A1, Z2, A2, W1, W2, X, Y):
+    m = Y.size
+    dZ2 = A2 - np.eye(A2.shape[0])[Y].T
+    dZ1 = W2.T.dot(dZ2) * (Z1 > 0)
+    return dZ1.dot(X.T) / m, np.sum(dZ1) / m, dZ2.dot(A1.T) / m, np.sum(dZ2) / m
 
 
 def whole_network(X, Y, W1, b1, W2, b2):

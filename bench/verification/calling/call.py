@@ -206,7 +206,10 @@ class Call:
     def _of_network(self, function: Callable[[], Any], values: dict[str, Any]) -> FloatArray:
         """The gradient [B, N] of the last weights of a network that is a function, in their layout."""
         kind = models.TURNED if self.convention.layout in ("columns", "column") else models.TRAINED
-        return models.gradient_among(function(), kind, values["batch"], values["features"])
+        size = values["batch"], values["features"]
+        if self.convention.of_bias:
+            return models.bias_among(function(), None, kind, *size)
+        return models.gradient_among(function(), kind, *size)
 
     def _landing(self, function: Callable[[], Any], destination: Any) -> Callable[[], Any]:
         """The call of a function that writes its result into an array that it is given."""
@@ -246,6 +249,8 @@ class Call:
     def _trained(self, owner: Any, backward: Callable[[], Any], logits: FloatArray) -> FloatArray:
         """The gradient [B, N] of a model's last weights after a call of its backward."""
         returned = backward()
+        if self.convention.of_bias:
+            return models.bias_among(returned, owner, self.convention.weights, *logits.shape)
         if self.convention.descends:
             return models.subtracted(owner, self.convention.weights, logits, LEARNING_RATE)
         return models.gradient_of(owner, self.convention.weights, returned, logits)

@@ -88,6 +88,7 @@ class Convention:
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     lands_in: str = ""  # the role of the argument that the result is written into, if it is not returned
     weights: str = ""  # what a model's own weights are set to, one of those in ``models``; empty if they are left alone
+    of_bias: bool = False  # of a model: whether what is looked for is the gradient of its last bias
     descends: bool = False  # of weights: whether they are updated, and the gradient is what is subtracted from them
     own_penalty: float = 0.0  # of weights: what of them it adds to their gradient, whatever it is told
     penalty_over_batch: bool = False  # whether that is divided by the batch

@@ -32,6 +32,7 @@ MORE = 2  # columns of zeros beside the identity
 _NO_PARAMETER = re.compile(r"^[dvms]([A-Z_]|$)|^d[wb]\d?$|(?i:grad|delta|velocit|moment|cache|prev|old|best)")
 _WEIGHTS = re.compile(r"[wv]_?\w{0,2}\d*|\w*weights?\w*|kernel\d*|thetas?\d*|coef\w*|pesos\w*|poids", re.IGNORECASE)
 BIAS = re.compile(r"b_?\w{0,2}\d*|\w*bias(es)?\w*|intercept\w*|sesgos?\w*", re.IGNORECASE)
+_GRADIENT_OF_BIAS = re.compile(r"(d|grad_?)_?b(ias(es)?)?_?\d?|b\d?")
 _TANH_OF_ONE = 20.0  # where tanh is 1 up to rounding
 
 
@@ -201,6 +202,28 @@ def gradient_among(returned: Any, kind: str, batch: int, features: int) -> Float
     return _rows(fitting[-1], kind, batch)
 
 
+def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) -> FloatArray:
+    """The gradient of the last bias, in whatever shape: named so, or what follows the weights' in a tuple of pairs.
+
+    ``model``: where it may be kept; None if there is none.
+
+    Raises:
+        NoResultError: there is none.
+    """
+    kept = [(slot.name, slot.array) for slot in _slots(model) if _NO_PARAMETER.search(slot.name)] if model else []
+    every = (*_arrays_in(returned, ""), *kept)
+    named = [(re.sub(r"\D", "", name), array) for name, array in every if _GRADIENT_OF_BIAS.fullmatch(name)]
+    if named:
+        last: FloatArray = max(named, key=lambda pair: pair[0])[1]  # it has the highest number
+        return last
+    pairs = returned if isinstance(returned, tuple) and len(returned) % 2 == 0 else ()
+    for weights, bias in zip(pairs[::2], pairs[1::2], strict=True):
+        if np.shape(weights) == _shape(kind, batch, features) and np.size(bias) in (1, batch, features):
+            found: FloatArray = np.asarray(bias)
+            return found
+    raise NoResultError("gave no gradient of its last bias")
+
+
 def _shape(kind: str, batch: int, features: int) -> tuple[int, int]:
     """The shape of the last weights."""
     return (features, batch + MORE) if kind == TURNED else (batch + MORE, features)
@@ -220,6 +243,8 @@ def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from _arrays_in(item, name)
+    elif isinstance(value, np.number):
+        yield name, np.asarray(value)
 
 
 def padded(logits: FloatArray) -> FloatArray:

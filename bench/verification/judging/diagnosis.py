@@ -21,6 +21,7 @@ FACTORS: dict[str, Callable[[Trial], float]] = {
     "batch": lambda trial: trial.batch,
     "1 / features": lambda trial: 1 / trial.features,
     "features": lambda trial: trial.features,
+    "batch / features": lambda trial: trial.batch / trial.features,
     "1 / (batch * features)": lambda trial: 1 / (trial.batch * trial.features),
 }
 
@@ -93,6 +94,12 @@ def penalty_is_wrong(operation: str) -> Diagnosis:
     explanation = "The penalty's gradient is no multiple of the weights, as that of the sum of their squares is."
     computes = f"{OPERATIONS[operation]} + something else"
     return Diagnosis("wrong_penalty", explanation, computes, f"{OPERATIONS[operation]} + penalty * weights")
+
+
+def bias_is_wrong(operation: str) -> Diagnosis:
+    """The diagnosis of a model that has the right gradient of its weights, and not of its bias."""
+    explanation = "The bias is added to each row: its gradient is the sum over the rows, of one element a class."
+    return Diagnosis("wrong_bias", explanation, "another gradient of the bias", f"sum({OPERATIONS[operation]}, rows)")
 
 
 def _named(mistake: Mistake, should: str, factor: str = "") -> Diagnosis:

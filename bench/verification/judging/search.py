@@ -50,6 +50,7 @@ class Found:
     on_batches: Answers | None = None  # of a target that takes single rows: what it does with a batch
     one_row_only: bool = False  # whether it is code of batches that is right for one row alone
     thing: str = ""  # what the target is, if it is no backward of softmax
+    for_rows: str = ""  # of a loss that is right features first, by its divisor alone: what it is batch first
     other_names: tuple[str, ...] = ()  # of mistakes that it makes in other readings that the code admits
 
 
@@ -192,13 +193,22 @@ def _may_show_a_mistake(answers: Answers, best: Answers) -> bool:
 def _found(subject: Subject, answers: Answers, best: Answers | None, options: Options) -> Found:
     """The reading that fits, unless it hides that code of batches is right for one row alone."""
     if not answers.convention.is_single or options.layout:
-        return Found(answers)
+        return Found(answers, for_rows="" if options.layout else _decided_by_a_divisor(answers, best))
     if best is not None and (_forward_takes_batches(best) or says_batch(subject.source(answers.convention))):
         same = dataclasses.replace(answers.convention, layout="rows")
         on_batches = best if best.takes_batches else ask(subject, same, options, PROBING)
         return Found(answers, on_batches, one_row_only=True)
     is_the_same = best is not None and best.diagnosis is not None and best.diagnosis.name == "jacobian_unmultiplied"
     return Found(answers, None if is_the_same else best)
+
+
+def _decided_by_a_divisor(answers: Answers, best: Answers | None) -> str:
+    """The mistake that a loss's gradient has batch first, if it is right features first and only a factor differs."""
+    convention = answers.convention
+    if convention.layout != "columns" or not is_loss(convention.operation) or best is None or best.diagnosis is None:
+        return ""
+    is_the_same = best.convention == dataclasses.replace(convention, layout="rows")
+    return best.diagnosis.title if is_the_same and best.diagnosis.factor else ""
 
 
 def _forward_takes_batches(on_batches: Answers) -> bool:
