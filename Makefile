@@ -93,11 +93,11 @@ oldest: ## run the tests with the oldest versions that are supported, in a folde
 coverage: ## run all tests, slow ones too, and tell which lines and branches they miss (half an hour)
 	@$(MAKE) --no-print-directory EXTRAS=$(call with,dev$(comma)test) .coverage
 
-# Numba tells the tracer which lines it compiles.
+# Numba tells the tracer which lines it compiles. Processes in other folders write beside the others, too.
 .PHONY: .coverage
 .coverage: $(STAMP)
 	rm -rf .coverage && mkdir .coverage
-	NUMBA_JIT_COVERAGE=1 $(BIN)/coverage run -m pytest --numprocesses=2 --dist=worksteal \
+	COVERAGE_FILE=$(CURDIR)/.coverage/data NUMBA_JIT_COVERAGE=1 $(BIN)/coverage run -m pytest --numprocesses=2 --dist=worksteal \
 	-m 'slow or faults or not slow' $(PYTEST) || touch .coverage/failed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
