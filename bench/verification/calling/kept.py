@@ -109,10 +109,9 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
 @functools.cache
 def source_of(code: Any) -> str:
     """The text of a function or of a class; empty if Python does not know it. It is read once: that takes long."""
+    compiled_from = getattr(code, "py_func", code)  # of Numba's functions
     try:
-        return textwrap.dedent(
-            inspect.getsource(getattr(code, "py_func", code))
-        )  # Numba compiles from another function
+        return textwrap.dedent(inspect.getsource(compiled_from))
     except (OSError, TypeError):
         return ""
 

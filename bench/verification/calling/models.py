@@ -120,7 +120,7 @@ def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
         steep, shift = passing(type(model), logits.dtype) if len(weights) > 1 else (1.0, 0.0)
         for slot in weights[:-1]:
             slot.fill(np.eye(hidden, dtype=logits.dtype) * logits.dtype.type(steep))
-        last = np.vstack([logits, np.zeros((MORE, features), logits.dtype)])  # [B + 2, N]
+        last = last_weights(logits)
         weights[-1].fill(np.ascontiguousarray(last.T) if kind == TURNED else last)
     for place, slot in enumerate(biases):
         is_last = kind == THROUGH or place >= len(biases) - 1
@@ -181,7 +181,7 @@ def subtracted(model: Any, kind: str, logits: FloatArray, rate: float) -> FloatA
         NoResultError: they are as before.
     """
     batch, features = logits.shape
-    before = np.vstack([logits, np.zeros((MORE, features), logits.dtype)])
+    before = last_weights(logits)
     array = weights_of(model)[-1].array
     after = array.T if kind == TURNED else array
     if after.shape != before.shape or (np.array_equal(after, before) and features > 1):
@@ -247,6 +247,11 @@ def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
         yield name, np.asarray(value)
 
 
+def last_weights(logits: FloatArray) -> FloatArray:
+    """The weights [B + 2, N] that give the logits where the inputs are ``padded``."""
+    return np.vstack([logits, np.zeros((MORE, logits.shape[1]), logits.dtype)])
+
+
 def padded(logits: FloatArray) -> FloatArray:
     """The inputs [B, B + 2] of a model whose weights are the logits."""
     return np.eye(len(logits), len(logits) + MORE, dtype=logits.dtype)
@@ -258,7 +263,7 @@ def network_values(logits: FloatArray, shift: float, steep: float) -> dict[str, 
     dtype = logits.dtype
     return {
         PADDED: padded(logits),
-        LAST: np.vstack([logits, np.zeros((MORE, logits.shape[1]), dtype)]),
+        LAST: last_weights(logits),
         PASSING: np.eye(hidden, dtype=dtype) * dtype.type(steep),
         SHIFT: np.full((1, hidden), shift, dtype),
     }
