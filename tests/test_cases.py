@@ -23,12 +23,21 @@ def test_every_grid_holds_the_articles_case(grid: str) -> None:
 def test_default_grid_is_the_product_of_its_axes_and_the_articles_case() -> None:
     softmax = Selection(operation=("softmax",)).cases()
     competitors = {(case.implementation, case.threads) for case in softmax}
-    assert len(softmax) == (5 * 6 + 1 + 2) * len(competitors)
+    single = [name for name, threads in competitors if threads == 1]
+    # Several threads have the 10 shapes of half a mebibyte and more.
+    assert len(softmax) == (5 * 6 + 1 + 2) * len(single) + 10 * (len(competitors) - len(single))
+    assert min(case.array_bytes for case in softmax if case.threads > 1) == 8 * 8192 * 8
     assert {threads for name, threads in competitors if name == "vectorized"} == {1}
     assert {threads for name, threads in competitors if name == "row_blocks_threads"} == {1, os.cpu_count()}
     loss = Selection(operation=("softmax_cross_entropy",)).cases()
     assert {case.batch for case in loss} == {32}
     assert len(loss) == 5 * len({case.implementation for case in loss})
+
+
+def test_who_asks_for_threads_or_shapes_gets_them_for_small_arrays_too() -> None:
+    assert {case.array_bytes for case in Selection(threads=(2,), batch=(1,), features=(10,)).cases()} == {80}
+    chosen = Selection(implementation=("row_blocks_threads",)).cases()
+    assert {case.threads for case in chosen if case.features == 10} == {1, os.cpu_count()}
 
 
 def test_case_id() -> None:

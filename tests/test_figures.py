@@ -107,7 +107,7 @@ NOT_MEASURED = {
         "so that what arrives twice is stored once",
     ),
     "meaning of a column": (r"whether they agree \(1 or 0\)", "0: just after the case was examined"),
-    "option's default": ("4 for the default grid", "half of the free memory", "more than 0.5 s"),
+    "option's default": ("4 for the default grid", "half of the free memory", "more than 0.25 s", r"\(512 KiB\)"),
     "exit status": (
         "is 0 when every case was measured or skipped, 1 when one was wrong or failed, 2 when",
         "and 130 when it was interrupted",

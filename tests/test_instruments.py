@@ -204,7 +204,7 @@ def test_a_visit_makes_a_warm_call_and_then_as_many_as_fit() -> None:
         time.sleep(0.005)
 
     timing = time_visit(call, settings)
-    assert made == timing.calls + 1
+    assert made == 1 + 1 + timing.calls  # the warm one, the one that says how many fit, and those
     assert 0.005 <= timing.fastest_s <= timing.median_s
 
 
@@ -219,6 +219,31 @@ def test_a_call_longer_than_a_visit_is_timed_once_after_the_warm_one() -> None:
     settings = VisitSettings(visit_s=0.002, group_s=0.001)
     assert time_visit(call, settings).calls == 1
     assert made == 2
+
+
+def test_a_first_call_that_is_slow_for_its_caches_alone_does_not_shorten_the_visit() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            time.sleep(0.0015)
+
+    # The first call alone would be a group, and two of it a visit.
+    timing = time_visit(call, VisitSettings(visit_s=0.003, group_s=0.001))
+    assert timing.calls > 1000
+    assert timing.fastest_s < 1e-5
+
+
+def test_after_a_dear_warm_call_more_calls_are_timed_but_not_many() -> None:
+    def timed_after(warm_s: float) -> int:
+        seconds = iter([warm_s])
+        return time_visit(lambda: time.sleep(next(seconds, 0.01)), VisitSettings(visit_s=0.002, group_s=0.001)).calls
+
+    assert timed_after(0.01) == 1
+    assert timed_after(0.045) == 2
+    assert timed_after(0.2) == 3
 
 
 def test_short_calls_are_timed_in_groups() -> None:

@@ -1,5 +1,6 @@
 """Which case is visited next, by a simulated clock, and to the second."""
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ import pytest
 from softmax_bench.instruments.agreement import Moment
 from softmax_bench.instruments.bandwidth import ORDINARY, Stream
 from softmax_bench.operations.cases import Case
-from softmax_bench.sweep.rounds import Rounds, Subject
+from softmax_bench.sweep.open_run import PROCESSES
+from softmax_bench.sweep.rounds import SAVING_ROUNDS, Rounds, Subject
 
 
 def case_of(name: str) -> Case:
@@ -80,14 +82,30 @@ def test_a_round_never_sleeps_past_the_deadline() -> None:
     assert clock.now_s <= 0.25
 
 
-def test_a_case_has_8_hundredths_of_a_second_in_a_round() -> None:
-    # At 0.16 s a visit it is visited in every second round, while the rounds go on for the sake of others.
-    clock = Clock({"long": 0.16, **dict.fromkeys("abcd", 0.05)}, deadline_s=100.0)
+def test_what_takes_longer_than_8_hundredths_of_a_second_is_visited_in_every_third_round_or_seldomer() -> None:
+    others = dict.fromkeys("abcd", 0.05)
+
+    def share_of_rounds(cost_s: float) -> float:
+        clock = Clock({"long": cost_s, **others}, deadline_s=100.0)
+        clock.run(most=400)
+        return len(clock.times_of("long")) / len(clock.times_of("a"))
+
+    assert share_of_rounds(0.08) == pytest.approx(1, abs=0.02)
+    assert share_of_rounds(0.16) == pytest.approx(1 / 3, abs=0.02)
+    assert share_of_rounds(0.4) == pytest.approx(1 / 6, abs=0.02)  # saved up for in 5 rounds
+
+
+def test_what_saves_up_is_visited_one_after_the_other_and_by_each_process_in_turn() -> None:
+    clock = Clock({**dict.fromkeys("abcdefgh", 0.05), "long": 0.16, "longer": 0.2, "longest": 0.24}, deadline_s=100.0)
     clock.run(most=400)
-    assert len(clock.times_of("long")) == pytest.approx(len(clock.times_of("a")) / 2, abs=2)
-    short = Clock({"long": 0.08, **dict.fromkeys("abcd", 0.05)}, deadline_s=100.0)
-    short.run(most=400)
-    assert len(short.times_of("long")) == pytest.approx(len(short.times_of("a")), abs=1)
+    names = [name for _, name in clock.order]
+    later = names[len(clock.seconds) :]  # after each one's first visit, from which its cost is known
+    first = [place for place, name in enumerate(later) if name.startswith("long")]
+    assert len(first) > 10
+    runs = [later[place : place + 3] for place in first[::3]]
+    assert all(sorted(run) == ["long", "longer", "longest"] for run in runs)
+    assert len({tuple(run) for run in runs}) > 3  # in any order
+    assert math.gcd(SAVING_ROUNDS, *PROCESSES.values()) == 1
 
 
 def test_a_case_saves_no_more_than_a_visit_s_worth() -> None:

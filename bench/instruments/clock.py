@@ -15,6 +15,7 @@ from pytest_benchmark.utils import NameWrapper
 
 FAULT_CALLS = 3
 LONG_CALL_S = 0.1  # a call this long is not repeated where one says enough
+WARMING_SHARE, MOST_LONG_CALLS = 0.5, 3  # of a warm call's time, that timed calls take; and how many of long ones
 # What is not a setting of visits: pytest-benchmark calibrates nothing here, and looks at no precision.
 UNUSED_SETTINGS: dict[str, Any] = {
     "min_rounds": 1,
@@ -58,14 +59,33 @@ class Timing:
 def time_visit(call: Callable[[], object], settings: VisitSettings) -> Timing:
     """One visit: a warm call that is not counted, then calls until ``visit_s`` is over, or one call if that is longer.
 
-    The warm call, or as many as a group has, says how many fit. The timed ones are pytest-benchmark's. The longest
-    calls need a warm one, too: a virtual machine gives memory that has been free for seconds back to its host, and a
-    call that gets it again took up to ten times as long as the next one.
+    The warm call is for the longest calls, too: a virtual machine gives memory that has been free for seconds back to
+    its host, and a call that gets it again took up to ten times as long as the next one. After so dear a start more
+    calls are timed: for ``WARMING_SHARE`` of the warm one's time, and ``MOST_LONG_CALLS`` at most.
     """
+    warm_s = _seconds(call, 1)
+    # The first call says nothing of how many fit into a group: its code and data came from memory.
+    calls, typical_s = (1, warm_s) if warm_s >= settings.visit_s else _group(call, settings.group_s)
+    found: list[float] = []  # of one call, the mean over its group
+    rounds = max(1, round(settings.visit_s / (calls * typical_s)))
+    while rounds > 0:
+        found += _timed(call, rounds, calls, settings)
+        typical_s = statistics.median(found)
+        wanted_s = max(settings.visit_s, min(WARMING_SHARE * warm_s, MOST_LONG_CALLS * typical_s))
+        rounds = round((wanted_s - calls * sum(found)) / (calls * typical_s))
+    return Timing(len(found) * calls, min(found), statistics.median(found))
+
+
+def _group(call: Callable[[], object], group_s: float) -> tuple[int, float]:
+    """How many calls make a group, and the seconds of one."""
     calls = 1
-    while (seconds := _seconds(call, calls)) < settings.group_s:
-        calls = min(10 * calls, math.ceil(1.1 * settings.group_s * calls / max(seconds, 1e-9)))
-    rounds = max(1, round(settings.visit_s / seconds))
+    while (seconds := _seconds(call, calls)) < group_s:
+        calls = min(10 * calls, math.ceil(1.1 * group_s * calls / max(seconds, 1e-9)))
+    return calls, seconds / calls
+
+
+def _timed(call: Callable[[], object], rounds: int, calls: int, settings: VisitSettings) -> list[float]:
+    """Seconds of a call in each of so many groups, by pytest-benchmark."""
     made: list[Any] = []
     fixture = BenchmarkFixture(  # type: ignore[no-untyped-call]
         types.SimpleNamespace(name="visit", nodeid="visit"),
@@ -80,8 +100,8 @@ def time_visit(call: Callable[[], object], settings: VisitSettings) -> Timing:
         **UNUSED_SETTINGS,
     )
     fixture.pedantic(call, rounds=rounds, iterations=calls)  # type: ignore[no-untyped-call]
-    found: list[float] = made[0].stats.data  # of one call, the mean over its group
-    return Timing(rounds * calls, min(found), statistics.median(found))
+    found: list[float] = made[0].stats.data
+    return found
 
 
 def _seconds(call: Callable[[], object], calls: int) -> float:

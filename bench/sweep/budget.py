@@ -14,7 +14,7 @@ from ..units import quantity
 # oracle's reference (expected, remainder, unit, and the result that is judged with two temporaries).
 HELD_ARRAYS = 10
 MEMORY_SHARE = 0.5  # of the available memory, the rest is for everything else on the machine
-DEFAULT_CALL_BUDGET_S = 0.5  # a longer call would not settle beside hundreds of others
+DEFAULT_CALL_BUDGET_S = 0.25  # a longer call would not settle beside hundreds of others
 CALLS_TO_EXAMINE = 2  # of a case whose calls are long: check and page faults, peak
 OVERHEAD_S = 0.1  # of examining a case whose calls take no time: its reference, its check, the profiler
 

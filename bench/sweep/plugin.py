@@ -27,7 +27,7 @@ FAULT = pytest.StashKey[UserError]()  # what kept the run from being stored
 OBSERVER = pytest.StashKey[Observer]()  # and who follows it
 # How long a visit lasts, and how long a group of calls that are timed as one, in pytest-benchmark's own options, unless
 # those are given. The collector would run in some calls and not in others.
-TIMING = {"max_time": 0.005, "min_time": 0.00002, "disable_gc": True}
+TIMING = {"max_time": 0.003, "min_time": 0.00002, "disable_gc": True}
 STORED_TIMING = ("max_time", "min_time")  # what shapes a visit, as run.json keeps it
 
 

@@ -13,9 +13,12 @@ from ..operations.cases import Case
 
 Subject = Case | Stream
 
-# What a subject may take in a round. One whose visits take longer is visited in every second or tenth round only: else
-# a few calls of a second would take the time of hundreds of short ones.
-SHARE_S = 0.08
+# What a subject may take in a round. One whose visits take longer has to save up for it: else a few calls of a second
+# would take the time of hundreds of short ones. All that save are visited in the same rounds, one after another.
+# A virtual machine gives memory that nobody has used for two seconds back to its host, and to fetch a gigabyte again
+# takes ten times as long as the call for which it is fetched; so the next call had better come at once. The number of
+# rounds and that of a sitting's processes have no divisor in common, so that each process has its turn.
+SHARE_S, SAVING_ROUNDS = 0.08, 3
 # What the visits that a subject still needs to settle may take of the time left, where each takes longer than this.
 LARGEST_SHARE, CHEAP_S = 1 / 40, 0.4
 LEAST_ROUND_S = 0.1  # with few subjects left; visits that follow each other closely say no more than one
@@ -66,14 +69,26 @@ class Rounds:
                 return
             self.number += 1
             started = self.now()
-            in_order = sorted(self.rng.sample(left, len(left)), key=self._can_settle, reverse=True)
-            for subject in in_order:
+            for subject in self._in_order(left):
                 cost_s = self.costs_s[subject]
                 self._credit_s[subject] = min(self._credit_s[subject] + SHARE_S, max(SHARE_S, cost_s))
                 has_time = self._can_settle(subject) or self.now() - started < LEAST_ROUND_S
+                if self._saves(subject) and self.number % SAVING_ROUNDS:
+                    continue
                 if has_time and self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s:
                     yield subject
             self.sleep(max(0.0, min(LEAST_ROUND_S, self.deadline_s - self.now()) - (self.now() - started)))
+
+    def _in_order(self, subjects: Sequence[Subject]) -> list[Subject]:
+        """In a new random order: first what can settle, and what saves in one place of it."""
+        mixed = self.rng.sample(subjects, len(subjects))
+        others = [subject for subject in mixed if not self._saves(subject)]
+        place = self.rng.randrange(len(others) + 1)
+        together = [*others[:place], *filter(self._saves, mixed), *others[place:]]
+        return sorted(together, key=self._can_settle, reverse=True)
+
+    def _saves(self, subject: Subject) -> bool:
+        return self.costs_s[subject] > SHARE_S
 
     def record(self, subject: Subject, moment: Moment | None, cost_s: float) -> None:
         """Take in what a visit found, and how long it took with all that belongs to it; None: it failed for good."""

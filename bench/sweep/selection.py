@@ -18,6 +18,10 @@ T = TypeVar("T")
 # What subnormal probabilities cost: the same shape with hardly any of them and with a fifth.
 SUBNORMAL_INPUTS = tuple((*ARTICLE_SHAPE, "float32", logits) for logits in ("normal", "peaked"))
 
+# Of an array, for which a grid asks for several threads. The call on a smaller one takes as long as it takes to wake a
+# thread, which is one of several times, and says nothing else.
+THREADED_BYTES = 1 << 19
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -140,11 +144,17 @@ class Selection:
         return [case for case in cases if self._is_in_grid(case)]
 
     def _is_in_grid(self, case: Case) -> bool:
-        """Whether the grid has the case; some have a single shape for libraries, unless the user narrows an axis."""
+        """Whether the grid has the case: some have a single shape for libraries, all have threads for large arrays.
+
+        Where the user narrows an axis, everything is in.
+        """
         shape = GRIDS[self.grid].library_shape
         chosen = any(":" not in name for name in self.implementation)  # not: one of the user's own is added
-        narrowed = chosen or self.batch or self.features or self.threads or self.library
-        if shape is None or narrowed or case.spec.library == NUMPY:
+        if chosen or self.batch or self.features or self.threads:
+            return True
+        if case.threads > 1 and case.array_bytes < THREADED_BYTES:
+            return False
+        if shape is None or self.library or case.spec.library == NUMPY:
             return True
         return (case.batch, case.features) == shape and case.threads == 1
 

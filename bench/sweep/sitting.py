@@ -25,7 +25,7 @@ from .measuring import Measurer, Settings, WrongError
 from .selection import unique
 
 COMPILER = "numba"  # the library whose process makes stores past the caches
-ENDING_S = 5.0
+ENDING_S = 2.0  # that a process has to end by itself
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -94,7 +94,7 @@ class Sitting:
         self._connection = None
         if self._process.pid is None:  # interrupted before it was started
             return
-        self._process.join(ENDING_S / 10)
+        self._process.join(ENDING_S)
         self._process.kill()  # no effect if it has ended
         self._process.join()
 
