@@ -18,9 +18,9 @@ T = TypeVar("T")
 # What subnormal probabilities cost: the same shape with hardly any of them and with a fifth.
 SUBNORMAL_INPUTS = tuple((*ARTICLE_SHAPE, "float32", logits) for logits in ("normal", "peaked"))
 
-# Of an array, for which a grid asks for several threads. The call on a smaller one takes as long as it takes to wake a
-# thread, which is one of several times, and says nothing else.
-THREADED_BYTES = 1 << 19
+# Of an array, from which on a grid asks for several threads. The call on a smaller one takes as long as it takes to
+# wake a thread, which is one of several times. One such shape is enough to show it.
+THREADED_BYTES, WAKING_INPUTS = 1 << 19, (*ARTICLE_SHAPE, "float64", "normal")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Selection:
         return [case for case in cases if self._is_in_grid(case)]
 
     def _is_in_grid(self, case: Case) -> bool:
-        """Whether the grid has the case: some have a single shape for libraries, all have threads for large arrays.
+        """Whether the grid has the case: some have a single shape for libraries, and few small ones several threads.
 
         Where the user narrows an axis, everything is in.
         """
@@ -152,7 +152,8 @@ class Selection:
         chosen = any(":" not in name for name in self.implementation)  # not: one of the user's own is added
         if chosen or self.batch or self.features or self.threads:
             return True
-        if case.threads > 1 and case.array_bytes < THREADED_BYTES:
+        inputs = case.batch, case.features, case.dtype, case.logits
+        if case.threads > 1 and case.array_bytes < THREADED_BYTES and inputs != WAKING_INPUTS:
             return False
         if shape is None or self.library or case.spec.library == NUMPY:
             return True
