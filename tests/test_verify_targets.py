@@ -6,6 +6,8 @@ import softmax_bench
 from softmax_bench.errors import UserError
 from softmax_bench.implementations import FloatArray
 from softmax_bench.loading import load
+from softmax_bench.verification.judging.own_forward import OF_OWN_FORWARD
+from softmax_bench.verification.verdict import Status, verify
 
 TARGETS = Path(__file__).parent / "targets"
 HOBBY = TARGETS / "hobby_layers.py"
@@ -118,3 +120,28 @@ def test_pytorch_is_right_in_each_way_of_calling_it() -> None:
         report = softmax_bench.verify(f"{TARGETS / 'torch_backwards.py'}:{name}")
         assert report.right, report
     assert softmax_bench.verify("torch.nn.functional:softmax").right
+
+
+OTHER_FUNCTIONS = Path(__file__).parent / "targets" / "other_functions.py"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Softmin", "Sparsemax", "Focal", "NegativeLogLikelihood", "Entropy", "Attention", "cubed_backward"],
+)
+def test_what_is_right_for_its_own_forward_is_no_wrong_softmax(name: str) -> None:
+    report = verify(f"{OTHER_FUNCTIONS}:{name}")
+    assert report.words == "not a backward of softmax", report
+    assert report.thing == OF_OWN_FORWARD
+    assert report.exit_status(strict=False) == Status.NOT_CALLED
+
+
+@pytest.mark.parametrize("name", ["SoftminThatForgetsItsSign", "SoftminWithNoise", "FocalThatForgetsItsFactor"])
+def test_what_is_wrong_for_its_own_forward_too_stays_wrong(name: str) -> None:
+    assert verify(f"{OTHER_FUNCTIONS}:{name}").status is Status.WRONG
+
+
+def test_a_layer_with_numbered_or_lettered_weights_is_no_wrong_softmax() -> None:
+    report = verify(f"{OTHER_FUNCTIONS}:HeadsWithWeights")
+    assert report.words == "not a backward of softmax", report
+    assert "weights of its own" in report.thing

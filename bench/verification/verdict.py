@@ -294,7 +294,7 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
 
 
 def _is_far_fetched(answers: Answers) -> bool:
-    """Whether no author calls a backward so: with logits and their probabilities, as a forward alone, with ones.
+    """Whether no author calls a backward so: with logits and probabilities, as a forward alone, after one of labels.
 
     A forward that returns the right loss was called rightly, and what it returns beside it is its gradient.
     """
@@ -304,7 +304,8 @@ def _is_far_fetched(answers: Answers) -> bool:
     as_forward = convention.style == FORWARD_ONLY
     if convention.is_forward_called_as_backward:
         as_forward = not shows_right_loss(answers)
-    return twice or as_forward or bool({"ones", "row_ones"} & convention.roles)
+    of_labels = convention.style == "pair" and convention.forward_arguments in (("labels",), ("targets",))
+    return twice or as_forward or of_labels or bool({"ones", "row_ones"} & convention.roles)
 
 
 def _judged_as(convention: Convention, reduction: str) -> str:

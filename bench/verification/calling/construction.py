@@ -43,6 +43,8 @@ def _ways(target: type) -> Iterator[tuple[str, ...]]:
     ]
     if all(arrays):
         yield tuple(arrays)
+    if names == ["dim"]:  # an axis, or how many features there are
+        yield ("features",)
     for filling in FILLINGS:
         yield tuple(role or filling for role in known)
 

@@ -14,6 +14,7 @@ from ..calling.convention import FORWARD_ONLY, SINGLE, Convention, Options
 from ..calling.roles import is_loss
 from ..process.subject import Subject
 from .answers import Answers, ask
+from .own_forward import OF_OWN_FORWARD, is_of_own_forward
 from .things import (
     LOG_SOFTMAX,
     LOSS,
@@ -35,7 +36,7 @@ OF_VECTORS = (
     "jacobian_of_flattened_batch",
 )
 _SQUARES = re.compile(r"mse|squared?|quadratic|euclid", re.IGNORECASE)
-_WEIGHTS = re.compile(r"\bself\.(w|W|weights?|kernel)\b")
+_WEIGHTS = re.compile(r"\bself\.([wW](_?(\d+|[a-z]{1,2}|out))?|weights?(_?\w+)?|kernel)\b")
 _OF_AGENT = re.compile(r"def (\w+\([^)]*\b(states?|obs|observations?)|\w*policy\w*\([^)]*\b(weights?|theta|w))\b")
 _NAMES_BATCH = re.compile(r"batch|n_?samples", re.IGNORECASE)
 _REDUCTIONS = ("sum", "max", "mean", "amax")
@@ -79,6 +80,8 @@ def probe(subject: Subject, options: Options) -> Found:
     thing = _thing(name, found, conventions)
     if not thing and found.answers.diagnosis is None:
         thing = _thing_without_a_mistake(subject, found.answers)
+        if not thing and not name and is_of_own_forward(subject, conventions):
+            thing = OF_OWN_FORWARD
     return dataclasses.replace(found, thing=thing)
 
 

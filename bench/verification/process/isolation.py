@@ -26,6 +26,7 @@ from .block import Assignment, Made, Ran
 from .failures import Failure, Kind, failure_from_stack
 from .handover import Handover, hand_over
 from .shared import Shared
+from .slopes import Slopes
 from .subject import Outcome
 from .wire import ForgedError, decoded
 
@@ -47,6 +48,7 @@ ANSWERS: dict[str, Any] = {  # to each request, what kind of answer there is
     "forks": int,
     "changed": str,
     "call": Outcome,
+    "slopes": Slopes | Failure,
     "steps": int | Failure,
     "warm": Made,
     "ready": None,
@@ -203,6 +205,11 @@ class Isolated:
         """How many Python instructions one backward executes."""
         count: int | Failure = self._request_or_failure("steps", convention, inputs)
         return count
+
+    def slopes(self, convention: Convention, inputs: Inputs) -> Slopes | Failure:
+        """How steep the target's own forward is, as its backward says and by central differences."""
+        found: Slopes | Failure = self._request_or_failure("slopes", convention, inputs)
+        return found
 
     def printed(self) -> str:
         """The end of what the target printed."""

@@ -28,6 +28,7 @@ from .block import Assignment, Block, Made, Ran, placeholders
 from .failures import Failure, failure_of
 from .handover import Handover, hand_over
 from .shared import Shared
+from .slopes import Slopes, slopes
 
 ROUNDINGS = 64.0  # by how many of them two ways to add the same numbers may differ
 
@@ -68,6 +69,9 @@ class Subject(Protocol):
 
     def steps(self, convention: Convention, inputs: Inputs) -> int | Failure:
         """How many Python instructions one backward executes."""
+
+    def slopes(self, convention: Convention, inputs: Inputs) -> Slopes | Failure:
+        """How steep the target's own forward is, as its backward says and by central differences."""
 
 
 class Local:
@@ -216,6 +220,14 @@ class Local:
         except (Exception, SystemExit) as error:
             return failure_of(error)
         return count
+
+    def slopes(self, convention: Convention, inputs: Inputs) -> Slopes | Failure:
+        """How steep the target's own forward is, as its backward says and by central differences."""
+        try:
+            with self._limited(), _quiet():
+                return slopes(Call(self._target, self._namespace, convention), inputs)
+        except (Exception, SystemExit) as error:
+            return failure_of(error)
 
     def _limited(self) -> contextlib.AbstractContextManager[None]:
         return memory_limit(self._max_bytes) if self._max_bytes is not None else contextlib.nullcontext()
