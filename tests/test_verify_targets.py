@@ -136,12 +136,19 @@ def test_what_is_right_for_its_own_forward_is_no_wrong_softmax(name: str) -> Non
     assert report.exit_status(strict=False) == Status.NOT_CALLED
 
 
-@pytest.mark.parametrize("name", ["SoftminThatForgetsItsSign", "SoftminWithNoise", "FocalThatForgetsItsFactor"])
+@pytest.mark.parametrize("name", ["ForgetsItsSign", "WithNoise", "ForgetsAFactor"])
 def test_what_is_wrong_for_its_own_forward_too_stays_wrong(name: str) -> None:
     assert verify(f"{OTHER_FUNCTIONS}:{name}").status is Status.WRONG
 
 
+@pytest.mark.parametrize("name", ["softmin_backward", "entropy_gradient"])
+def test_what_has_the_name_of_another_function_is_no_wrong_softmax(name: str) -> None:
+    report = verify(f"{OTHER_FUNCTIONS}:{name}")
+    assert report.words == "not a backward of softmax", report
+    assert report.thing.startswith("something else by its name")
+
+
 def test_a_layer_with_numbered_or_lettered_weights_is_no_wrong_softmax() -> None:
-    report = verify(f"{OTHER_FUNCTIONS}:HeadsWithWeights")
+    report = verify(f"{OTHER_FUNCTIONS}:ReturnsNothing")
     assert report.words == "not a backward of softmax", report
     assert "weights of its own" in report.thing

@@ -21,12 +21,12 @@ class Softmin:
         return -vjp(self.probs, grad)
 
 
-class SoftminThatForgetsItsSign(Softmin):
+class ForgetsItsSign(Softmin):
     def backward(self, grad):
         return vjp(self.probs, grad)
 
 
-class SoftminWithNoise(Softmin):
+class WithNoise(Softmin):
     def forward(self, x):
         return super().forward(x + np.random.default_rng().standard_normal(x.shape))
 
@@ -61,7 +61,7 @@ class Focal:
         return (slope * p)[:, None] * (one_hot - self.probs) / len(p)
 
 
-class FocalThatForgetsItsFactor(Focal):
+class ForgetsAFactor(Focal):
     def backward(self):
         return super().backward() / (1 - self.of_label)[:, None]
 
@@ -103,15 +103,19 @@ class Attention:
         return scores @ self.k @ self.query.T + scores.swapaxes(-1, -2) @ self.q @ self.key.T + of_values
 
 
-class HeadsWithWeights(Attention):
+class ReturnsNothing(Attention):
     def __init__(self, dim):
         super().__init__(dim)
         self.Wq, self.Wk = self.query, self.key
 
     def forward(self, x):
-        self.q, self.k, self.v = x @ self.Wq, x @ self.Wk, x @ self.value
-        self.probs = softmax(self.q @ self.k.swapaxes(-1, -2) * self.scale)
-        return self.probs @ self.v
+        self.x, q, k = x, x @ self.Wq, x @ self.Wk
+        self.probs = softmax(q @ k.swapaxes(-1, -2) * self.scale)
+        return self.probs
+
+    def backward(self, grad):
+        scores = vjp(self.probs, grad) * self.scale
+        self.dWq = self.x.swapaxes(-1, -2) @ scores @ self.x @ self.Wk
 
 
 def cubed_forward(x):
@@ -121,3 +125,12 @@ def cubed_forward(x):
 
 def cubed_backward(grad, cache):
     return vjp(cache, 3 * cache**2 * grad)
+
+
+def softmin_backward(grad, probs):
+    return -vjp(probs, grad)
+
+
+def entropy_gradient(probs):
+    logs = np.log(probs)
+    return -probs * (logs - (probs * logs).sum(axis=1, keepdims=True))

@@ -22,6 +22,7 @@ from .things import (
     forward_named,
     is_of_binary,
     is_squared_error,
+    named_as_relative,
     named_otherwise,
     temperature_of,
 )
@@ -78,10 +79,11 @@ def probe(subject: Subject, options: Options) -> Found:
         scaled = [dataclasses.replace(convention, temperature=temperature) for convention in conventions]
         return _search(subject, options, scaled)
     thing = _thing(name, found, conventions)
+    if not thing and not found.answers.convention.forward:  # else it is compared with that
+        thing = named_as_relative(f"{found.answers.convention.owner}_{found.answers.convention.backward}")
     if not thing and found.answers.diagnosis is None:
-        thing = _thing_without_a_mistake(subject, found.answers)
-        if not thing and not name and is_of_own_forward(subject, conventions):
-            thing = OF_OWN_FORWARD
+        is_of_its_own = not name and is_of_own_forward(subject, conventions)
+        thing = OF_OWN_FORWARD if is_of_its_own else _thing_without_a_mistake(subject, found.answers)
     return dataclasses.replace(found, thing=thing)
 
 

@@ -11,8 +11,11 @@ from ...implementations.softmax import log_softmax, softmax
 from .trials import Trial
 
 CLOSE = 1e-6
+# Close relatives of softmax: what would be a mistake of softmax may be right for them.
+_RELATIVES = r"softmin|sparsemax|entmax|hardmax|softplus"
 _OTHER_NAMES = (
-    r"accuracy|perplexity|hinge|svm|gelu|relu|elu|selu|silu|swish|mish|sigmoid|tanh|softplus|layernorm|batchnorm|norm"
+    rf"{_RELATIVES}|accuracy|perplexity|hinge|svm|focal|triplet|contrastive|info_?nce|dice|huber|kl"
+    r"|gelu|relu|elu|selu|silu|swish|mish|sigmoid|tanh|layernorm|batchnorm|norm"
     r"|dropout|gumbel|sampl\w*|argmax|train\w*|fit|update\w*|optimi[sz]\w*|conv\w*|lstm|gru|embedding"
 )
 SOFTMAX, LOG_SOFTMAX, LOSS = "softmax", "log-softmax", "a loss"
@@ -59,9 +62,21 @@ def temperature_of(forward: FloatArray | None, trial: Trial) -> float:
 
 def named_otherwise(name: str) -> str:
     """What a function is whose name is that of something else, in words; empty if it is not."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
+    words = _words(name)
     found = [word for word in words if re.fullmatch(_OTHER_NAMES, word)]
+    if "entropy" in words and "cross" not in words:
+        found.append("entropy")
     return f"something else by its name ({found[0]}), and no known mistake of softmax" if found else ""
+
+
+def named_as_relative(name: str) -> str:
+    """What a function is whose name is that of a close relative of softmax, in words; empty if it is not."""
+    found = [word for word in _words(name) if re.fullmatch(_RELATIVES, word)]
+    return f"something else by its name ({found[0]})" if found else ""
+
+
+def _words(name: str) -> list[str]:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
 
 
 def is_squared_error(value: FloatArray | None, trial: Trial) -> bool:
