@@ -1157,7 +1157,72 @@ class Softmaxschicht:
         return selbst.ausgaben * (dkosten - (dkosten * selbst.ausgaben).sum(axis=1, keepdims=True))
 
 
+class ActivationOfAKind:
+    """One class for all activations, told which one it is."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def forward(self, x):
+        if self.kind not in ("relu", "softmax"):
+            raise ValueError(self.kind)
+        self.output = np.maximum(x, 0) if self.kind == "relu" else rows_softmax(x)
+        return self.output
+
+    def backward(self, grad):
+        if self.kind == "relu":
+            return grad * (self.output > 0)
+        return self.output * (grad - (grad * self.output).sum(axis=1, keepdims=True))
+
+
+class BuiltBeforeItIsCalled:
+    def build(self, input_shape):
+        self.eye = np.eye(input_shape[-1])
+
+    def call(self, inputs):
+        self.output = rows_softmax(inputs)
+        return self.output
+
+    def backward(self, grad):
+        jacobians = self.output[:, :, None] * (self.eye - self.output[:, None, :])
+        return np.einsum("bi,bij->bj", grad, jacobians)
+
+
+class LossIfItIsToldLabels:
+    def forward(self, logits, y_true=None):
+        self.probs, self.labels = rows_softmax(logits), y_true
+        return self.probs
+
+    def backward(self):
+        grad = self.probs.copy()
+        grad[np.arange(len(grad)), self.labels] -= 1
+        return grad / len(grad)
+
+
+class OperationOfANode:
+    def compute(self, x):
+        return rows_softmax(x)
+
+    def gradient(self, out_grad, node):
+        probs = rows_softmax(node.inputs[0])
+        return probs * (out_grad - (out_grad * probs).sum(axis=-1, keepdims=True))
+
+
+def backward_of_probs(y):
+    return lambda dy: y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+
+
+def backward_of_what_may_be_logits(x):
+    return lambda dy: x * (dy - (dy * x).sum(axis=-1, keepdims=True))
+
+
 STYLES = (
+    ("ActivationOfAKind", "right", "", "ActivationOfAKind(name)"),
+    ("BuiltBeforeItIsCalled", "right", "", "call(logits)"),
+    ("LossIfItIsToldLabels", "right", "", "forward(logits, labels), then backward()"),
+    ("OperationOfANode", "right", "", "gradient(grad_output, operation)"),
+    ("backward_of_probs", "right", "", "function(probs), then what it returned(grad_output)"),
+    ("backward_of_what_may_be_logits", "wrong", "jacobian_of_logits", ""),
     ("Network.dsoftmax", "right", "", "Network(sizes, learning_rate)"),
     ("Unbuildable.softmax_derivative", "right", "", "made without its constructor"),
     ("Tensor.softmax", "right", "", ""),

@@ -19,8 +19,10 @@ BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its c
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
 FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
 MAX_CONSTRUCTIONS = 2
-INITIALISE = "initialize"  # the method of a layer that is told its sizes after it was made
+# The methods of a layer that is told after it was made how many features there are, or the shape of its input.
+INITIALISE, BUILD = "initialize", "build"
 TEMPERATURE = 2.0  # for a constructor or a function that asks for one
+_KIND = re.compile(r"name|kind|type|mode|func(tion)?|act(ivation)?(_(name|type|func(tion)?))?|nonlinearity")
 _SIZE = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes|n(in|out)|fan_\w+")
 
 
@@ -57,7 +59,7 @@ def _role(name: str) -> str:
         return "batch"
     if roles_of(name)[0] == "temperature" or name == "T":
         return "temperature"
-    if name in ("name", "activation"):
+    if _KIND.fullmatch(name):
         return "name"
     return "features" if _SIZE.fullmatch(name) else ""
 
@@ -113,7 +115,7 @@ def _knows_softmax(target: type) -> bool:
 
 
 def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any]) -> Any:
-    """An instance of the class, initialised with sizes if it has a method for that."""
+    """An instance of the class, told the sizes if it has a method for that."""
     if roles == BYPASSED:
         return object.__new__(target)
     counts = dict.fromkeys(class_counts(target), values["features"])
@@ -128,4 +130,7 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     if INITIALISE in public_methods(target):
         with contextlib.suppress(Exception):  # what it is for is not known: without it a call may work as well
             getattr(made, INITIALISE)(*[values["features"]] * len(bound_parameters(target, INITIALISE)))
+    if BUILD in public_methods(target) and len(bound_parameters(target, BUILD)) == 1:
+        with contextlib.suppress(Exception):
+            getattr(made, BUILD)((values["batch"], values["features"]))
     return made

@@ -25,6 +25,7 @@ from .methods import (
     forward_names,
     forward_parameters,
     known_methods,
+    optional_targets,
     told_targets_by,
 )
 from .roles import (
@@ -169,6 +170,7 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
         yield from asked_names(target)
     if pair is not None:
         yield from (*forward_parameters(target, pair[0]), *bound_parameters(target, pair[1]))
+        yield from filter(None, [optional_targets(target, pair[0])])
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
     if inspect.isclass(target):
         yield from (name for name in constructor_parameters(target) if name != "T")  # of a constructor: temperature
@@ -223,6 +225,8 @@ def _pair_conventions(
     if operation == "jacobian" and any(roles_of(name) == ("grad_output",) for name in given_to_backward):
         return  # what is handed a gradient multiplies it
     forwards = list(forward_roles(forward_parameters(target, forward), operation))
+    if is_loss(operation) and (told := optional_targets(target, forward)):
+        forwards += forward_roles([*forward_parameters(target, forward), told], operation)
     backwards = backward_roles(given_to_backward, operation, options.signature)
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
@@ -306,7 +310,9 @@ def _closure_conventions(target: object, options: Options) -> Iterator[Conventio
         if len(names) == 2 and re.fullmatch(_ANSWER, names[0]):
             yield Convention("softmax", "closure", ("grad_output",), forward_arguments=("probs", "logits"))
         if len(names) == 1 and roles_of(names[0]) != ("grad_output",):
-            yield Convention("softmax", "closure", ("grad_output",), forward="", forward_arguments=("logits",))
+            # What takes the probabilities is no forward, but it may return a backward, too.
+            for given in ("logits", "probs") if roles_of(names[0])[0] == "probs" else ("logits",):
+                yield Convention("softmax", "closure", ("grad_output",), forward_arguments=(given,))
         return
     for forward in [options.forward] if options.forward else forward_names(target)[:1]:
         if inspect.isclass(target) and len(bound_parameters(target, forward)) == 1:

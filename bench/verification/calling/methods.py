@@ -162,6 +162,14 @@ def forward_parameters(target: object, forward: str) -> list[str]:
     return bound_parameters(target, behind[0]) if behind else names
 
 
+def optional_targets(target: object, forward: str) -> str:
+    """The second parameter of a forward if it may be left out and is one of targets by its name; empty if it is not."""
+    defined = list(inspect.signature(getattr(target, forward)).parameters.values())
+    after = [parameter for parameter in defined if parameter.name not in ("self", "cls")][1:2]
+    named = [parameter.name for parameter in after if parameter.default is None]
+    return next((name for name in named if {"targets", "labels"} & set(roles_of(name))), "")
+
+
 def constructor_parameters(target: type) -> list[str]:
     """The names of the constructor's parameters without a default, ``self`` left out."""
     return required_names(inspect.getattr_static(target, "__init__"))[1:]
