@@ -159,7 +159,8 @@ def new_figure(title: str, caption: str, size_inches: tuple[float, float]) -> Fi
 def settle(figure: Figure) -> None:
     """Lay the figure out now and never again: later additions move nothing, and writing a file is faster."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # with "none", a stand-in, each file would be drawn twice
 
 
 def unit_axis(axis: Axis, unit: str) -> None:
