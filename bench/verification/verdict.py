@@ -75,6 +75,9 @@ JUDGED_AS = {
     "softmax_cross_entropy": "the backward of softmax and cross-entropy together",
 }
 
+# What else a right gradient comes with and may be wrong, in which of the trials it is looked at, and its name.
+BESIDE_THE_GRADIENT = ((is_wrongly_penalised, 0, penalty_is_wrong), (has_wrong_bias, 1, bias_is_wrong))
+
 
 @dataclass
 class Report:
@@ -279,12 +282,10 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
     else:
         _add_what_is_wrong(report, subject, answers, found)
     _add_side_effects(report, answers)
-    if report.status is Status.RIGHT and is_wrongly_penalised(subject, convention, answers.answers[0].trial):
-        report.status, report.diagnosis = Status.WRONG, penalty_is_wrong(convention.operation)
-        report.limits.clear()
-    if report.status is Status.RIGHT and has_wrong_bias(subject, convention, answers.answers[1].trial):
-        report.status, report.diagnosis = Status.WRONG, bias_is_wrong(convention.operation)
-        report.limits.clear()
+    for is_wrong, place, diagnosis in BESIDE_THE_GRADIENT:
+        if report.status is Status.RIGHT and is_wrong(subject, convention, answers.answers[place].trial):
+            report.status, report.diagnosis = Status.WRONG, diagnosis(convention.operation)
+            report.limits.clear()
     if report.status is Status.RIGHT and counts_classes_by_labels(subject, convention, answers.answers[0].trial):
         report.limits.append(COUNTS_LABELS)
     if report.status is Status.RIGHT:
