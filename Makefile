@@ -117,8 +117,7 @@ clean: ## remove what was installed and cached; stored runs and charts stay
 	rm -rf $(VENV) .oldest .coverage .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What is imported is compiled then. To compile all that is installed takes as long as to install it.
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e '.$(extras)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.$(extras)'
 	touch $@
