@@ -1,6 +1,8 @@
 """The commands run, plot, list and derive."""
 
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,7 @@ def run(pytest_arguments: tuple[str, ...], plots: Path | None, *, charts: bool, 
     if folder is not None:
         sum_up(folder, display.console)
         if charts and status in MEASURED:
-            try:
-                _draw(folder, plots)
-            except NothingToDrawError as error:
-                print_sentence(f"no charts: {error}")
-            _report(folder, plots)
+            _draw_and_report(folder, plots)
     sys.exit(status)
 
 
@@ -111,11 +109,23 @@ def _draw(folder: Path, plots: Path | None, show: tuple[str, ...] = ()) -> None:
     print_sentence(charts_sentence(files))
 
 
-def _report(folder: Path, plots: Path | None) -> None:
+def _draw_and_report(folder: Path, plots: Path | None) -> None:
+    """Draw the charts, and make the report at the same time, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        report = pool.submit(_reported, folder, plots)
+        try:
+            _draw(folder, plots)
+        except NothingToDrawError as error:
+            print_sentence(f"no charts: {error}")
+        print_sentence(report.result())
+
+
+def _reported(folder: Path, plots: Path | None) -> str:
+    """Make the report; where it is, in a sentence."""
     # Bokeh, itables and matplotlib are slow to import, and only the report needs them all.
     from ..report.command import DEFAULT_PAGE, FORMATS, report_sentence  # noqa: PLC0415
     from ..report.writing import write_report  # noqa: PLC0415
 
     page = charts_folder(folder, plots) / DEFAULT_PAGE
     files = {kind: page.with_suffix(ending) for kind, ending in FORMATS.items()}
-    print_sentence(report_sentence(write_report([folder], files)))
+    return report_sentence(write_report([folder], files))
