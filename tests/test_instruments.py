@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from softmax_bench.instruments import bandwidth, host
+from softmax_bench.instruments import bandwidth, clock, host
 from softmax_bench.instruments.bandwidth import Stream, Streamer, streams_of
 from softmax_bench.instruments.clock import VisitSettings, minor_faults, time_visit
 from softmax_bench.instruments.memory import memory_limit, read_peak
@@ -221,25 +223,33 @@ def test_a_call_longer_than_a_visit_is_timed_once_after_the_warm_one() -> None:
     assert made == 2
 
 
-def test_a_first_call_that_is_slow_for_its_caches_alone_does_not_shorten_the_visit() -> None:
-    calls = 0
+def simulated(monkeypatch: pytest.MonkeyPatch, *, first_s: float, next_s: float) -> Callable[[], None]:
+    """A call that takes known times by the clock of visits, which a busy machine does not change."""
+    now_s, calls = 0.0, 0
 
     def call() -> None:
-        nonlocal calls
+        nonlocal now_s, calls
         calls += 1
-        if calls == 1:
-            time.sleep(0.0015)
+        now_s += first_s if calls == 1 else next_s
 
+    monkeypatch.setattr(clock, "time", types.SimpleNamespace(perf_counter=lambda: now_s))
+    return call
+
+
+def test_a_first_call_that_is_slow_for_its_caches_alone_does_not_shorten_the_visit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = simulated(monkeypatch, first_s=0.0015, next_s=1e-6)
     # The first call alone would be a group, and two of it a visit.
     timing = time_visit(call, VisitSettings(visit_s=0.003, group_s=0.001))
     assert timing.calls > 1000
     assert timing.fastest_s < 1e-5
 
 
-def test_after_a_dear_warm_call_more_calls_are_timed_but_not_many() -> None:
+def test_after_a_dear_warm_call_more_calls_are_timed_but_not_many(monkeypatch: pytest.MonkeyPatch) -> None:
     def timed_after(warm_s: float) -> int:
-        seconds = iter([warm_s])
-        return time_visit(lambda: time.sleep(next(seconds, 0.01)), VisitSettings(visit_s=0.002, group_s=0.001)).calls
+        call = simulated(monkeypatch, first_s=warm_s, next_s=0.01)
+        return time_visit(call, VisitSettings(visit_s=0.002, group_s=0.001)).calls
 
     assert timed_after(0.01) == 1
     assert timed_after(0.045) == 2

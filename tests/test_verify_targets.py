@@ -127,7 +127,16 @@ OTHER_FUNCTIONS = Path(__file__).parent / "targets" / "other_functions.py"
 
 @pytest.mark.parametrize(
     "name",
-    ["Softmin", "Sparsemax", "Focal", "NegativeLogLikelihood", "Entropy", "Attention", "cubed_backward"],
+    [
+        "Softmin",
+        "GivesOneArray",
+        "Sparsemax",
+        "Focal",
+        "NegativeLogLikelihood",
+        "Entropy",
+        "Attention",
+        "cubed_backward",
+    ],
 )
 def test_what_is_right_for_its_own_forward_is_no_wrong_softmax(name: str) -> None:
     report = verify(f"{OTHER_FUNCTIONS}:{name}")

@@ -73,9 +73,9 @@ class Rounds:
                 cost_s = self.costs_s[subject]
                 self._credit_s[subject] = min(self._credit_s[subject] + SHARE_S, max(SHARE_S, cost_s))
                 has_time = self._can_settle(subject) or self.now() - started < LEAST_ROUND_S
-                if self._saves(subject) and self.number % SAVING_ROUNDS:
-                    continue
-                if has_time and self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s:
+                has_turn = not self._saves(subject) or self.number % SAVING_ROUNDS == 0
+                can_pay = self._credit_s[subject] >= cost_s and self.now() + cost_s < self.deadline_s
+                if has_time and has_turn and can_pay:
                     yield subject
             self.sleep(max(0.0, min(LEAST_ROUND_S, self.deadline_s - self.now()) - (self.now() - started)))
 

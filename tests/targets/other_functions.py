@@ -26,6 +26,13 @@ class ForgetsItsSign(Softmin):
         return vjp(self.probs, grad)
 
 
+class GivesOneArray(Softmin):
+    def forward(self, x):
+        self.probs = self.__dict__.setdefault("buffer", np.empty_like(x))
+        self.probs[...] = softmax(-x)
+        return self.probs
+
+
 class WithNoise(Softmin):
     def forward(self, x):
         return super().forward(x + np.random.default_rng().standard_normal(x.shape))

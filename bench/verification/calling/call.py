@@ -317,7 +317,8 @@ class Call:
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 2:
             self.forward_result, values["cache"] = self.forward_result
         values.setdefault("cache", self.forward_result)
-        values["operation"] = NamedAttributes(values)  # a graph's node: its inputs, its output
+        if "operation" in self.convention.arguments:  # a graph's node: its inputs, its output
+            values["operation"] = NamedAttributes(values)
         backward = getattr(owner, self.convention.backward)
         if isinstance(self.forward_result, Carrier) and not self.convention.arguments:
             for name in SLOTS:

@@ -40,10 +40,11 @@ def slopes(call: Call, inputs: Inputs) -> Slopes:
 
     def forward(moved: FloatArray) -> npt.NDArray[Any]:
         call.prepare({**inputs, role: moved})
-        return np.asarray(unwrapped(call.forward_result), dtype=np.float64)
+        # A copy: a target may give the same array each time.
+        return np.array(unwrapped(call.forward_result), dtype=np.float64)
 
-    gradient = np.array(call.as_rows(call.prepare(inputs)(), inputs[role].shape))
     here = forward(inputs[role])
+    gradient = np.array(call.as_rows(call.prepare(inputs)(), inputs[role].shape))
     weights = _incoming(call.convention, inputs, here)
     if weights is None or gradient.shape != inputs[role].shape or not np.array_equal(here, forward(inputs[role])):
         return Slopes()
