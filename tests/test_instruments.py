@@ -206,8 +206,23 @@ def test_a_visit_makes_a_warm_call_and_then_as_many_as_fit() -> None:
         time.sleep(0.005)
 
     timing = time_visit(call, settings)
-    assert made == 1 + 1 + timing.calls  # the warm one, the one that says how many fit, and those
+    assert made == 2 * (1 + 1) + timing.calls  # of each half the warm one, the one that says how many fit, and those
     assert 0.005 <= timing.fastest_s <= timing.median_s
+
+
+def test_half_of_a_visit_is_timed_with_arrays_that_begin_at_a_cache_line() -> None:
+    beginnings: list[int] = []
+    kept: list[object] = []  # so that the heap's next places differ
+
+    def call() -> None:
+        array, spacer = np.empty(1000), bytearray(1040)
+        kept.append(spacer)
+        beginnings.append(array.ctypes.data % 64)
+
+    time_visit(call, VisitSettings(visit_s=0.004, group_s=0.0001))
+    later = beginnings[len(beginnings) * 3 // 4 :]
+    assert set(later) == {0}
+    assert len(set(beginnings)) > 1
 
 
 def test_a_call_longer_than_a_visit_is_timed_once_after_the_warm_one() -> None:

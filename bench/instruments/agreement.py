@@ -105,21 +105,19 @@ def _settled(visits: Sequence[Moment], fastest: Sequence[Moment], rule: Agreemen
 def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
     """The estimate from one or more visits, when no more are made.
 
-    Where the fastest moments agree it is their mean. Where they do not, it is the fastest one, and the interval spans
-    the moments that should have agreed. It begins at half of that where there are too few of them: all may have been
-    slow.
+    It is the mean of the fastest moments, whether they agree or not: of all that was tried it repeats best. Where they
+    do not agree, the interval spans those that should have. It begins at half of the fastest one where there are too
+    few of them: all may have been slow.
     """
     fastest = _fastest(visits, rule)
     chosen = [visit.fastest_s for visit in fastest]
-    settled = _settled(visits, fastest, rule)
+    time_s, settled = statistics.fmean(chosen), _settled(visits, fastest, rule)
     if settled:
-        time_s = statistics.fmean(chosen)
         reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))
         low_s, high_s = time_s / reach, time_s * reach
     else:
-        time_s = chosen[0]
         below = (chosen[-1] / chosen[0]) ** REACH_OF_SPREAD if len(chosen) == rule.moments else SLOWEST
-        low_s, high_s = time_s / min(below, SLOWEST), chosen[-1] * math.exp(REACH_OF_RUNS)
+        low_s, high_s = chosen[0] / min(below, SLOWEST), chosen[-1] * math.exp(REACH_OF_RUNS)
     return Estimate(
         time_s=time_s,
         low_s=low_s,
