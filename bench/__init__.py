@@ -21,18 +21,25 @@ A module imports only from its own line and from the lines above it:
     cli, pytest_plugin              the commands, and a fixture for the tests of others
 
 ``softmax_bench.verify(function)`` reports whether a gradient is right; ``softmax_bench.assert_vjp(function)`` asserts
-that it is. ``softmax_bench.load_run(path)`` is a stored run as a data frame.
+that it is. ``softmax_bench.load_run(path)`` is a stored run as a data frame. ``softmax_bench.vectorized(probs,
+grad_output)`` is the backward without Jacobians, to compare yours with.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .implementations.softmax import vectorized
     from .storage.frames import load_run
     from .verification.verdict import assert_vjp, verify
 
-__all__ = ["assert_vjp", "load_run", "verify"]
-_MODULES = {"assert_vjp": ".verification.verdict", "load_run": ".storage.frames", "verify": ".verification.verdict"}
+__all__ = ["assert_vjp", "load_run", "vectorized", "verify"]
+_MODULES = {
+    "assert_vjp": ".verification.verdict",
+    "load_run": ".storage.frames",
+    "vectorized": ".implementations.softmax",
+    "verify": ".verification.verdict",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from softmax_bench.operations.cases import known_as
 from softmax_bench.sweep.selection import Selection
+from softmax_bench.sweep.summary import own_sentences
 from softmax_bench.verification.competitor import guessed_formulas
 from softmax_bench.verification.cost import CostRow
 
@@ -33,10 +35,32 @@ def test_a_users_own_backward_is_in_table_and_charts_with_the_others(
     assert {row[header.index("implementation")] for row in table} == {
         "explicit_jacobian",
         "hobby_layers.py:ActivationSoftmax",
+        "softmax_bench:vectorized",
     }
+    said = " ".join(done.stdout.split())
+    assert "hobby_layers.py:ActivationSoftmax is" in said
+    assert "than vectorized called in the same way, with new inputs each time (softmax_bench:vectorized)" in said
+    page = (tmp_path / "plots/mine/report.html").read_text(encoding="utf-8")
+    assert "vectorized is called as yours is here" in page
+    assert page.count("hobby_layers.py:ActivationSoftmax: right") > 0
+    assert "softmax_bench:vectorized: right" not in page
     charts = list(tmp_path.glob("plots/mine/memory_by_features.svg"))
     assert len(charts) == 1
     assert "hobby_layers.py:ActivationSoftmax" in charts[0].read_text(encoding="utf-8")
+
+
+def test_ones_own_is_compared_with_what_is_called_in_the_same_way() -> None:
+    def row(implementation: str, features: int, time_s: float) -> dict[str, object]:
+        shape = {"operation": "softmax", "batch": 8, "features": features, "dtype": "float64", "logits": "normal"}
+        return {**shape, "threads": 1, "implementation": implementation, "status": "measured", "time_s": time_s}
+
+    mine = [row("a.py:f", features, 2e-6) for features in (8, 16, 32)]
+    alike = [row("softmax_bench:vectorized", features, time_s) for features, time_s in ((8, 3e-6), (16, 4e-6))]
+    hot = [row("vectorized", 8, 1e-6)]
+    (sentence,) = own_sentences(pd.DataFrame([*mine, *alike, *hot]))
+    assert sentence.startswith("a.py:f is 1.75× (1.52–1.98×) faster than vectorized called in the same way")
+    assert "the median of 2 shapes" in sentence
+    assert not list(own_sentences(pd.DataFrame([*mine, *hot])))
 
 
 @pytest.mark.parametrize(

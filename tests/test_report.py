@@ -303,8 +303,11 @@ def test_the_data_of_the_charts_are_the_rows(reference: Reader, reference_run: P
         [],
         [row_of(status="skipped", reason="too large", time_s=math.nan, peak_bytes=None, settled=None, visits=None)],
         [row_of()],
+        [row for row in normal_rows() if row.implementation == "vectorized"],
+        [row for row in normal_rows() if row.implementation == "explicit_jacobian"],
+        [dataclasses.replace(row, implementation="own.py:f") for row in normal_rows()][::2],
     ],
-    ids=["empty", "only skipped", "one row"],
+    ids=["empty", "only skipped", "one row", "only vectorized", "only the Jacobian", "only one's own"],
 )
 def test_a_run_with_hardly_anything_in_it(tmp_path: Path, rows: list[Row]) -> None:
     page = page_from(store(tmp_path / "results" / "small", rows))

@@ -17,7 +17,7 @@ from ..storage.results import find_run, load_run
 from ..sweep.opening import describe
 from ..sweep.options import Options
 from ..sweep.plugin import STORED_TIMING, TIMING
-from ..verification.competitor import enlist_competitor, found_competitor, is_target
+from ..verification.competitor import competitors_of, is_own, is_target
 from . import worker
 from .driver import Driver, Follower, Plan, machine_of
 from .machines import digest
@@ -128,13 +128,10 @@ def send_competitors(client: Client, options: Options, fleet: FleetOptions) -> l
     targets = [name for name in options.implementation if is_target(name)]
     if targets and not fleet.send:
         raise UserError(f"--implementation {targets[0]}: your file runs on all machines only if you add --send")
-    competitors = []
-    for target in targets:
-        competitor = found_competitor(target)
-        enlist_competitor(competitor)
+    competitors = competitors_of(targets)
+    for target in filter(is_own, targets):
         client.upload_file(target.rpartition(":")[0], load=False)
-        competitors.append(to_plain(competitor))
-    return competitors
+    return list(map(to_plain, competitors))
 
 
 def _cases_of_a_worker(client: Client, options: Options, competitors: list[dict[str, Any]]) -> list[Case]:

@@ -20,7 +20,7 @@ from distributed import get_worker
 from ..errors import UserError
 from ..instruments import host
 from ..sweep.selection import Selection
-from ..verification.competitor import Competitor, enlist_competitor
+from ..verification.competitor import Competitor, enlist_competitor, is_own
 from . import machines, measuring
 from .messages import BEGAN, FAILED, OUTCOME, Order, from_plain, settings_only, to_plain
 
@@ -128,6 +128,8 @@ def _environment() -> dict[str, str]:
 
 def _found_here(competitor: dict[str, Any], worker: Any) -> dict[str, Any]:
     """A user's own implementation with its file where Dask put it on this worker."""
+    if not is_own(competitor["target"]):
+        return competitor
     file, _, attribute = competitor["target"].rpartition(":")
     here = Path(worker.local_directory) / Path(file).name
     if not here.exists():

@@ -26,7 +26,7 @@ from ..charts.style import in_registry_order, style_in
 from ..implementations import NUMPY
 from ..operations import operations
 from ..storage.results import Run
-from ..verification.competitor import is_target
+from ..verification.competitor import is_own
 from .source import Source
 
 HEIGHT = 420  # pixels
@@ -151,7 +151,7 @@ def _implementations(run: Run, frame: pd.DataFrame) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for operation, mine in frame.groupby("operation", sort=False):
         names = in_registry_order(run, str(operation), mine["implementation"])
-        own = [name for name in names if is_target(name)]
+        own = [name for name in names if is_own(name)]
         first = [*own, *(name for name in names if name not in own)][:SHOWN_FIRST]
         for name in names:
             style = style_in(run, str(operation), name)

@@ -12,7 +12,7 @@ from ..charts.families import DARK, LIGHT
 from ..charts.style import caption_of
 from ..errors import NothingToDrawError, UserError
 from ..units import factor, quantity
-from ..verification.competitor import is_target
+from ..verification.competitor import ALIKE, is_own
 from ..verification.plot import along_features, cost_finding, cost_frame, own_figure
 from .content import Picture, Section, Table
 from .drawing import drawn_picture
@@ -24,14 +24,19 @@ MISSING_OUTCOME = "give a file that verify, gate or compare wrote with --json"
 def own_sections(source: Source) -> Iterator[Section]:
     """A section for each function of the user's own that took part in the run."""
     rows = source.by_shape
-    for number, name in enumerate(filter(is_target, dict.fromkeys(rows["implementation"])), start=1):
-        mine = along_features(rows[rows["implementation"].isin([name, JACOBIAN, VECTORIZED])])
+    for number, name in enumerate(filter(is_own, dict.fromkeys(rows["implementation"])), start=1):
+        alike = (rows["implementation"] == ALIKE).any()  # earlier runs have no such rows
+        compared = rows[rows["implementation"].isin([name, JACOBIAN, ALIKE if alike else VECTORIZED])]
+        mine = along_features(compared.replace({"implementation": {ALIKE: VECTORIZED}}))
         statuses = rows.loc[rows["implementation"] == name, "status"].value_counts()
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
         batch = mine["batch"].iloc[0]
         caption = caption_of(source.run, f"batch {batch}, {DTYPE}, {LOGITS} logits; bar: 95 % interval")
         verdict = "right" if not {"wrong", "failed"} & set(statuses.index) else "not right everywhere"
-        yield _own(f"own-{number}", name, mine, verdict, [f"In this run: {counted} cases."], caption)
+        said = [f"In this run: {counted} cases."]
+        if alike:
+            said.append(f"{VECTORIZED} is called as yours is here, with new inputs at every call ({ALIKE}).")
+        yield _own(f"own-{number}", name, mine, verdict, said, caption)
 
 
 def outcome_section(path: Path, key: str) -> Section:

@@ -18,7 +18,7 @@ from .source import DTYPE, JACOBIAN, LOGITS, THREADS, VECTORIZED, Source
 
 
 def takeaway_section(source: Source) -> Iterator[Section]:
-    """Time and memory of both families over features; nothing where the run has too few sizes for it."""
+    """Time and memory of both families over features; nothing where the run lacks one or has too few sizes."""
     try:
         light, dark = (_figure(source, theme) for theme in (LIGHT, DARK))
     except NothingToDrawError:
@@ -32,7 +32,10 @@ def _figure(source: Source, theme: Theme) -> Figure:
     lines = []
     for name, colour in zip((JACOBIAN, VECTORIZED), colours_of(theme), strict=True):
         peak = partial(registered()[ARTICLE_OPERATION, name].workspace, batch, itemsize=ITEMSIZE)
-        lines.append(Line(name, rows[rows["implementation"] == name], colour, peak))
+        its = rows[rows["implementation"] == name]
+        if its.empty:
+            raise NothingToDrawError(f"needs both families, and the run has no {name} at batch {batch}")
+        lines.append(Line(name, its, colour, peak))
     title = f"The backward pass of softmax at batch {batch}: with the Jacobian, and without"
     marks = "bar: 95 % interval, hollow: not settled, dotted: predicted where it was not measured"
     caption = caption_of(source.run, f"{DTYPE}, {LOGITS} logits, {THREADS} thread; {marks}")

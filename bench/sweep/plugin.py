@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..instruments.machine_lock import hold_machine
 from ..operations.cases import Case
 from ..storage.results import Run, find_run, load_run
-from ..verification.competitor import Competitor, enlist_competitor, found_competitor, is_target
+from ..verification.competitor import Competitor, competitors_of
 from .open_run import Observer, OpenRun
 from .opening import Surroundings, begin, missing_cases, resume
 from .options import PREFIX, Options, add_pytest_options
@@ -42,9 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         stored = _stored_run(Options.of_pytest(config))
         selection = Selection.restored(stored.selection) if stored else Options.of_pytest(config).selection
-        config.stash[COMPETITORS] = tuple(map(found_competitor, filter(is_target, selection.implementation)))
-        for competitor in config.stash[COMPETITORS]:
-            enlist_competitor(competitor)
+        config.stash[COMPETITORS] = competitors_of(selection.implementation)
         config.stash[CASES] = selection.cases()
     except UserError as error:
         raise pytest.UsageError(str(error)) from None

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..implementations import NUMPY, Implementation, registered
 from ..instruments.host import cores
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE, DISTRIBUTIONS, DTYPES, Case, known_as
+from ..verification.competitor import ALIKE, is_target
 
 T = TypeVar("T")
 
@@ -149,7 +150,7 @@ class Selection:
         Where the user narrows an axis, everything is in.
         """
         shape = GRIDS[self.grid].library_shape
-        chosen = any(":" not in name for name in self.implementation)  # not: one of the user's own is added
+        chosen = not all(map(is_target, self.implementation))  # not: one of the user's own is added
         if chosen or self.batch or self.features or self.threads:
             return True
         inputs = case.batch, case.features, case.dtype, case.logits
@@ -181,13 +182,15 @@ class Selection:
         return unique(sorted(inputs, key=lambda shape: (shape[0] * shape[1], shape)))
 
     def _includes(self, operation: str, implementation: str) -> bool:
-        # A user's own implementation, path.py:name, is added to those of its operation, or to those that are chosen.
-        chosen = [name for name in self.implementation if ":" not in name]
-        own = [known_as(name) for name in self.implementation if ":" in name]
+        # A user's own implementation, path.py:name, is added to those of its operation, or to those that are chosen,
+        # and with it what it is to be compared with.
+        chosen = list(itertools.filterfalse(is_target, self.implementation))
+        own = list(map(known_as, filter(is_target, self.implementation)))
+        named = [*map(known_as, chosen), *own, *([ALIKE] if own else [])]
         operations = self.operation or [its_operation for its_operation, name in registered() if name in own]
         return (
             (not operations or operation in operations)
-            and (not chosen or implementation in map(known_as, self.implementation))
+            and (not chosen or implementation in named)
             and (not self.library or registered()[operation, implementation].library in self.library)
         )
 

@@ -4,6 +4,7 @@ It states no formulas for its time and memory. They are guessed from measurement
 of its own. The guess only decides which cases are skipped; it is never stored as a prediction.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import UserError
@@ -11,7 +12,7 @@ from ..implementations import FloatArray, Formula, Implementation, enlist, regis
 from ..instruments.bandwidth import fresh_stream_bytes_per_s
 from ..operations.cases import known_as
 from .calling.convention import Convention, Options
-from .cost import BATCH, FEATURES, QUADRATIC, CostRow, measure_target
+from .cost import BATCH, COMPARED_CONVENTION, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
 from .judging.search import probe
 from .judging.timing import Timekeeper
@@ -19,11 +20,19 @@ from .process.isolation import Isolated, TargetFailedError
 from .verdict import examine
 
 SAFETY = 2.0  # factor on every guessed coefficient
+# The suite's vectorized form called as a user's own: with new inputs at every call, which takes short calls up to three
+# times as long. Whoever wrote the same code must not read that it is slower.
+ALIKE = "softmax_bench:vectorized"
 
 
 def is_target(name: str) -> bool:
-    """Whether the name of an implementation names a user's own backward."""
+    """Whether the name of an implementation names a function by its file or module, as users name their own."""
     return ":" in name
+
+
+def is_own(name: str) -> bool:
+    """Whether the name of an implementation names a user's own backward."""
+    return is_target(name) and name != ALIKE
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,22 @@ class Competitor:
     workspace: str  # formulas
     traffic: str
     inexact: bool = False  # right to fewer digits than usual
+
+
+def competitors_of(names: Iterable[str]) -> tuple[Competitor, ...]:
+    """The user's own among these names of implementations, examined, and ``ALIKE`` if there are any; all registered.
+
+    Raises:
+        UserError: one of them does not exist, cannot be called, or is wrong.
+    """
+    targets = list(filter(is_target, names))
+    found = [found_competitor(target) for target in targets if is_own(target)]
+    if targets:
+        spec = registered()["softmax", "vectorized"]
+        found.append(Competitor(ALIKE, COMPARED_CONVENTION, str(spec.workspace), str(spec.traffic)))
+    for competitor in found:
+        enlist_competitor(competitor)
+    return tuple(found)
 
 
 def found_competitor(target: str) -> Competitor:
