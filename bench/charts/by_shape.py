@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from ..errors import NothingToDrawError
 from ..implementations import NUMPY
 from ..operations import operations
+from ..operations.cases import is_own
 from ..storage.results import Run
 from ..units import gain, quantity, spread
 from .lines import colours_of, pale_note, styles_of
@@ -35,7 +36,6 @@ from .style import (
     caption_of,
     draw_unsettled,
     in_registry_order,
-    is_own,
     libraries_in,
     name_lines,
     new_figure,
@@ -48,7 +48,9 @@ LIBRARIES = "libraries"
 PANEL_COLUMNS = 3
 PANEL_HEIGHT = 3.9  # inches
 NAME_HEIGHT = 0.3  # inches of a panel's height for each line's name
-LABEL_ROOM = 0.62  # share of the data's width (in logarithms) that is added at the right for the lines' names
+# What the lines' names at the right take of a panel's width: each character, at least those of the suite's own names,
+# and at most so much, beyond which a name is cut off.
+CHARACTER_SHARE, LEAST_CHARACTERS, MOST_SHARE = 0.0213, 18, 0.7
 TIMES = "(pale bar: 95 % interval, hollow: not settled)"
 PEAKS = "(solid: measured, dotted: predicted, hollow: skipped)"
 
@@ -218,7 +220,7 @@ def _growth(
     height = max(PANEL_HEIGHT, NAME_HEIGHT * min(len(data.implementations), len(COLOURS)) + 0.6)
     figure = new_figure(title, data.lines_caption, (5.0 * columns, height * lines + 0.9))
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    values = sorted(data.rows[axis].unique())
+    values, names_room = sorted(data.rows[axis].unique()), _names_room(data)
     for panel, value in itertools.zip_longest(panels.flat, facets):
         if value is None:
             panel.set_visible(False)
@@ -227,13 +229,20 @@ def _growth(
         panel.set_xticks(values, [str(number) for number in values])
         panel.xaxis.set_minor_locator(NullLocator())
         panel.tick_params(labelbottom=True, labelleft=True)
-        room = (values[-1] / values[0]) ** LABEL_ROOM
+        room = (values[-1] / values[0]) ** names_room
         panel.set_xlim(values[0] / room**0.06, values[-1] * room)
         draw(panel, data, data.rows[data.rows[facet] == value], axis)
     settle(figure)
     for panel in panels.flat[: len(facets)]:
         name_lines(panel)
     return figure
+
+
+def _names_room(data: Slice) -> float:
+    """What is added at the right for the lines' names, as a share of the data's width (in logarithms)."""
+    longest = max(len(data.label(name)) for name, style in data.styles.items() if style != PALE)
+    share = min(MOST_SHARE, CHARACTER_SHARE * max(LEAST_CHARACTERS, longest))
+    return share / (1.0 - share)
 
 
 def _draw_times(panel: Axes, data: Slice, rows: pd.DataFrame, axis: str) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from ..operations.cases import ALIKE, is_own
 from ..storage.results import Run
-from .style import COLOURS, PALE, Style, in_registry_order, is_own, libraries_in, own_style, style_in
+from .style import COLOURS, PALE, Style, in_registry_order, libraries_in, own_style, style_in
 
 SHAPE = ["batch", "features", "logits", "threads"]
 RULE = (
@@ -73,7 +74,7 @@ def _wanted(run: Run, operation: str, rows: pd.DataFrame, first: Sequence[str]) 
     of_library: dict[str, str] = {}
     for name in by_speed:
         of_library.setdefault(libraries.get(name, name), name)
-    own = [name for name in names if is_own(name)]
+    own = [*filter(is_own, names), ALIKE]
     return [name for name in dict.fromkeys([*own, *first, *of_library.values(), *by_speed]) if name in names]
 
 

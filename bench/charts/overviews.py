@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator
 from ..errors import NothingToDrawError
 from ..implementations import NUMPY
 from ..operations import operations
-from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE
+from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE, is_own
 from ..storage.results import Run
 from ..units import factor, gain, quantity
 from .lines import pale_note, styles_of
@@ -29,7 +29,6 @@ from .style import (
     Style,
     caption_of,
     in_registry_order,
-    is_own,
     libraries_in,
     name_lines,
     new_figure,

@@ -81,11 +81,6 @@ OWN_WIDTH = 2.6  # points, of a user's own implementation
 PALE = Style("#C4C4C4", "", "-", width=0.8)  # of lines without a colour of their own
 
 
-def is_own(implementation: str) -> bool:
-    """Whether it is a user's own, as in 'homework.py:backward'; the suite's are functions' names."""
-    return not implementation.isidentifier()
-
-
 def own_style(place: int) -> Style:
     """The style of a user's own implementation, the first, second or further one in a chart."""
     return Style(COLOURS[-1 - place % len(COLOURS)], MARKS[-1 - place % len(MARKS)], "-", OWN_WIDTH)

@@ -11,13 +11,13 @@ from distributed import Client
 
 from ..errors import UserError
 from ..instruments import bandwidth
-from ..operations.cases import Case
+from ..operations.cases import Case, is_own, is_target
 from ..storage.files import make_folder
 from ..storage.results import find_run, load_run
 from ..sweep.opening import describe
 from ..sweep.options import Options
 from ..sweep.plugin import STORED_TIMING, TIMING
-from ..verification.competitor import competitors_of, is_own, is_target
+from ..verification.competitor import competitors_of
 from . import worker
 from .driver import Driver, Follower, Plan, machine_of
 from .machines import digest

@@ -19,8 +19,9 @@ from distributed import get_worker
 
 from ..errors import UserError
 from ..instruments import host
+from ..operations.cases import is_own
 from ..sweep.selection import Selection
-from ..verification.competitor import Competitor, enlist_competitor, is_own
+from ..verification.competitor import Competitor, enlist_competitor
 from . import machines, measuring
 from .messages import BEGAN, FAILED, OUTCOME, Order, from_plain, settings_only, to_plain
 

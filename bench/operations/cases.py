@@ -67,6 +67,21 @@ class Case:
         return registered()[self.operation, self.implementation]
 
 
+# The suite's vectorized form called as a user's own: with new inputs at every call, which takes short calls up to three
+# times as long. Whoever wrote the same code must not read that it is slower.
+ALIKE = "softmax_bench:vectorized"
+
+
+def is_target(name: str) -> bool:
+    """Whether an implementation is named by its file or module, as in 'homework.py:backward', and not by itself."""
+    return ":" in name
+
+
+def is_own(name: str) -> bool:
+    """Whether an implementation is a user's own, named by its file."""
+    return is_target(name) and name != ALIKE
+
+
 def known_as(name: str) -> str:
     """An implementation's name in tables; a user's own, path/to/file.py:attribute, is shown without its folders."""
     return name.rpartition("/")[2]

@@ -25,8 +25,8 @@ from bokeh.plotting import figure
 from ..charts.style import in_registry_order, style_in
 from ..implementations import NUMPY
 from ..operations import operations
+from ..operations.cases import is_own
 from ..storage.results import Run
-from ..verification.competitor import is_own
 from .source import Source
 
 HEIGHT = 420  # pixels

@@ -11,8 +11,8 @@ import pandas as pd
 from ..charts.families import DARK, LIGHT
 from ..charts.style import caption_of
 from ..errors import NothingToDrawError, UserError
+from ..operations.cases import ALIKE, is_own
 from ..units import factor, quantity
-from ..verification.competitor import ALIKE, is_own
 from ..verification.plot import along_features, cost_finding, cost_frame, own_figure
 from .content import Picture, Section, Table
 from .drawing import drawn_picture

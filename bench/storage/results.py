@@ -19,7 +19,7 @@ from ..implementations import former_names, registered
 from ..instruments.agreement import Moment
 from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
-from ..operations.cases import DISTRIBUTIONS, DTYPES, Case
+from ..operations.cases import DISTRIBUTIONS, DTYPES, Case, is_target
 from .checks import below_floor, incomplete_run, missing, out_of_order, unknown_name
 from .descriptions import FILE, is_described, load_description, store_description
 from .kinds import Bytes, Count, Elapsed, Error, Factor, Flag, Rate, Seconds, Size, UnixTime
@@ -288,7 +288,7 @@ def _oddity(row: Row, known: Mapping[str, Mapping[str, Collection[str]]], of: Ru
     if row.operation not in known:
         return f"column 'operation': {row.operation!r} is not one of {', '.join(known)}"
     names = dict(known[row.operation])
-    if ":" in row.implementation and "/" not in row.implementation:
+    if is_target(row.implementation) and "/" not in row.implementation:
         del names["implementation"]  # a user's own, file.py:function, without the folders
     if row.run_id != of.run_id:
         return f"column 'run_id': {row.run_id!r} is another run than {of.run_id!r}"

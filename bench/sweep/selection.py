@@ -11,8 +11,17 @@ import msgspec
 from ..errors import UserError
 from ..implementations import NUMPY, Implementation, registered
 from ..instruments.host import cores
-from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE, DISTRIBUTIONS, DTYPES, Case, known_as
-from ..verification.competitor import ALIKE, is_target
+from ..operations.cases import (
+    ALIKE,
+    ARTICLE_INPUTS,
+    ARTICLE_OPERATION,
+    ARTICLE_SHAPE,
+    DISTRIBUTIONS,
+    DTYPES,
+    Case,
+    is_target,
+    known_as,
+)
 
 T = TypeVar("T")
 

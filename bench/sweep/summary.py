@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..operations import operations
-from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE
+from ..operations.cases import ALIKE, ARTICLE_OPERATION, ARTICLE_SHAPE, is_own
 from ..storage.frames import to_frame
 from ..storage.results import STATUSES, Run, load_rows, load_run
 from ..terminal import print_sentence, print_table
 from ..units import gain, gain_in_words, quantity, spread
-from ..verification.competitor import ALIKE, is_own
 from .opening import missing_cases
 
 UNSETTLED = "~"  # before a time whose visits do not agree, and before a ratio of such a time

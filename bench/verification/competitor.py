@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import UserError
 from ..implementations import FloatArray, Formula, Implementation, enlist, registered
 from ..instruments.bandwidth import fresh_stream_bytes_per_s
-from ..operations.cases import known_as
+from ..operations.cases import ALIKE, is_own, is_target, known_as
 from .calling.convention import Convention, Options
 from .cost import BATCH, COMPARED_CONVENTION, FEATURES, QUADRATIC, CostRow, measure_target
 from .growth import growth
@@ -20,19 +20,6 @@ from .process.isolation import Isolated, TargetFailedError
 from .verdict import examine
 
 SAFETY = 2.0  # factor on every guessed coefficient
-# The suite's vectorized form called as a user's own: with new inputs at every call, which takes short calls up to three
-# times as long. Whoever wrote the same code must not read that it is slower.
-ALIKE = "softmax_bench:vectorized"
-
-
-def is_target(name: str) -> bool:
-    """Whether the name of an implementation names a function by its file or module, as users name their own."""
-    return ":" in name
-
-
-def is_own(name: str) -> bool:
-    """Whether the name of an implementation names a user's own backward."""
-    return is_target(name) and name != ALIKE
 
 
 @dataclass(frozen=True)
