@@ -31,7 +31,7 @@ help: ## say what each target does
 	@echo 'quotes), MINUTES=<time box>, RUN_ID=<name> to name the run, RESUME=<run> to measure only what a stored run misses; of plots and report: RUN=<run>'
 	@echo '(reference unless given). IMPLEMENTATION takes path/to/file.py:name, too: one more competitor, of your own. EXTRAS=compiled,torch,jax installs and measures Numba, NumExpr, PyTorch and JAX, too.'
 
-bench: $(STAMP) ## measure the default grid, store the table, draw the charts, make the report (under 5 minutes)
+bench: $(STAMP) ## measure the default grid, store the table, draw the charts, make the report (about 5 minutes)
 	$(BIN)/softmax-bench run --grid=default $(SELECTION) $(RESUMED) $(BOX)
 
 bench-quick: $(STAMP) ## the same for a small grid (under 40 seconds with NumPy alone)

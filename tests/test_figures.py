@@ -46,7 +46,7 @@ from softmax_bench.tolerances.rules import OURS as ULP_OF_TERMS
 from softmax_bench.tolerances.study import load_study as load_tolerances
 from softmax_bench.training.outcomes import AS_WELL, AS_WELL_WITHIN, Result, judge, spread
 from softmax_bench.training.study import load_study as load_training
-from softmax_bench.units import factor, gain_in_words, quantity, significant
+from softmax_bench.units import between, factor, gain_in_words, quantity, significant
 from softmax_bench.verification.judging.timing import CALLS_SHARE, OVERHEAD_SHARE
 
 from .conftest import ROOT, SoftmaxBench
@@ -142,10 +142,13 @@ LISTED = list(itertools.chain.from_iterable(NOT_MEASURED.values()))
 
 def readme(sweep: Sweep) -> Iterator[str]:
     yield mark_numbers(article_sentence(sweep.frame))
-    assert all(sweep.value("speedup_settled", "vectorized", shape) == 1 for shape in (SMALL, MIDDLE, ARTICLE))
-    slope = [sweep.speedup("vectorized", shape) for shape in (SMALL, MIDDLE)]
+    assert sweep.value("speedup_settled", "vectorized", ARTICLE) == 1
+    slope = []
+    for shape in (SMALL, MIDDLE):
+        ends = [sweep.value(column, "vectorized", shape) for column in ("speedup_low", "speedup_high")]
+        slope.append(f"{sweep.speedup('vectorized', shape)} {mark_numbers(between(*ends))}")
     yield f"It is {slope[0]} at 32 × 10 and {slope[1]} at 32 × 128"
-    yield f"on {mark(sweep.run.machine['cores'])} cores of an AMD EPYC"
+    yield f"on {mark(sweep.run.machine['cores'])} cores of an Intel Xeon"
     gain = sweep.seconds("vectorized", ARTICLE) / sweep.seconds("fused_out", ARTICLE)
     yield f"one compiled pass over the arrays is {mark(factor(gain))} as fast at 32 × 512"
 
@@ -159,7 +162,7 @@ def limits(sweep: Sweep) -> Iterator[str]:
 
 def limits_of_the_run(sweep: Sweep) -> Iterator[str]:
     machine, versions = sweep.run.machine, sweep.run.versions
-    yield f"on {mark(machine['cores'])} cores of an AMD EPYC"
+    yield f"on {mark(machine['cores'])} cores of an Intel Xeon"
     yield (
         f"with {mark(quantity(machine['memory_bytes'], 'B'))} of memory, Linux, Python {mark(versions['python'])} and "
         f"NumPy {mark(versions['numpy'])}"
@@ -184,10 +187,10 @@ def limits_of_the_run(sweep: Sweep) -> Iterator[str]:
     faults = sweep.value("minor_faults", "vectorized", ARTICLE)
     yield f"(column `minor_faults`: {mark(f'{faults:.0f}')})"
     yield f"`vectorized_vecdot` ({sweep.time('vectorized_vecdot', ARTICLE)})"
-    quartiles = [sweep.value(column, "explicit_jacobian", (1, 8192)) for column in ("time_q1_s", "time_q3_s")]
+    first_s = mark(quantity(sweep.value("first_call_s", "explicit_jacobian", (1, 8192)), "s"))
     yield (
-        f"`explicit_jacobian` at 1 × 8192 ({sweep.peak('explicit_jacobian', (1, 8192))}) took "
-        f"{' and '.join(mark(quantity(seconds, 's')) for seconds in quartiles)} in the quartiles of its visits"
+        f"`explicit_jacobian` at 1 × 8192 ({sweep.peak('explicit_jacobian', (1, 8192))}) took {first_s} the first time "
+        f"and {sweep.time('explicit_jacobian', (1, 8192))} once it was warm"
     )
 
 
@@ -234,7 +237,7 @@ def limits_of_threads_and_memory(sweep: Sweep) -> Iterator[str]:
         f"{sweep.time('torch_kernel', LARGE)}, `torch_kernel_out` {sweep.time('torch_kernel_out', LARGE)}"
     )
     fused, fused_out = (sweep.time(name, LARGE) for name in ("fused", "fused_out"))
-    yield f"`fused` takes {fused} and did not settle, `fused_out` takes {fused_out}"
+    yield f"`fused` takes {fused}, `fused_out` {fused_out}"
     parallel = {shape: sweep.seconds("fused_parallel_out", shape, threads=2) for shape in (ARTICLE, LARGE)}
     gain = {shape: mark(factor(sweep.seconds("fused_out", shape) / parallel[shape])) for shape in (ARTICLE, LARGE)}
     to_one_liner = mark(factor(sweep.seconds("vectorized", LARGE) / parallel[LARGE]))
@@ -445,7 +448,30 @@ def repeatability(_: Sweep) -> Iterator[str]:
             yield f"| {replay.load} | {' | '.join(map(mark, rule_cells(replay)))} |"
     yield f"visited in {mark(PROCESSES[NUMPY])} processes by turns"
     yield f"{mark(f'{REACH_OF_RUNS:.0%}')} is the difference between runs"
+    yield f"The sessions above stated {mark(f'{STATED_REACH:.0%}')} for it"
+    held = held_with_the_reach_in_force(load_sessions(folder))
+    listed = [f"{mark(f'{share:.0%}')} ({load})" for load, share in held.items()]
+    yield f"With {mark(f'{REACH_OF_RUNS:.0%}')}, their intervals would have held {', '.join(listed)}"
     yield f"{mark(f'{REACH_OF_SPREAD:g}')} times the spread"
+
+
+STATED_REACH = 0.02  # REACH_OF_RUNS when the study's sessions were made
+
+
+def held_with_the_reach_in_force(sessions: pd.DataFrame) -> dict[str, float]:
+    """How often a settled time of another session of the sweep lies in an interval as it would be stated now."""
+    ours = sessions[(sessions["tool"] == OURS) & (sessions["settled"] == 1)]
+    shares = {}
+    for load, of_load in ours.groupby("load", sort=False):
+        held = []
+        for _, mine in of_load.groupby("case"):
+            stated = np.log((mine["high_s"] / mine["time_s"]).to_numpy())
+            reach = np.sqrt(stated**2 - STATED_REACH**2 + REACH_OF_RUNS**2)
+            logs = np.log(mine["time_s"]).to_numpy()
+            within = np.abs(logs[:, None] - logs[None, :]) <= reach[:, None]
+            held.extend(within[~np.eye(len(logs), dtype=bool)])
+        shares[str(load)] = float(np.mean(held))
+    return shares
 
 
 def tolerances(_: Sweep) -> Iterator[str]:
@@ -600,7 +626,7 @@ SHOWN_RULES = (
     (5, 0.03, 1.0, 5),
     (6, 0.03, 1.0, 6),
     (6, 0.05, 1.0, 6),
-    (6, 0.03, 1.0, 18),
+    (6, 0.04, 1.0, 18),
 )
 
 

@@ -145,7 +145,7 @@ def test_the_package_does_no_work_at_import() -> None:
         "import softmax_bench, sys; print('numpy' in sys.modules, sorted(softmax_bench.__all__)); softmax_bench.verify"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False ['assert_vjp', 'load_run', 'verify']"
+    assert done.stdout.strip() == "False ['assert_vjp', 'load_run', 'vectorized', 'verify']"
 
 
 def test_assert_vjp_passes_what_is_right_and_names_the_mistake_otherwise() -> None:

@@ -35,7 +35,7 @@ def weather(visits: Sequence[Visit], frame: pd.DataFrame, run: Run) -> Figure:
     figure = new_figure(title, caption_of(run, shown), (12.0, 5.4))
     panel = figure.subplots()
     _draw_visits(panel, table)
-    panel.set(xlabel="minutes since the run began", ylabel="time of a call / undisturbed time", yscale="log")
+    panel.set(xlabel="minutes since the run began", ylabel="fastest call of a visit / undisturbed time", yscale="log")
     panel.set_ylim(0.93, TOP * 1.05)
     panel.set_yticks([1.0, 1.2, 1.5, 2.0, 3.0, TOP])
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
@@ -46,7 +46,7 @@ def weather(visits: Sequence[Visit], frame: pd.DataFrame, run: Run) -> Figure:
 
 
 def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a visit of a measured case: minutes, slow-down, and whether its time in the table comes from the visit."""
+    """A row a visit of a measured case: minutes, slow-down of its fastest call, whether the time comes from it."""
     measured = frame[(frame["status"] == "measured") & frame["time_s"].notna()]
     times = dict(zip(measured["case"], measured["time_s"], strict=True))
     threads = dict(zip(measured["case"], measured["threads"], strict=True))
@@ -58,7 +58,7 @@ def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     for case, mine in by_case.items():
         moments = [visit.moment for visit in mine]
         chosen = set(agreeing(moments, agreement_of(threads[case])))
-        rows += [(moment.when_s / 60.0, moment.median_s / times[case], moment in chosen) for moment in moments]
+        rows += [(moment.when_s / 60.0, moment.fastest_s / times[case], moment in chosen) for moment in moments]
     return pd.DataFrame(rows, columns=["minutes", "slowdown", "chosen"]).sort_values("minutes")
 
 
