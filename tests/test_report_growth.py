@@ -101,6 +101,20 @@ def test_the_reference_grows_as_theory_says(reference: tuple[list[Row], Run]) ->
         )
 
 
+def test_a_time_of_a_single_visit_is_not_fitted(reference: tuple[list[Row], Run]) -> None:
+    rows, run = reference
+    mine = [row for row in rows if row.implementation == "vectorized" and row.threads == 1]
+    largest = max((row for row in mine if row.status == "measured"), key=lambda row: row.time_s)
+    cold = [dataclasses.replace(row, visits=1, time_s=9 * row.time_s) if row is largest else row for row in mine]
+
+    def of_time(given: list[Row]) -> Growth:
+        return next(growth for growth in growths_of(to_frame(given), run) if growth.quantity == "time")
+
+    without = of_time([row for row in mine if row is not largest])
+    assert of_time(cold).features == without.features
+    assert of_time(cold).left_out == without.left_out + 1
+
+
 def test_a_vocabulary_is_extrapolated_in_bytes_and_seconds(reference: tuple[list[Row], Run]) -> None:
     rows, run = reference
     found = {(one.implementation, one.features): one for one in extrapolated(to_frame(rows), run)}

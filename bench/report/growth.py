@@ -5,7 +5,8 @@ The law that is fitted to an implementation's rows of one dtype, distribution of
     value = share * fixed + scale * batch**a * features**b * (step, beyond a boundary)
 
 **The range.** For time, ``fixed`` is the time at the smallest number of features of the same batch: what a call and a
-row cost at any size. A row is fitted where its time is at least ``DOMINATES`` times that. For memory, ``fixed`` is one
+row cost at any size. A row is fitted where its time is at least ``DOMINATES`` times that, and not that of a single
+visit: the first touch of gigabytes takes several times as long as what the law describes. For memory, ``fixed`` is one
 of NumPy's buffers, and a row is fitted where its peak is at least ``BUFFERS`` buffers: below, NumPy keeps temporaries
 that it reuses above. ``share``, between 0 and ``MOST_SHARE``, is fitted, so what is left of the fixed part does not
 bend the exponents.
@@ -57,7 +58,7 @@ class Growth:
     batch: Estimate | None
     theory: tuple[int, int] | None  # exponents of features and batch; None for a user's own, whose formulas are guesses
     points: int  # rows fitted
-    left_out: int  # measured rows at which size does not dominate
+    left_out: int  # measured rows at which size does not dominate, or with a time of a single visit
     step: float  # factor by which an item's time rises beyond the boundary; 1 where there is no step
     boundary_bytes: float  # memory touched by a call at the middle of the step; NaN where there is none
     law: Law
@@ -137,9 +138,11 @@ def _growth(key: tuple[Any, ...], rows: pd.DataFrame, quantity: str, theory: tup
     """The growth of a quantity over the rows of one slice; None where too few rows are in its range."""
     rows = rows[rows[VALUES[quantity]] > 0].sort_values(["batch", "features"])
     fixed = _fixed_part(rows, quantity)
-    dominated = rows[VALUES[quantity]] >= (DOMINATES if quantity == "time" else BUFFERS) * fixed
-    inside = rows[dominated]
-    points = Points.of(inside, fixed[dominated], quantity)
+    in_range = rows[VALUES[quantity]] >= (DOMINATES if quantity == "time" else BUFFERS) * fixed
+    if quantity == "time":
+        in_range &= rows["visits"] != 1
+    inside = rows[in_range]
+    points = Points.of(inside, fixed[in_range], quantity)
     law = points.law()
     if law is None:
         return None
