@@ -212,12 +212,11 @@ def test_a_visit_makes_a_warm_call_and_then_as_many_as_fit() -> None:
 
 def test_half_of_a_visit_is_timed_with_arrays_that_begin_at_a_cache_line() -> None:
     beginnings: list[int] = []
-    kept: list[object] = []  # so that the heap's next places differ
+    kept: list[np.ndarray] = []  # so that each array has a place of its own
 
     def call() -> None:
-        array, spacer = np.empty(1000), bytearray(1040 + 16 * (len(kept) % 8))
-        kept.append(spacer)
-        beginnings.append(array.ctypes.data % 64)
+        kept.append(np.empty(1000))
+        beginnings.append(kept[-1].ctypes.data % 64)
 
     time_visit(call, VisitSettings(visit_s=0.004, group_s=0.0001))
     least = 3  # calls of each part: the warm one, those that say how many fit, the timed ones
