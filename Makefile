@@ -84,7 +84,7 @@ test: ## run the tests
 .test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(PYTEST)
 
-faults: ## run the tests that cause faults at length: damages, kills, full disks (under 3 minutes)
+faults: ## run the tests that cause faults at length: damages, kills, full disks (about 6 minutes)
 	@SOFTMAX_BENCH_KILLS=50 $(MAKE) --no-print-directory EXTRAS=$(call with,test) PYTEST='-m faults $(PYTEST)' .test
 
 oldest: ## run the tests with the oldest versions that are supported, in a folder of their own

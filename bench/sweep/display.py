@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..operations.cases import Case
 from ..storage.results import Row
-from ..terminal import print_line
+from ..terminal import print_line, print_sentence
 from .open_run import Observer, OpenRun
 from .opening import missing_cases
 from .rounds import Rounds
@@ -61,6 +61,9 @@ class Display(Observer):
         cases = missing_cases(run.folder)
         kept = f", {len(run.rows)} examined already" if run.rows else ""
         self.console.print(f"run [bold]{run.run.run_id}[/]: {len(cases)} cases to measure{kept}")
+        if cases and run.time_is_up:
+            used = f"{run.now_s() / 60.0:.2g} minutes are behind it, and all of them count"
+            print_sentence(f"Its time box is used up: {used}. Give more with --minutes.", self.console)
         self._progress.update(self._task, total=len([case for case in cases if case not in run.rows]))
         if self.console.is_terminal:
             self._progress.start()

@@ -115,6 +115,11 @@ class OpenRun:
         """Seconds since the run began, without those in which nothing measured it."""
         return time.perf_counter() - self._origin_s
 
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the run has used up its time box."""
+        return self.now_s() >= self._deadline_s
+
     def measure(self, cases: Sequence[Case], observer: Observer) -> None:
         """Examine each of the cases that has no row yet, then visit them until they agree or the time is up.
 

@@ -12,7 +12,7 @@ from ..implementations import registered
 from ..instruments import bandwidth, host
 from ..operations.cases import Case
 from ..storage.descriptions import FILE
-from ..storage.results import CASES, RUN_ID, VISITS, Run, RunOptions, find_run, load_rows, load_run, load_visits
+from ..storage.results import CASES, RUN_ID, VISITS, Run, RunOptions, find_run, load_rows, load_run
 from ..verification.competitor import Competitor
 from .open_run import OpenRun
 from .options import Options
@@ -73,8 +73,7 @@ def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:
     """A stored run opened again; ``options.minutes`` replaces its time box if it is given.
 
     Raises:
-        UserError: there is no such run, it was made on another machine, with other versions or other code, or it has
-            been measured for as long as the new box already.
+        UserError: there is no such run, or it was made on another machine, with other versions or other code.
     """
     folder = find_run(name, options.results)
     stored = load_run(folder)
@@ -83,10 +82,6 @@ def resume(name: str, options: Options, surroundings: Surroundings) -> OpenRun:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise UserError(f"{folder} cannot be resumed: {differences[0]}{more}; start a new run")
     if options.minutes is not None:
-        used_s = max((visit.when_s for visit in load_visits(folder)), default=0.0)
-        if used_s >= 60.0 * options.minutes:
-            used = f"{folder} has been measured for {used_s / 60.0:.2g} minutes, which count"
-            raise UserError(f"--minutes {options.minutes:g}: {used}; give more than that")
         box = dataclasses.replace(stored.options, minutes=options.minutes)
         stored = dataclasses.replace(stored, options=box, ended=False)
     return OpenRun(stored, folder, surroundings.competitors, surroundings.modules)
