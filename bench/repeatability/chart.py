@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from ..charts.style import COLOURS, MARKS, STYLE, made_with, new_figure, write_charts
 from ..errors import NothingToDrawError
@@ -142,7 +142,8 @@ def rules(replays: pd.DataFrame, made: str = "") -> Figure:
             panels[1, column].set_xlabel("within e of the fastest")
         panels[0, 0].set(yscale="log", ylabel="difference in time of two sessions,\n90th percentile")
         panels[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-        panels[0, 0].yaxis.set_minor_formatter(FuncFormatter(lambda value, _: percent(value)))
+        panels[0, 0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panels[0, 0].yaxis.set_minor_locator(NullLocator())
         panels[1, 0].set(ylim=(0, 1.02), ylabel="share of cases that settle")
         panels[1, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
         figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
