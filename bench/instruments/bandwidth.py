@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .cache_lines import LINE_BYTES
 from .clock import Timing, VisitSettings, time_visit
 from .host import available_bytes, processors
 
@@ -26,7 +27,7 @@ CEILING_SHARE_OF_MEMORY = 0.25  # of what is available: beyond that the ceiling 
 LEAST_PAST_CACHES_BYTES = 4 << 20  # stores past the caches are slower where the working set fits into them
 CALL_S = 0.001  # of a stream's call, which makes as many passes as that takes
 SHORTEST_BUFFER_ITEMS = 256
-PAGE_BYTES, LINE_BYTES = 4096, 64
+PAGE_BYTES = 4096
 ORDINARY, PAST_CACHES = "ordinary", "past_caches"
 
 

@@ -8,7 +8,7 @@ allocate; NumPy lets its memory handler be replaced (NEP 49), here by one that c
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy._core._multiarray_umath as numpy_core  # type: ignore[import-not-found, unused-ignore]
@@ -49,11 +49,12 @@ def at_cache_lines() -> Iterator[None]:
     if handler is None:
         yield
         return
-    before = _set_handler(handler)
+    set_handler = _setter()
+    before = set_handler(handler)
     try:
         yield
     finally:
-        _set_handler(before)
+        set_handler(before)
 
 
 @cache
@@ -76,11 +77,12 @@ def _aligned() -> object | None:
     return capsule
 
 
-def _set_handler(capsule: object) -> object:
-    """Make it the handler of this thread; the one before."""
+@cache
+def _setter() -> Callable[[object], object]:
+    """NumPy's function that makes a capsule's handler that of this thread and returns the one before."""
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table: int = pointer(numpy_core._ARRAY_API, None)
     address = ctypes.c_void_p.from_address(table + SET_HANDLER * ctypes.sizeof(ctypes.c_void_p)).value or 0
-    before: object = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(address)(capsule)
-    return before
+    setter: Callable[[object], object] = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(address)
+    return setter

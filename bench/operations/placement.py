@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..instruments.cache_lines import LINE_BYTES
+
 PAGE_BYTES = 4096
-ALIGNMENT_BYTES = 64  # of a cache line: where aligned allocators let arrays begin
 
 
 def relocated(inputs: object, names: Sequence[str], rng: random.Random) -> Any:
@@ -23,7 +24,7 @@ def relocated(inputs: object, names: Sequence[str], rng: random.Random) -> Any:
 
 def _moved(array: npt.NDArray[Any], rng: random.Random) -> npt.NDArray[Any]:
     room = np.empty(array.nbytes + 2 * PAGE_BYTES, dtype=np.uint8)
-    first = -room.ctypes.data % PAGE_BYTES + rng.randrange(0, PAGE_BYTES, ALIGNMENT_BYTES)
+    first = -room.ctypes.data % PAGE_BYTES + rng.randrange(0, PAGE_BYTES, LINE_BYTES)
     place: npt.NDArray[Any] = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
     place[...] = array
     return place

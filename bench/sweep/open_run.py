@@ -130,7 +130,7 @@ class OpenRun:
         self.run = dataclasses.replace(self.run, ended=False)
         write_run(self.run, self.folder)
         for case in cases:
-            if case not in self.rows and self.now_s() < self._deadline_s:
+            if case not in self.rows and not self.time_is_up:
                 observer.examining(case)
                 self._examine(case, observer)
                 observer.examined(self.rows[case])

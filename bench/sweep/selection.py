@@ -159,8 +159,7 @@ class Selection:
         Where the user narrows an axis, everything is in.
         """
         shape = GRIDS[self.grid].library_shape
-        chosen = not all(map(is_target, self.implementation))  # not: one of the user's own is added
-        if chosen or self.batch or self.features or self.threads:
+        if self._chooses or self.batch or self.features or self.threads:
             return True
         inputs = case.batch, case.features, case.dtype, case.logits
         if case.threads > 1 and case.array_bytes < THREADED_BYTES and inputs != WAKING_INPUTS:
@@ -190,16 +189,18 @@ class Selection:
             inputs += [extra for extra in (*ARTICLE_INPUTS, *grid.extra_inputs) if self._admits(*extra)]
         return unique(sorted(inputs, key=lambda shape: (shape[0] * shape[1], shape)))
 
+    @property
+    def _chooses(self) -> bool:
+        """Whether implementations are chosen; a user's own, path.py:name, is only added to those that are measured."""
+        return not all(map(is_target, self.implementation))
+
     def _includes(self, operation: str, implementation: str) -> bool:
-        # A user's own implementation, path.py:name, is added to those of its operation, or to those that are chosen,
-        # and with it what it is to be compared with.
-        chosen = list(itertools.filterfalse(is_target, self.implementation))
         own = list(map(known_as, filter(is_target, self.implementation)))
-        named = [*map(known_as, chosen), *own, *([ALIKE] if own else [])]
+        named = [*map(known_as, self.implementation), *([ALIKE] if own else [])]  # with what it is to be compared with
         operations = self.operation or [its_operation for its_operation, name in registered() if name in own]
         return (
             (not operations or operation in operations)
-            and (not chosen or implementation in named)
+            and (not self._chooses or implementation in named)
             and (not self.library or registered()[operation, implementation].library in self.library)
         )
 

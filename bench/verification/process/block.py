@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ...instruments.cache_lines import at_cache_lines
+from ...instruments.cache_lines import LINE_BYTES, at_cache_lines
 from ..calling.arrays import unwrapped
 from ..calling.call import MATRICES, Call, Inputs
-from .shared import LINE_BYTES, Array, Shared, Slot
+from .shared import Array, Shared, Slot
 
 BALLAST_BYTES = 1 << 16  # the most
 ALIGNED_BYTES = 1 << 20  # the largest inputs with which arrays begin at cache lines: larger ones leave the caches

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LINE_BYTES = 64  # arrays begin at cache lines
+from ...instruments.cache_lines import LINE_BYTES
+
 Array = npt.NDArray[Any]
 
 
