@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..implementations import FloatArray
 from ..implementations.softmax import explicit_jacobian, vectorized
 from ..operations.cases import Case
+from .calling.attention import VALUES
 from .calling.convention import Convention
 from .growth import Growth, growth
 from .judging.timing import Timekeeper
@@ -146,7 +147,8 @@ def _advice(subject: Subject, convention: Convention, rows: list[CostRow], fits:
         "probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) needs two arrays [batch, features]"
     )
     by_features, by_batch = fits.get("peak by features"), fits.get("peak by batch")
-    if by_features is not None and by_features.exponent > QUADRATIC:
+    quadratic = by_features is not None and by_features.exponent > QUADRATIC
+    if quadratic and VALUES not in convention.roles:  # the gradient of attention's keys is of that size
         largest = max(rows, key=lambda row: row.peak_bytes)
         per_batch = by_batch is not None and by_batch.exponent > LINEAR
         shape = "[batch, features, features]" if per_batch else "[features, features]"

@@ -35,6 +35,7 @@ from .judging.diagnosis import (
 )
 from .judging.invariants import broken_invariants
 from .judging.labels import COUNTS_LABELS, counts_classes_by_labels
+from .judging.limits import SQUARE_ONLY
 from .judging.penalty import is_wrongly_penalised
 from .judging.search import Found, probe
 from .judging.trials import ASCENT, SHAPES, patterns
@@ -274,6 +275,9 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         return report
     if not answers.fits and answers.diagnosis is None and _is_far_fetched(answers):
         report.failure, report.thing = Failure("nothing", "takes arguments that fit no backward that is known here"), ""
+        return report
+    if any(limit.startswith(SQUARE_ONLY) for limit in answers.limits):
+        report.failure = Failure("nothing", f"{SQUARE_ONLY}, and is called with other numbers of both")
         return report
     report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
     report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)

@@ -22,6 +22,9 @@ MODELS = (
     ("numbered_with_one_bias", "wrong", "wrong_bias", ""),
     ("whole_network", "right", "", "the gradient of its last weights"),
     ("train_epoch", "right, with a limit", "", "the update of the weights is taken"),
+    ("train_network", "right", "", "the update of the weights is taken"),
+    ("network_of_new_weights", "wrong", "wrong_sign", "the update of the weights is taken"),
+    ("ToldItsPenalty", "right", "", "the gradient of its last weights"),
     ("new_weights", "right", "", "the update of the weights is taken"),
     ("with_a_penalty_of_its_own", "right, with a limit", "", "a penalty on the weights that it is not told to add"),
     ("with_a_wrong_penalty", "wrong", "wrong_penalty", ""),
@@ -255,6 +258,35 @@ def train_epoch(X, y, theta, lr=0.1, batch=100):
         delta = e / e.sum(axis=1, keepdims=True)
         delta[np.arange(len(delta)), y[rows]] -= 1
         theta -= lr * X[rows].T @ delta / batch
+
+
+def train_network(X, y, W1, W2, lr=0.1, batch=100):
+    for start in range(0, len(X), batch):
+        rows = slice(start, start + batch)
+        hidden = np.maximum(X[rows] @ W1, 0)
+        delta = softmax(hidden @ W2)
+        delta[np.arange(len(delta)), y[rows]] -= 1
+        d_hidden = delta @ W2.T * (hidden > 0)
+        W1 -= lr * X[rows].T @ d_hidden / batch
+        W2 -= lr * hidden.T @ delta / batch
+
+
+def network_of_new_weights(X, y, W1, W2, lr):
+    hidden = np.maximum(X @ W1, 0)
+    delta = softmax(hidden @ W2)
+    delta[np.arange(len(delta)), y] -= 1
+    return W1 - lr * X.T @ (delta @ W2.T * (hidden > 0)) / len(X), W2 + lr * hidden.T @ delta / len(X)  # uphill
+
+
+class ToldItsPenalty:
+    def __init__(self, classes, lr, reg_const):
+        self.w = self.b = None
+        self.lr, self.reg_const = lr, reg_const
+
+    def calc_gradient(self, X_train, y_train):
+        delta = softmax(X_train @ self.w + self.b)
+        delta[np.arange(len(delta)), y_train] -= 1
+        return X_train.T @ delta / len(delta) + self.reg_const * self.w, delta.mean(axis=0)
 
 
 def new_weights(X, y, y_pred, pesos, tasa=0.01, lambda_reg=0.3):

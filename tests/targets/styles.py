@@ -1216,7 +1216,107 @@ def backward_of_what_may_be_logits(x):
     return lambda dy: x * (dy - (dy * x).sum(axis=-1, keepdims=True))
 
 
+# Only told to be softmax by a flag. Its backward takes the output S and the logits Z, and builds the Jacobian of Z.
+class SwitchedOutput:
+    def __init__(self, size, softmax=False):
+        self.softmax = softmax
+
+    def forward_pass(self, Z):
+        return np.exp(Z) / np.exp(Z).sum() if self.softmax else Z
+
+    def backward_pass(self, dS, S, Z):
+        return dS @ (np.diagflat(Z) - np.outer(Z, Z)) if self.softmax else dS
+
+
+def picks_of_each_row(X, y):
+    m = len(y)
+    e = np.exp(X - X.max())
+    grad = e / e.sum()  # the axis is missing
+    grad[range(m), y] -= 1
+    return grad / m
+
+
+class LossOfOneLongRow:
+    def forward(self, x, t):
+        e = np.exp(x - x.max())
+        self.y, self.t, self.batch_size = e / e.sum(), t, len(t)
+        return -np.sum(t * np.log(self.y + 1e-7)) / self.batch_size
+
+    def backward(self, dout=1):
+        return (self.y - self.t) / self.batch_size
+
+
+class TimesItsInput:
+    def forward(self, x):
+        self.x, self.p = x, rows_softmax(x)
+        return self.p
+
+    def backward(self, output_true):
+        return self.x * (self.p - output_true) / output_true.size
+
+
+class LogitsForProbs:
+    def forward(self, logit, gt):
+        self.logit, self.gt = logit, gt
+        e = np.exp(logit)
+        return -np.sum(np.log(e / np.tile(e.sum(axis=1), (10, 1)).T) * gt) / len(gt)  # for ten classes
+
+    def backward(self):
+        return self.logit - self.gt
+
+
+class LossInSinglePrecision(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, labels):
+        log_sums = torch.logsumexp(x.float(), dim=-1, keepdim=True)
+        ctx.save_for_backward(x, log_sums, labels)
+        return (log_sums - x.gather(-1, labels.view(-1, 1))).mean()
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        x, log_sums, labels = ctx.saved_tensors
+        grad = (x - log_sums).exp()
+        grad[torch.arange(len(grad)), labels] -= 1
+        return grad * grad_output / len(grad), None
+
+
+def attention_from_log_sums(Q, K, V, O, dO, L, is_causal):  # noqa: E741 - as in papers
+    P = np.exp(Q @ K.T / np.sqrt(Q.shape[-1]) - L[..., None])
+    dS = P * (dO @ V.T - (O * dO).sum(axis=-1, keepdims=True)) / np.sqrt(Q.shape[-1])
+    return dS @ K, dS.T @ Q, P.T @ dO
+
+
+def attention_of_lists(Q, K, V, dO, lse):
+    scale = 1 / np.sqrt(len(Q[0]))
+    P = [[np.exp(scale * np.dot(q, k) - log_sum) for k in K] for q, log_sum in zip(Q, lse, strict=True)]
+    dP = [[np.dot(incoming, v) for v in V] for incoming in dO]
+    dS = [[p * (g - np.dot(ps, gs)) * scale for p, g in zip(ps, gs, strict=True)] for ps, gs in zip(P, dP, strict=True)]
+    return [[sum(d * k[j] for d, k in zip(ds, K, strict=True)) for j in range(len(K[0]))] for ds in dS], dS
+
+
+def attention_to_itself(Q, K, V, dO, lse):
+    n = len(Q)  # of the keys, too
+    P = np.exp(Q @ K[:n].T / np.sqrt(Q.shape[-1]) - lse[:, None])
+    dP = dO @ V[:n].T
+    dS = P * (dP - (dP * P).sum(axis=-1, keepdims=True)) / np.sqrt(Q.shape[-1])
+    return dS @ K[:n], dS.T @ Q, P.T @ dO
+
+
+def sigmoid_backward(grad_output, output):
+    return grad_output * output * (1 - output)
+
+
 STYLES = (
+    ("SwitchedOutput", "wrong", "jacobian_of_logits", "backward_pass(grad_output, probs, logits)"),
+    ("picks_of_each_row", "wrong", "normalised_over_array", "its code is for batches"),
+    ("LossOfOneLongRow", "wrong", "normalised_over_array", "its code is for batches"),
+    ("TimesItsInput", "wrong", "", "backward(targets)"),
+    ("LogitsForProbs", "wrong", "logits_for_probs", "softmax and cross-entropy together"),
+    ("LossInSinglePrecision", "right, with a limit", "", "it is inexact"),
+    ("attention_from_log_sums", "right", "", "log_sums, false)"),
+    ("attention_of_lists", "right", "", "grad_output, log_sums)"),
+    ("attention_to_itself", "could not be called", "", ""),
+    ("sigmoid_backward", "not a backward of softmax", "", "by its name (sigmoid)"),
     ("ActivationOfAKind", "right", "", "ActivationOfAKind(name)"),
     ("BuiltBeforeItIsCalled", "right", "", "call(logits)"),
     ("LossIfItIsToldLabels", "right", "", "forward(logits, labels), then backward()"),
@@ -1337,7 +1437,7 @@ STYLES = (
     ("sigmoid_prime", "not a backward of softmax", "", "the derivative of the sigmoid function, not softmax"),
     ("loss_value", "not a backward of softmax", "", "the value of a loss"),
     ("DiagonalWithoutMaximum", "wrong", "diagonal_only", "nan"),
-    ("Network.dsigmoid", "wrong", "diagonal_only_unmultiplied", ""),
+    ("Network.dsigmoid", "not a backward of softmax", "", "by its name (dsigmoid)"),
     ("squares", "wrong", "sum_of_squares_outside", ""),
     ("elementwise", "wrong", "jacobian_elementwise", ""),
     ("SharedBuffer", "wrong", "shared_buffer", "share one array"),

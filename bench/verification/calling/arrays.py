@@ -63,7 +63,8 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
         result = next((result[name] for name in RESULTS if name in result), tuple(result.values()))
     if isinstance(result, tuple):
         result = _without_numbers(result)
-    if isinstance(result, list | tuple) and result and all(map(_is_tensor, result)):
+    arrays = _is_tensor if isinstance(result, list) else _is_tensor_or_list
+    if isinstance(result, list | tuple) and result and all(map(arrays, result)):
         least = 1 if isinstance(result, tuple) and len(result) > 1 else 2  # a list may be that of the rows
         fitting = [
             array for array in result if np.size(unwrapped(array)) == size and np.ndim(unwrapped(array)) >= least
@@ -110,6 +111,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_tensor(value: Any) -> bool:
     return hasattr(value, "shape") or hasattr(value, "data")
+
+
+def _is_tensor_or_list(value: Any) -> bool:
+    return isinstance(value, list) or _is_tensor(value)
 
 
 def unwrapped(value: Any) -> Any:

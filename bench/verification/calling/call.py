@@ -26,6 +26,7 @@ from .arrays import (
     stacked,
     unwrapped,
 )
+from .attention import LOG_SUMS, LOG_SUMS_AS_COLUMN
 from .classifiers import IDENTITY, PENALTY, optional_of_classifier
 from .construction import construction_values, identities, make_instance
 from .convention import CARRIERS, FORWARD_ONLY, SCALARS, Convention
@@ -51,6 +52,7 @@ from .transforms import pulled_back
 
 FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
 MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets", LOSS_GRADIENT)  # the roles that are [B, N]
+ARRAYS = (*MATRICES, LOG_SUMS, LOG_SUMS_AS_COLUMN, "labels")  # of all arrays with the batch as their first axis
 LEARNING_RATE = 0.125  # for a backward that takes one
 Inputs = Mapping[str, Any]
 
@@ -73,7 +75,7 @@ class Call:
         """The roles of the inputs that the target has changed since the last ``prepare``."""
         used = self.convention.roles | ({"grad_output"} if self.convention.style == "tensor" else set())
         changed = self._changed() & used - {self.convention.lands_in}
-        return tuple(role for role in (*MATRICES, "labels") if role in changed)
+        return tuple(role for role in ARRAYS if role in changed)
 
     def _changed(self) -> set[str]:
         """The roles of the arrays that are no longer what they were when they were passed."""
@@ -122,6 +124,10 @@ class Call:
         leading = (1,) * (DIMENSIONS[layout] - 2) if layout in LEADING else ()
         labels = labels.reshape((*leading, -1))
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
+        for role in self.convention.roles & {LOG_SUMS, LOG_SUMS_AS_COLUMN}:
+            sums = inputs[role].copy()  # [B] or [B, 1]
+            values[role] = in_container(sums.reshape((*leading, *sums.shape)), container)
+            used.append(role)
         self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
         row_upstream = np.full(len(inputs["logits"]), inputs["upstream"], inputs["logits"].dtype)
@@ -207,9 +213,14 @@ class Call:
         """The gradient [B, N] of the last weights of a network that is a function, in their layout."""
         kind = models.TURNED if self.convention.layout in ("columns", "column") else models.TRAINED
         size = values["batch"], values["features"]
+        returned = function()
         if self.convention.of_bias:
-            return models.bias_among(function(), None, kind, *size)
-        return models.gradient_among(function(), kind, *size)
+            return models.bias_among(returned, None, kind, *size)
+        if not self.convention.descends:
+            return models.gradient_among(returned, kind, *size)
+        updated = values[self.convention.lands_in] if self.convention.lands_in else returned
+        after = models.gradient_among(updated, kind, *size)
+        return models.descended(self._logits(values), after, LEARNING_RATE)
 
     def _landing(self, function: Callable[[], Any], destination: Any) -> Callable[[], Any]:
         """The call of a function that writes its result into an array that it is given."""
@@ -533,7 +544,8 @@ class Call:
         """
         if self.convention.style in ("function", "method") and self.forward_result is None:
             self.forward_result = number_in(result)
-        is_still = self.convention.overwrites and self.convention.lands_in not in self._changed()
+        of_input = self.convention.overwrites and not self.convention.weights
+        is_still = of_input and self.convention.lands_in not in self._changed()
         if is_still and not (self.convention.descends and shape[1] == 1):  # of one class, the gradient is 0
             raise NoResultError("returned None and changed none of its arguments")
         array = as_array(self._of_weights(result), shape[0] * shape[1])
@@ -606,5 +618,4 @@ def _write_list(values: list[Any], array: FloatArray) -> None:
 
 def _row(inputs: Inputs, row: int) -> dict[str, Any]:
     """One row of the inputs as a batch of one."""
-    arrays = (*MATRICES, "labels")
-    return {name: value[row : row + 1] if name in arrays else value for name, value in inputs.items()}
+    return {name: value[row : row + 1] if name in ARRAYS else value for name, value in inputs.items()}

@@ -10,10 +10,10 @@ import numpy as np
 
 from .arrays import keyword_only_without_default
 from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
-from .classifiers import BASIS, IDENTITY
+from .classifiers import BASIS, IDENTITY, PENALTY, setting_of
 from .kept import source_of
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods
-from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of, smoothings
+from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of, smoothings, softmax_flags
 
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
@@ -55,6 +55,8 @@ def _role(name: str) -> str:
     """The role of a constructor's parameter; empty if its name says nothing."""
     if roles_of(name)[0] in ("axis", "learning_rate"):
         return roles_of(name)[0]
+    if setting_of(name) == PENALTY:
+        return "zero"
     if "batch" in name:
         return "batch"
     if roles_of(name)[0] == "temperature" or name == "T":
@@ -81,6 +83,7 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "ignored_label": NO_LABEL,
         "first": 0,  # of several inputs, the one whose gradient is asked for
         "zero": 0.0,
+        "false": False,
         "empty": [],
     }
 
@@ -119,7 +122,7 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     if roles == BYPASSED:
         return object.__new__(target)
     counts = dict.fromkeys(class_counts(target), values["features"])
-    activations = activation_names(target) if _knows_softmax(target) else {}
+    activations = {**(activation_names(target) if _knows_softmax(target) else {}), **softmax_flags(target)}
     names = constructor_parameters(target) if roles else []
     by_name = keyword_only_without_default(target)
     given = [(name, values[role]) for name, role in zip(names, roles, strict=True)]

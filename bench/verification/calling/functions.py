@@ -1,5 +1,6 @@
 """How a function may have to be called: with arrays, into arrays, on tensors, with weights, after its forward."""
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from .convention import Convention, Options
 from .graphs import DRIVES, LOSS_DRIVE
 from .kept import returns_nothing, roles_of_attributes, roles_read
 from .kernels import roles_of_kernel
-from .models import TRAINED
+from .models import LAST, TRAINED
 from .roles import (
     FIXED,
     asked_names,
@@ -64,21 +65,23 @@ def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], ope
     if operation != "softmax_cross_entropy":
         return
     of_classifier = list(roles_of_classifier(parameters))
+    of_network = list(itertools.chain(*roles_of_network(parameters)))
     for arguments in roles_of_network(parameters) if not writes else ():
         yield Convention(operation, "function", arguments, backward=name, weights=TRAINED)
     if not writes:
         yield from (Convention(operation, "function", arguments, backward=name) for arguments in of_classifier)
-    rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier)}
+    rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier), *of_network}
     if writes or "learning_rate" in rates:
         yield from _updates(parameters, name)
 
 
 def _updates(parameters: list[str], name: str) -> Iterator[Convention]:
     """The conventions of a step of training: it writes new weights over the old ones, or it returns them."""
+    step = Convention("softmax_cross_entropy", "function", (), backward=name, descends=True)
     for arguments, lands_in in itertools.product(roles_of_classifier(parameters), ("logits", "")):
-        yield Convention(
-            "softmax_cross_entropy", "function", arguments, backward=name, lands_in=lands_in, descends=True
-        )
+        yield dataclasses.replace(step, arguments=arguments, lands_in=lands_in)
+    for arguments, lands_in in itertools.product(roles_of_network(parameters), (LAST, "")):
+        yield dataclasses.replace(step, arguments=arguments, lands_in=lands_in, weights=TRAINED)
 
 
 def _functions_of_tensors(parameters: list[str], operation: str) -> Iterator[Convention]:

@@ -180,13 +180,21 @@ def subtracted(model: Any, kind: str, logits: FloatArray, rate: float) -> FloatA
     Raises:
         NoResultError: they are as before.
     """
-    batch, features = logits.shape
-    before = last_weights(logits)
     array = weights_of(model)[-1].array
-    after = array.T if kind == TURNED else array
-    if after.shape != before.shape or (np.array_equal(after, before) and features > 1):
+    if array.shape != _shape(kind, *logits.shape):
         raise NoResultError("did not change its weights")
-    gradient: FloatArray = (before - after)[:batch] / rate
+    return descended(logits, _rows(array, kind, len(logits)), rate)
+
+
+def descended(before: FloatArray, after: FloatArray, rate: float) -> FloatArray:
+    """The gradient [B, N] that was subtracted from weights, times the learning rate.
+
+    Raises:
+        NoResultError: they are as before, which of one class they may be.
+    """
+    if np.array_equal(after, before) and before.shape[1] > 1:
+        raise NoResultError("did not change its weights")
+    gradient: FloatArray = (before - after) / rate
     return gradient
 
 

@@ -34,7 +34,7 @@ _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"(\w+_)?logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
-    r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|desired\w*"
+    r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|\w+_true|desired\w*"
     r"|expected\w*|actual\w*|correct\w*|answers?|actions|etiquetas?|rotulos?|alvos?|ziel\w*|cibles?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
@@ -120,6 +120,8 @@ def forward_roles(parameters: list[str], operation: str) -> Iterator[tuple[str, 
             choices.append(known)
         elif not is_loss(operation):
             choices.append((first,))
+        elif known == ("logits",) and first == "probs":
+            return
         else:
             of_targets = ("targets", "labels") if known == ("targets",) else (first, "targets", "labels")
             choices.append(("ones", "row_ones", *of_targets) if known == WEIGHTS else of_targets)
@@ -200,8 +202,17 @@ def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
     for places in ranked:
         roles = tuple(choice[place] for choice, place in zip(choices, places, strict=True))
         once = [role for role in roles if role not in CONSTANTS]
-        if len(set(once)) == len(once) and not {"targets", "labels"} <= set(roles):
+        if len(set(once)) == len(once) and not {"targets", "labels"} <= set(roles) and not _are_swapped(roles, choices):
             yield roles
+
+
+def _are_swapped(roles: tuple[str, ...], choices: list[tuple[str, ...]]) -> bool:
+    """Whether logits and probabilities are both given, each under the name that rather means the other: ``(S, Z)``."""
+    pair = {"logits": "probs", "probs": "logits"}
+    if not pair.keys() <= set(roles):
+        return False
+    given = [(role, choice) for role, choice in zip(roles, choices, strict=True) if role in pair]
+    return all(pair[role] in choice and choice.index(pair[role]) < choice.index(role) for role, choice in given)
 
 
 def asked_names(function: Callable[..., Any]) -> list[str]:
@@ -275,6 +286,15 @@ def activation_names(function: Callable[..., Any]) -> dict[str, str]:
         parameter.name: "softmax"
         for parameter in _parameters(function)
         if isinstance(parameter.default, str) and re.fullmatch(r"act\w*|nonlinearity", parameter.name.lower())
+    }
+
+
+def softmax_flags(function: Callable[..., Any]) -> dict[str, bool]:
+    """The optional parameters without which there is no softmax, by name, with true."""
+    return {
+        parameter.name: True
+        for parameter in _parameters(function)
+        if parameter.default is False and re.fullmatch(r"((use|with|apply|is)_)?softmax", parameter.name.lower())
     }
 
 

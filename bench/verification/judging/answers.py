@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...implementations import FloatArray
+from ..calling.attention import VALUES
 from ..calling.convention import Convention, Options
 from ..calling.roles import INCOMING, is_loss
 from ..process.failures import Failure
@@ -89,7 +90,7 @@ class Answers:
         named = self.diagnosis is not None
         plain = self.diagnosis is not None and (not self.diagnosis.factor or self.diagnosis.name == "scaled")
         shaped = 0 if named else sum(answer.is_shaped for answer in self.answers)
-        return self.fits, has_right_loss(self), named, plain, shaped, self.gave
+        return self.fits, self.gave and has_right_loss(self), named, plain, shaped, self.gave
 
     @property
     def takes_batches(self) -> bool:
@@ -179,7 +180,8 @@ def _of_other_loss(answers: Answers) -> Answers:
 
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
-    limits = limits_of([(answer.trial, answer.value, answer.problem) for answer in answers])
+    entries = [(answer.trial, answer.value, answer.problem) for answer in answers]
+    limits = limits_of(entries, of_attention=VALUES in convention.roles)
     if limits or all(answer.right or answer.trial.optional for answer in answers):
         known = [
             (IN_HALF, convention.in_half),

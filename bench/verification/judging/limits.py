@@ -17,18 +17,22 @@ ONE_LOSS = "it is right for one incoming gradient, that of cross-entropy, of whi
 EQUAL_WEIGHTS = "it was tried with equal weights of all classes only"
 OWN_PENALTY = "it adds the gradient of a penalty on the weights that it is not told to add"
 ALL_COUNT = "it was tried with labels that all count, none that it ignores"
+SQUARE_ONLY = "it is right for as many keys as queries only"
 IN_PLACE = "it works in place: its result is written over an input"
 
 # The trial, the result (None where it failed), what is wrong with it (empty if nothing is).
 Judged = Sequence[tuple[Trial, FloatArray | None, str]]
 
 
-def limits_of(judged: Judged) -> tuple[str, ...]:
-    """The limits of a right gradient, each in a sentence; none if it is right without limits, or wrong."""
+def limits_of(judged: Judged, *, of_attention: bool = False) -> tuple[str, ...]:
+    """The limits of a right gradient, each in a sentence; none if it is right without limits, or wrong.
+
+    ``of_attention``: the rows are queries, and there are as many keys as features.
+    """
     wrong = [entry for entry in judged if entry[2] and not entry[0].optional]
     if len(wrong) == len(judged) and not all(map(_is_inexact, wrong)):
         return ()
-    limits = {entry[0].label: (_limit(entry), entry[2]) for entry in wrong}
+    limits = {entry[0].label: (_limit(entry, of_attention=of_attention), entry[2]) for entry in wrong}
     sentences: dict[str, str] = {}
     for label, (sentence, problem) in limits.items():
         if not sentence:
@@ -37,7 +41,7 @@ def limits_of(judged: Judged) -> tuple[str, ...]:
     return tuple(sentences.values())
 
 
-def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
+def _limit(entry: tuple[Trial, FloatArray | None, str], *, of_attention: bool) -> str:
     """The limit that explains a wrong result; empty if none does."""
     trial = entry[0]
     beyond = trial.logits not in MODERATE and (
@@ -47,6 +51,8 @@ def _limit(entry: tuple[Trial, FloatArray | None, str]) -> str:
         return "it is right for moderate logits only"
     if _is_inexact(entry):
         return "it is inexact, by more than rounding explains"
+    if of_attention and trial.batch != trial.features:
+        return SQUARE_ONLY
     if trial.batch == 1:
         return "it fails for a batch of one row"
     if trial.features == 1:
@@ -131,7 +137,9 @@ HALVES: tuple[Callable[[FloatArray], FloatArray], ...] = (
 
 
 def _is_inexact(entry: tuple[Trial, FloatArray | None, str]) -> bool:
-    return _largest_error(entry) <= INEXACT
+    """Whether a result has few digits; computed from logits in single precision, it loses an ulp a unit of these."""
+    from_logits = float(np.finfo(np.float32).eps) * (1.0 + float(np.abs(entry[0].inputs["logits"]).max(initial=0.0)))
+    return _largest_error(entry) <= max(INEXACT, from_logits)
 
 
 def _largest_error(entry: tuple[Trial, FloatArray | None, str]) -> float:

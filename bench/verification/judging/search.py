@@ -189,8 +189,11 @@ def _may_show_a_mistake(answers: Answers, best: Answers) -> bool:
     convention = answers.convention
     if convention.is_of_one_loss or convention.operation == "jacobian":
         return answers.fits  # what is not right so is judged as a backward
-    if convention.weights and answers.diagnosis is None:
-        return answers.fits  # with other weights than its own, a model shows only what is known
+    shown = answers.diagnosis.name if answers.diagnosis else ""
+    if convention.weights and shown in ("", "pass_through"):
+        return answers.fits  # with other weights than its own, a model shows only what is known, and any lets through
+    if convention.is_single and best.diagnosis is not None and best.diagnosis.name in OF_VECTORS:
+        return answers.fits  # each of these is right for single rows
     # Arrays in something else show a mistake only where arrays alone give nothing.
     return not convention.wrapping or answers.fits or not (best.gave or answers.diagnosis is None)
 
@@ -201,8 +204,9 @@ def _found(subject: Subject, answers: Answers, best: Answers | None, options: Op
         return Found(answers, for_rows="" if options.layout else _decided_by_a_divisor(answers, best))
     if best is not None and (_forward_takes_batches(best) or says_batch(subject.source(answers.convention))):
         same = dataclasses.replace(answers.convention, layout="rows")
-        on_batches = best if best.takes_batches else ask(subject, same, options, PROBING)
-        return Found(answers, on_batches, one_row_only=True)
+        on_batches = ask(subject, same, options, PROBING)
+        is_called = on_batches.takes_batches or not best.takes_batches
+        return Found(answers, on_batches if is_called else best, one_row_only=True)
     is_the_same = best is not None and best.diagnosis is not None and best.diagnosis.name == "jacobian_unmultiplied"
     return Found(answers, None if is_the_same else best)
 
@@ -225,7 +229,7 @@ def _forward_takes_batches(on_batches: Answers) -> bool:
 
 
 def says_batch(source: str) -> bool:
-    """Whether code is meant for batches: it reduces along axis 1, or a name in it speaks of a batch.
+    """Whether code is meant for batches: it reduces along axis 1, picks one of each row, or a name speaks of a batch.
 
     Code that makes one row of whatever comes is not.
     """
@@ -238,13 +242,24 @@ def says_batch(source: str) -> bool:
     names = [node.id for node in nodes if isinstance(node, ast.Name)]
     names += [node.arg for node in nodes if isinstance(node, ast.arg)]
     names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
-    return any(map(_NAMES_BATCH.search, names)) or any(isinstance(node, ast.Call) and _along_1(node) for node in nodes)
+    picks = any(isinstance(node, ast.Subscript) and _of_rows(node) for node in nodes)
+    reduces = any(isinstance(node, ast.Call) and _along_1(node) for node in nodes)
+    return picks or reduces or any(map(_NAMES_BATCH.search, names))
 
 
 def _makes_one_row(call: ast.Call) -> bool:
     """Whether a call is ``x.reshape(1, -1)``."""
     is_reshape = isinstance(call.func, ast.Attribute) and call.func.attr == "reshape"
     return is_reshape and ast.unparse(call).replace(" ", "").endswith(("reshape(1,-1)", "reshape((1,-1))"))
+
+
+def _of_rows(picked: ast.Subscript) -> bool:
+    """Whether one element is picked of each row: ``x[range(m), labels]`` or ``x[np.arange(m), labels]``."""
+    if not isinstance(picked.slice, ast.Tuple) or len(picked.slice.elts) != 2:
+        return False
+    rows, labels = picked.slice.elts
+    is_range = isinstance(rows, ast.Call) and ast.unparse(rows.func).rpartition(".")[2] in ("range", "arange")
+    return is_range and not isinstance(labels, ast.Slice | ast.Constant)
 
 
 def _along_1(call: ast.Call) -> bool:

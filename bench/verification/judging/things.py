@@ -12,10 +12,10 @@ from .trials import Trial
 
 CLOSE = 1e-6
 # Close relatives of softmax: what would be a mistake of softmax may be right for them.
-_RELATIVES = r"softmin|sparsemax|entmax|hardmax|softplus"
+_RELATIVES = r"softmin|sparsemax|entmax|hardmax|softplus|d?sigmoid"
 _OTHER_NAMES = (
     rf"{_RELATIVES}|accuracy|perplexity|hinge|svm|focal|triplet|contrastive|info_?nce|dice|huber|kl"
-    r"|gelu|relu|elu|selu|silu|swish|mish|sigmoid|tanh|layernorm|batchnorm|norm"
+    r"|gelu|relu|elu|selu|silu|swish|mish|tanh|layernorm|batchnorm|norm"
     r"|dropout|gumbel|sampl\w*|argmax|train\w*|fit|update\w*|optimi[sz]\w*|conv\w*|lstm|gru|embedding"
 )
 SOFTMAX, LOG_SOFTMAX, LOSS = "softmax", "log-softmax", "a loss"

@@ -14,6 +14,7 @@ from ...operations.cases import Case, make_inputs
 from ...operations.cross_entropy import exact_gradient
 from ...operations.oracle import TOLERANCES, high_precision_vjp
 from ...operations.precision import Rounded, rounded, wide_type, widen
+from ..calling.attention import log_sums_of
 from ..calling.roles import LOSS_GRADIENT
 
 SEED = 42
@@ -139,6 +140,7 @@ def make_trial(operation: str, reduction: str, case: Case, temperature: float = 
         LOSS_GRADIENT: loss_gradient(probs, targets),
         "labels": labels,
         "upstream": UPSTREAM,
+        **log_sums_of(logits),
     }
     return Trial(
         operation=operation,

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calling.attention import log_sums_of
 from ..calling.convention import Convention
 from ..process.subject import Outcome, Subject
 from .trials import ASCENT
@@ -24,6 +25,7 @@ def worked_row(subject: Subject, convention: Convention, reduction: str) -> list
         "targets": TARGETS,
         "labels": LABELS,
         "upstream": 1.0,
+        **log_sums_of(np.log(PROBS)),
     }
     divisor = 2 if reduction == "mean" else 1
     if convention.operation in ("log_softmax", "jacobian") or convention.temperature != 1.0 or reduction == ASCENT:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...instruments.cache_lines import LINE_BYTES, at_cache_lines
 from ..calling.arrays import unwrapped
+from ..calling.attention import LOG_SUMS, LOG_SUMS_AS_COLUMN
 from ..calling.call import MATRICES, Call, Inputs
 from .shared import Array, Shared, Slot
 
@@ -137,4 +138,5 @@ def placeholders(shape: tuple[int, int], dtype: str) -> Inputs:
     probs = np.full(shape, 1.0 / max(1, features), dtype)
     zeros = np.zeros(shape, dtype)
     roles = {role: probs if role in ("probs", "targets") else zeros for role in MATRICES}
-    return {**roles, "labels": np.zeros(batch, np.intp), "upstream": 1.0}
+    sums = {LOG_SUMS: zeros[:, 0], LOG_SUMS_AS_COLUMN: zeros[:, :1]} if features else {}
+    return {**roles, **sums, "labels": np.zeros(batch, np.intp), "upstream": 1.0}

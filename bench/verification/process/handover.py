@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..calling.call import MATRICES, Inputs
+from ..calling.call import ARRAYS, Inputs
 from ..calling.convention import Convention
 from .block import Assignment, Made, Ran
 from .shared import Array, Shared, slots
@@ -145,7 +145,7 @@ def _arriving(convention: Convention) -> list[str]:
     late = roles - before
     if convention.layout == "vector":
         late.discard("labels")  # an integer, which cannot be written into
-    return [role for role in (*MATRICES, "labels") if role in late]
+    return [role for role in ARRAYS if role in late]
 
 
 def _known(convention: Convention, late: Sequence[str]) -> list[str]:
@@ -154,4 +154,4 @@ def _known(convention: Convention, late: Sequence[str]) -> list[str]:
         return ["logits", "probs", "targets", "upstream"]
     with_logits = convention.style not in ("function", "method") or convention.weights
     roles = convention.roles | {"logits"} if with_logits else convention.roles
-    return [role for role in (*MATRICES, "labels") if role in roles and role not in late] + ["upstream"]
+    return [role for role in ARRAYS if role in roles and role not in late] + ["upstream"]
