@@ -22,4 +22,4 @@ def bench_backward(
         pytest.skip(row.reason)
     if row.status != "measured":
         pytest.fail(f"{row.status}: {row.reason}", pytrace=False)
-    report_visits(benchmark, measured_run.visits[str(case)], case.threads)
+    report_visits(benchmark, measured_run.visits[str(case)], case.threads, measured_run.pace_s)

@@ -1,5 +1,6 @@
 """When visits agree, what the time is then, and which case is visited next."""
 
+import dataclasses
 import math
 import random
 from collections import defaultdict
@@ -11,6 +12,7 @@ from softmax_bench.instruments.agreement import (
     Moment,
     agree,
     agreement_of,
+    best_pace_s,
     estimated,
     fastest_moments,
 )
@@ -93,6 +95,39 @@ def test_what_never_settles_has_an_interval_that_covers_its_fastest_moments() ->
     assert not estimate.settled
     assert estimate.low_s <= 1.0
     assert estimate.high_s >= 1.3 ** (ENOUGH - 1)
+
+
+FULL, SLOW = 1e-5, 1.8e-5  # what the loop beside a visit takes
+
+
+def paced(seconds: list[float], paces_s: list[float]) -> list[Moment]:
+    every = moments(seconds)
+    return [dataclasses.replace(moment, pace_s=pace_s) for moment, pace_s in zip(every, paces_s, strict=True)]
+
+
+def test_visits_that_agree_while_the_core_is_shared_have_not_settled() -> None:
+    alike = [2.0] * AGREEMENT.visits
+    slow = paced(alike, [SLOW] * len(alike))
+    assert agree(slow, AGREEMENT, SLOW)  # nothing is known to be faster
+    assert not agree(slow, AGREEMENT, FULL)
+    estimate = estimated(slow, AGREEMENT, FULL)
+    assert not estimate.settled
+    assert estimate.low_s <= 1.0  # undisturbed, a call may take half of it
+    half = paced(alike, [FULL, SLOW] * (len(alike) // 2))
+    assert agree(half, AGREEMENT, FULL)
+    assert agree(moments(alike), AGREEMENT, FULL)  # of an earlier version, whose visits say nothing of it
+
+
+def test_what_has_not_settled_takes_as_long_as_its_visits_at_full_pace() -> None:
+    few = paced([1.0, 1.02, 1.8, 1.81, 1.82, 1.83, 1.84], [FULL, FULL, *[SLOW] * 5])
+    estimate = estimated(few, AGREEMENT, FULL)
+    assert estimate.time_s == pytest.approx(1.01)
+    assert estimate.low_s <= 0.6
+    assert estimate.high_s >= 1.83
+    none = paced([1.8, 1.81, 1.82, 1.83, 1.84, 1.85], [SLOW] * 6)
+    assert estimated(none, AGREEMENT, FULL).time_s == 1.8
+    assert best_pace_s(few) == FULL
+    assert best_pace_s(moments([1.0])) == math.inf
 
 
 class Simulation:

@@ -208,6 +208,7 @@ def test_a_visit_makes_a_warm_call_and_then_as_many_as_fit() -> None:
     timing = time_visit(call, settings)
     assert made == 2 * (1 + 1) + timing.calls  # of each half the warm one, the one that says how many fit, and those
     assert 0.005 <= timing.fastest_s <= timing.median_s
+    assert timing.pace_s > 0.0
 
 
 def test_half_of_a_visit_is_timed_with_arrays_that_begin_at_a_cache_line() -> None:
@@ -233,7 +234,9 @@ def test_a_call_longer_than_a_visit_is_timed_once_after_the_warm_one() -> None:
         time.sleep(0.01)
 
     settings = VisitSettings(visit_s=0.002, group_s=0.001)
-    assert time_visit(call, settings).calls == 1
+    timing = time_visit(call, settings)
+    assert timing.calls == 1
+    assert timing.pace_s > 0.0
     assert made == 2
 
 

@@ -31,6 +31,7 @@ OPTIONS = RunOptions(
     minutes=1.0,
 )
 CALL_S = 1e-4  # of every call, unless a script says something else
+PACE_S = 2.5e-5  # of the loop beside it
 
 
 def case_of(name: str, features: int = 512, threads: int = 1) -> Case:
@@ -79,7 +80,7 @@ class ScriptedSitting:
         if method == "examine":
             assert isinstance(subject, Case)
             return measured(subject)
-        return Timing(9, CALL_S, 1.1 * CALL_S) if method == "visit" else None
+        return Timing(9, CALL_S, 1.1 * CALL_S, PACE_S) if method == "visit" else None
 
     def close(self) -> None:
         self._script.closed.append(self._number)
@@ -138,7 +139,9 @@ def test_each_case_is_examined_once_and_visited_until_it_settles(script: Script,
     of_first = [visit for visit in visits if visit.case == str(VECTORIZED)]
     assert [visit.round for visit in of_first][:3] == [0, 1, 2]
     assert [visit.when_s for visit in visits] == sorted(visit.when_s for visit in visits)
-    assert of_first[0] == Visit(str(VECTORIZED), 0, 0.06, 9, CALL_S, 1.1 * CALL_S, began_s=1.7e9 + 100.06, took_s=0.05)
+    assert of_first[0] == Visit(
+        str(VECTORIZED), 0, 0.06, 9, CALL_S, 1.1 * CALL_S, began_s=1.7e9 + 100.06, took_s=0.05, pace_s=PACE_S
+    )
     assert load_run(tmp_path).ended
     assert script.now_s < 100.0 + 30.0  # it does not wait for the end of the minute
 

@@ -1,5 +1,6 @@
 """Which case is visited next, by a simulated clock, and to the second."""
 
+import itertools
 import math
 import random
 from collections import defaultdict
@@ -187,6 +188,23 @@ def test_what_had_settled_before_is_visited_no_more() -> None:
     assert clock.rounds.cases == (1, 2)
     clock.run()
     assert {name for _, name in clock.order} == {"b"}
+
+
+def test_what_agreed_at_half_the_pace_is_visited_again_once_a_visit_shows_the_full_one() -> None:
+    clock = Clock({"a": 0.01, "b": 0.01}, deadline_s=5.0)
+    at_half = [Moment(when_s, 1.0, 1.0, 2e-5) for when_s in range(20)]
+    clock.rounds = Rounds(
+        subjects=clock.rounds.subjects,
+        visits=defaultdict(list, {str(case_of("a")): at_half}),
+        deadline_s=5.0,
+        now=lambda: clock.now_s,
+        rng=random.Random(1),
+        sleep=clock.sleep,
+    )
+    assert clock.rounds.cases == (1, 2)
+    clock.rounds.record(case_of("b"), Moment(0.0, 1.0, 1.0, 1e-5), 0.01)
+    assert clock.rounds.cases == (0, 2)
+    assert case_of("a") in set(itertools.islice(clock.rounds.upcoming(), 2))
 
 
 def test_rounds_are_numbered_from_the_last_one_on() -> None:

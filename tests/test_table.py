@@ -54,6 +54,15 @@ def test_the_times_of_a_case_follow_from_its_visits(tmp_path: Path) -> None:
     assert load_rows(tmp_path) == [row, *others]
 
 
+def test_visits_of_a_case_that_were_slow_while_others_were_not_have_not_settled(tmp_path: Path) -> None:
+    slow, other = row_of("vectorized"), row_of("row_blocks")
+    at_half = [dataclasses.replace(visit, pace_s=2e-5) for visit in visits_of(slow, SECONDS[:6])]
+    at_full = [dataclasses.replace(visit, pace_s=1e-5) for visit in visits_of(other, SECONDS[:6])]
+    store(tmp_path, [slow, other], [*at_half, *at_full])
+    store_times(tmp_path)
+    assert [row.settled for row in load_rows(tmp_path)] == [0, 1]
+
+
 def test_a_case_that_failed_later_says_so_and_has_no_time(tmp_path: Path) -> None:
     rows = [row_of("vectorized"), row_of("row_blocks")]
     store(tmp_path, rows, [*visits_of(rows[0], SECONDS), *visits_of(rows[1], SECONDS)])

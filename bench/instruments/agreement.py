@@ -8,7 +8,7 @@ chapter on measuring execution time; that visits of one moment count once is add
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -30,11 +30,15 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a visit was, in seconds since the run began, and the seconds of its fastest and of its median call."""
+    """When a visit was, in seconds since the run began, and the seconds of its fastest and of its median call.
+
+    ``pace_s`` is what a loop took beside it whose work is always the same; NaN where that is not known.
+    """
 
     when_s: float
     fastest_s: float
     median_s: float
+    pace_s: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ OF_THREADS = Agreement(visits=72, least=48)
 # differ, by the state of the machine and of their processes; and the wider the visits are spread, the more they differ.
 # Both numbers are calibrated on repeated runs: docs/repeatability.md says how often the interval held.
 REACH_OF_RUNS, REACH_OF_SPREAD = 0.03, 0.75
+# Of the visits that agree, at least so many have to have been made at full pace, at which the loop beside them takes at
+# most so many times as long as the fastest one of the run: where a core is shared, all visits may be slow, and agree.
+AT_FULL_PACE, FULL_PACE = 0.5, 1.3
 SLOWEST = 2.0  # times as long: what a call takes where a processor runs at half its speed
 
 
@@ -80,43 +87,57 @@ def agreement_of(threads: int) -> Agreement:
     return AGREEMENT if threads == 1 else OF_THREADS
 
 
-def agree(visits: Sequence[Moment], rule: Agreement) -> bool:
-    """Whether the visits agree and are so many that no more are needed."""
-    return len(visits) >= rule.visits and bool(agreeing(visits, rule))
+def best_pace_s(visits: Iterable[Moment]) -> float:
+    """What the loop beside the visits of a run took at best; infinite where that is not known."""
+    return min((visit.pace_s for visit in visits if not math.isnan(visit.pace_s)), default=math.inf)
 
 
-def agreeing(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
+def agree(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> bool:
+    """Whether the visits agree and are so many that no more are needed; ``pace_s`` is the best one of their run."""
+    return len(visits) >= rule.visits and bool(agreeing(visits, rule, pace_s))
+
+
+def agreeing(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> list[Moment]:
     """The visits from which the time of a settled case comes, the fastest first; none if it has not settled."""
     fastest = _fastest(visits, rule)
-    return fastest if _settled(visits, fastest, rule) else []
+    return fastest if _settled(visits, fastest, rule, pace_s) else []
 
 
 def _fastest(visits: Sequence[Moment], rule: Agreement) -> list[Moment]:
     return fastest_moments(visits, rule.apart_s, rule.moments)
 
 
-def _settled(visits: Sequence[Moment], fastest: Sequence[Moment], rule: Agreement) -> bool:
-    """Whether visits and fastest moments are as many as there should be, and these within a share of the fastest."""
+def _settled(visits: Sequence[Moment], fastest: Sequence[Moment], rule: Agreement, pace_s: float) -> bool:
+    """Whether visits and fastest moments are as many as there should be, these alike, and made at full pace."""
     if len(visits) < rule.least or len(fastest) < rule.moments:
         return False
-    return fastest[-1].fastest_s <= (1.0 + rule.within) * fastest[0].fastest_s
+    at_full_pace = _at_full_pace(fastest, pace_s) >= AT_FULL_PACE * len(fastest)
+    return at_full_pace and fastest[-1].fastest_s <= (1.0 + rule.within) * fastest[0].fastest_s
 
 
-def estimated(visits: Sequence[Moment], rule: Agreement) -> Estimate:
+def _at_full_pace(fastest: Sequence[Moment], pace_s: float) -> int:
+    """How many of the visits were made at full pace, as all are where it is not known."""
+    return sum(not visit.pace_s > FULL_PACE * pace_s for visit in fastest)
+
+
+def estimated(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> Estimate:
     """The estimate from one or more visits, when no more are made.
 
     It is the mean of the fastest moments, whether they agree or not: of all that was tried it repeats best. Where they
-    do not agree, the interval spans those that should have. It begins at half of the fastest one where there are too
-    few of them: all may have been slow.
+    do not agree and some of them were not made at full pace, it is the mean of as many of the fastest as were. The
+    interval then spans those that should have agreed. It begins at half of the fastest one where there are too few of
+    them, or of those at full pace: all may have been slow. ``pace_s`` is the best pace of their run.
     """
     fastest = _fastest(visits, rule)
     chosen = [visit.fastest_s for visit in fastest]
-    time_s, settled = statistics.fmean(chosen), _settled(visits, fastest, rule)
+    settled, at_full_pace = _settled(visits, fastest, rule, pace_s), _at_full_pace(fastest, pace_s)
+    time_s = statistics.fmean(chosen if settled else chosen[: max(1, at_full_pace)])
     if settled:
         reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))
         low_s, high_s = time_s / reach, time_s * reach
     else:
-        below = (chosen[-1] / chosen[0]) ** REACH_OF_SPREAD if len(chosen) == rule.moments else SLOWEST
+        is_known = len(chosen) == rule.moments and at_full_pace >= AT_FULL_PACE * len(chosen)
+        below = (chosen[-1] / chosen[0]) ** REACH_OF_SPREAD if is_known else SLOWEST
         low_s, high_s = chosen[0] / min(below, SLOWEST), chosen[-1] * math.exp(REACH_OF_RUNS)
     return Estimate(
         time_s=time_s,

@@ -118,7 +118,7 @@ class Streamer:
         while (seconds := self._seconds(multiply, shares, passes)) < CALL_S:
             passes = max(2 * passes, math.ceil(passes * CALL_S / seconds))
         timing = time_visit(lambda: self._stream(multiply, shares, passes), settings)
-        return Timing(timing.calls * passes, timing.fastest_s / passes, timing.median_s / passes)
+        return Timing(timing.calls * passes, timing.fastest_s / passes, timing.median_s / passes, timing.pace_s)
 
     def close(self) -> None:
         """End the threads."""

@@ -1,5 +1,6 @@
 """The instrument for time: a visit by pytest-benchmark's runner, and page faults of a call."""
 
+import dataclasses
 import math
 import resource
 import statistics
@@ -14,6 +15,7 @@ from pytest_benchmark.logger import Logger
 from pytest_benchmark.utils import NameWrapper
 
 from .cache_lines import at_cache_lines
+from .pace import loop_s
 
 FAULT_CALLS = 3
 LONG_CALL_S = 0.1  # a call this long is not repeated where one says enough
@@ -50,12 +52,14 @@ class VisitSettings:
 class Timing:
     """What a visit found: the number of timed calls, and the seconds of the fastest and of the median call.
 
-    Of calls that are shorter than a group, each group gives one value, the mean over its calls.
+    Of calls that are shorter than a group, each group gives one value, the mean over its calls. ``pace_s`` is what the
+    loop of ``pace`` took before, between or after them at best; NaN where it was not run.
     """
 
     calls: int
     fastest_s: float
     median_s: float
+    pace_s: float = math.nan
 
 
 def time_visit(call: Callable[[], object], settings: VisitSettings) -> Timing:
@@ -66,12 +70,16 @@ def time_visit(call: Callable[[], object], settings: VisitSettings) -> Timing:
     half only.
     """
     half_s = settings.visit_s / 2
+    pace_s = loop_s()
     placed = _half(call, half_s, settings.group_s)
+    pace_s = min(pace_s, loop_s())
     if placed.median_s > half_s:
-        return placed
+        return dataclasses.replace(placed, pace_s=pace_s)
     with at_cache_lines():
         aligned = _half(call, half_s, settings.group_s)
-    return Timing(placed.calls + aligned.calls, min(placed.fastest_s, aligned.fastest_s), placed.median_s)
+    pace_s = min(pace_s, loop_s())
+    fastest_s = min(placed.fastest_s, aligned.fastest_s)
+    return Timing(placed.calls + aligned.calls, fastest_s, placed.median_s, pace_s)
 
 
 def _half(call: Callable[[], object], half_s: float, group_s: float) -> Timing:

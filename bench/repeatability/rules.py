@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..instruments.agreement import AGREEMENT, OF_THREADS, Agreement, Moment, agree, estimated
+from ..instruments.agreement import AGREEMENT, OF_THREADS, Agreement, Moment, agree, best_pace_s, estimated
 from ..operations.cases import SEVERAL_THREADS
 
 MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 1.0)
@@ -41,12 +41,13 @@ class Replay:
 
 def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) -> Iterator[Replay]:
     """What each candidate would have done with the visits of a session, which are in time order."""
+    pace_s = best_pace_s(itertools.chain(*visits.values()))
     for candidate, (case, moments) in itertools.product(CANDIDATES, visits.items()):
         several_threads = SEVERAL_THREADS.search(case)
         more = {"visits": OF_THREADS.visits, "least": OF_THREADS.least}
         rule = dataclasses.replace(candidate, **more) if several_threads else candidate
-        used = visits_made(moments, rule)
-        estimate = estimated(moments[:used], rule)
+        used = visits_made(moments, rule, pace_s)
+        estimate = estimated(moments[:used], rule, pace_s)
         yield Replay(
             load=load,
             session=session,
@@ -61,14 +62,17 @@ def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) ->
         )
 
 
-def visits_made(visits: Sequence[Moment], rule: Agreement) -> int:
-    """How many of the visits, from the first on, are made until they agree; all if they never do."""
+def visits_made(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> int:
+    """How many of the visits, from the first on, are made until they agree; all if they never do.
+
+    ``pace_s`` is the best pace of their run.
+    """
     fastest_s = math.inf
     for count, visit in enumerate(visits, 1):
         fastest_s = min(fastest_s, visit.fastest_s)
         # Where a visit too few was all that was missing, any visit brings agreement about. Else one that is not itself
         # within the rule's share of the fastest cannot.
         near = visit.fastest_s <= (1.0 + rule.within) * fastest_s or count == rule.visits
-        if near and count >= rule.visits and agree(visits[:count], rule):
+        if near and count >= rule.visits and agree(visits[:count], rule, pace_s):
             return count
     return len(visits)

@@ -107,11 +107,12 @@ class Visit:
     attempt: str = ""
     began_s: UnixTime = math.nan  # by the machine's clock
     took_s: Elapsed = math.nan  # with the copying of inputs and the warm call
+    pace_s: Elapsed = math.nan  # of a loop beside it, whose work is always the same
 
     @property
     def moment(self) -> Moment:
         """What agreement looks at."""
-        return Moment(self.when_s, self.fastest_s, self.median_s)
+        return Moment(self.when_s, self.fastest_s, self.median_s, self.pace_s)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """A run open for measuring: its tables, its processes, and how each of its cases becomes a row."""
 
 import dataclasses
+import functools
+import itertools
 import math
 import random
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..implementations import NUMPY
-from ..instruments.agreement import AGREEMENT, Moment
+from ..instruments.agreement import AGREEMENT, Moment, best_pace_s
 from ..instruments.bandwidth import Stream, streams_of
 from ..instruments.clock import LONG_CALL_S, Timing, VisitSettings
 from ..operations import operations
@@ -120,6 +122,11 @@ class OpenRun:
         """Whether the run has used up its time box."""
         return self.now_s() >= self._deadline_s
 
+    @functools.cached_property
+    def pace_s(self) -> float:
+        """The best pace of all visits, asked for when all are made."""
+        return best_pace_s(itertools.chain(*self.visits.values()))
+
     def measure(self, cases: Sequence[Case], observer: Observer) -> None:
         """Examine each of the cases that has no row yet, then visit them until they agree or the time is up.
 
@@ -227,6 +234,7 @@ class OpenRun:
             timing.median_s,
             began_s=round(began_s, 4),
             took_s=round(self.now_s() - when_s, 4),
+            pace_s=float(f"{timing.pace_s:.3g}"),
         )
         self._visits_table.append(visit)
         self._note_cost(visit)

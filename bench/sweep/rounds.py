@@ -1,5 +1,6 @@
 """The rounds of a run: which case or stream is visited next, until all agree or the time is up."""
 
+import itertools
 import math
 import random
 import time
@@ -7,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..instruments.agreement import Moment, agreeing, agreement_of
+from ..instruments.agreement import Moment, agreeing, agreement_of, best_pace_s
 from ..instruments.bandwidth import Stream
 from ..operations.cases import Case
 
@@ -47,6 +48,7 @@ class Rounds:
     def __post_init__(self) -> None:
         self._agreed: set[Subject] = set()  # no more visits are needed
         self._settled: set[Subject] = set()  # as it would be stored now
+        self._pace_s = best_pace_s(itertools.chain(*self.visits.values()))
         for subject in self.subjects:
             self._judge(subject)
         self._credit_s: dict[Subject, float] = defaultdict(float)
@@ -99,11 +101,15 @@ class Rounds:
         self._credit_s[subject] -= cost_s
         # Not the latest: that may have started a process, or have been made in a slow phase.
         self.costs_s[subject] = min(cost_s, self.costs_s[subject] or math.inf)
+        if moment.pace_s < self._pace_s:  # what was taken for full pace was not
+            self._pace_s = moment.pace_s
+            for other in self.subjects:
+                self._judge(other)
         self._judge(subject)
 
     def _judge(self, subject: Subject) -> None:
         visits, rule = self.visits[str(subject)], agreement_of(subject.threads)
-        settled = bool(agreeing(visits, rule))
+        settled = bool(agreeing(visits, rule, self._pace_s))
         agreed = settled and len(visits) >= rule.visits
         for found, holds in ((self._agreed, agreed), (self._settled, settled)):
             (found.add if holds else found.discard)(subject)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..implementations import registered
-from ..instruments.agreement import Moment, agreement_of, estimated
+from ..instruments.agreement import Moment, agreement_of, best_pace_s, estimated
 from ..instruments.bandwidth import CeilingPoint, Stream
 from ..storage.results import CASES, Row, load_rows, load_run, load_visits, write_run
 from ..storage.tables import write_table
@@ -38,7 +39,12 @@ def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
     if not visits or not rows:
         return 0
     memory_bytes = run.machine["memory_bytes"]
-    timed = [_with_times(row, visits[row.machine, row.attempt].get(str(row.case), []), memory_bytes) for row in rows]
+    paces_s = {attempt: best_pace_s(itertools.chain(*found.values())) for attempt, found in visits.items()}
+    timed = []
+    for row in rows:
+        attempt = row.machine, row.attempt
+        moments = visits[attempt].get(str(row.case), [])
+        timed.append(_with_times(row, moments, paces_s.get(attempt, math.inf), memory_bytes))
     write_table(folder / CASES, timed)
     counted = {(row.machine, row.attempt) for row in rows}
     points = [ceiling_of(visits[attempt], attempt[0]) for attempt in visits if attempt in counted]
@@ -46,11 +52,14 @@ def store_times(folder: Path, failed: Sequence[Row] = ()) -> int:
     return sum(row.visits is not None for row in timed)
 
 
-def _with_times(row: Row, moments: Sequence[Moment], memory_bytes: int) -> Row:
-    """The row with what its visits say, or as it is where it was not measured or never visited."""
+def _with_times(row: Row, moments: Sequence[Moment], pace_s: float, memory_bytes: int) -> Row:
+    """The row with what its visits say, or as it is where it was not measured or never visited.
+
+    ``pace_s`` is the best pace of the run.
+    """
     if row.status != "measured" or not moments:
         return row
-    estimate = estimated(moments, agreement_of(row.threads))
+    estimate = estimated(moments, agreement_of(row.threads), pace_s)
     q1, median, q3 = np.quantile([moment.median_s for moment in moments], [0.25, 0.5, 0.75])
     timed = dataclasses.replace(
         row,
