@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import random
 import time
 import zlib
@@ -25,6 +26,7 @@ from ..storage.results import Row
 from .budget import memory_budget_bytes, predict, reason_to_skip
 
 JUDGED_BYTES = 1 << 20  # of an array: of larger ones not every visit's result is judged
+BUDGET_HOLDS_S = 1.0  # how long a visit's limit on memory is that of a visit before
 KEPT_SHARE = 1 / 64  # of the available memory, for inputs that are kept from visit to visit
 
 
@@ -58,6 +60,7 @@ class Measurer:
         self._streamers: dict[int, Streamer] = {}
         self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._kept_bytes = int(available_bytes() * KEPT_SHARE)
+        self._budget = -math.inf, 0  # until when it holds
         self._reference: tuple[tuple[object, ...], Any] | None = None
         settle_heap()
 
@@ -122,12 +125,19 @@ class Measurer:
                 self._streamers[subject.threads] = Streamer(subject.threads)
             return self._streamers[subject.threads].visit(subject, self._settings.visit, rng)
         names = [*subject.spec.arguments, *(["out"] if subject.spec.writes_out else [])]
-        with self._limited(subject, memory_budget_bytes(self._settings.max_bytes)):
+        with self._limited(subject, self._budget_bytes()):
             call = subject.spec.bind(relocated(self._inputs(subject), names, rng), subject.threads)
             timing = time_visit(call, self._settings.visit)
             if subject.spec.of_plugin and subject.array_bytes <= JUDGED_BYTES:
                 self._judge_again(subject, call)
         return timing
+
+    def _budget_bytes(self) -> int:
+        """What a case may take in memory; asked anew after a second, for to ask takes as long as a part of a visit."""
+        now = time.perf_counter()
+        if now >= self._budget[0]:
+            self._budget = now + BUDGET_HOLDS_S, memory_budget_bytes(self._settings.max_bytes)
+        return self._budget[1]
 
     def recheck(self, case: Case) -> None:
         """Nothing, where a case still gives the right result.
@@ -135,7 +145,7 @@ class Measurer:
         Raises:
             WrongError: it does not.
         """
-        with self._limited(case, memory_budget_bytes(self._settings.max_bytes)):
+        with self._limited(case, self._budget_bytes()):
             self._judge_again(case, case.spec.bind(self._inputs(case), case.threads))
 
     def _judge_again(self, case: Case, call: Callable[[], object]) -> None:

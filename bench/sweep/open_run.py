@@ -90,6 +90,7 @@ class OpenRun:
         self.rows = {row.case: row for row in load_rows(folder)}
         self.visits: dict[str, list[Moment]] = defaultdict(list)
         self._costs_s: dict[str, float] = {}  # of each subject's cheapest visit
+        self._examinations_s: dict[Case, float] = {}
         self._last_round = 0
         for visit in load_visits(folder):
             self.visits[visit.case].append(visit.moment)
@@ -255,7 +256,7 @@ class OpenRun:
         if process not in self._sittings:
             self._sittings[process] = Sitting(name, self._settings, self._competitors, self._modules)
             self._sittings[process].ask("ready", limit_s=PATIENCE_S)
-        expected_s = examination_s(subject, self.run.options) if isinstance(subject, Case) else 0.0
+        expected_s = self._expected_s(subject) if isinstance(subject, Case) else 0.0
         of_plugin = isinstance(subject, Case) and subject.spec.of_plugin
         limit_s = (PLUGIN_PATIENCE_S if of_plugin else PATIENCE_S) + PATIENCE * expected_s
         started = time.perf_counter()
@@ -267,6 +268,12 @@ class OpenRun:
             raise
         finally:
             self._measuring_s += time.perf_counter() - started
+
+    def _expected_s(self, case: Case) -> float:
+        """About how long it takes to examine a case; asked once, for to ask takes as long as a part of a visit."""
+        if case not in self._examinations_s:
+            self._examinations_s[case] = examination_s(case, self.run.options)
+        return self._examinations_s[case]
 
     def _streams(self, cases: Sequence[Case]) -> list[Stream]:
         """The streams of the ceiling: at the working set and the number of threads of each case."""
