@@ -9,6 +9,7 @@ from softmax_bench.instruments.agreement import AGREEMENT, Moment, estimated
 from softmax_bench.instruments.bandwidth import CeilingPoint
 from softmax_bench.storage.results import Row, Visit, load_rows, load_run, write_run
 from softmax_bench.storage.tables import write_table
+from softmax_bench.sweep.summary import pace_sentences
 from softmax_bench.sweep.table import ceiling_of, highest, store_times
 
 from tests.test_results import RUN, row_of
@@ -52,6 +53,17 @@ def test_the_times_of_a_case_follow_from_its_visits(tmp_path: Path) -> None:
     assert row.time_q3_s == pytest.approx(1.1 * (1.004e-5 + 1.00512345678e-5) / 2, rel=1e-5)
     assert store_times(tmp_path) == 1  # again, the same
     assert load_rows(tmp_path) == [row, *others]
+
+
+def test_a_run_says_so_if_its_processor_was_shared_most_of_the_time() -> None:
+    visits = visits_of(row_of("vectorized"), [1e-5] * 10)
+    shared = [dataclasses.replace(visit, pace_s=1e-5 if place < 3 else 2e-5) for place, visit in enumerate(visits)]
+    (sentence,) = pace_sentences(shared)
+    assert sentence.startswith("30% of the visits met the processor at its full pace")
+    assert not list(pace_sentences(shared[:5]))
+    assert not list(pace_sentences(visits))  # of an earlier version
+    of_two = [*(dataclasses.replace(visit, machine="slow", pace_s=3e-5) for visit in visits), *shared[:3]]
+    assert not list(pace_sentences(of_two))  # each machine has a pace of its own
 
 
 def test_visits_of_a_case_that_were_slow_while_others_were_not_have_not_settled(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from ..errors import NothingToDrawError
-from ..instruments.agreement import agreeing, agreement_of, best_pace_s
+from ..instruments.agreement import agreeing, agreement_of
 from ..storage.results import Run, Visit
 from .style import caption_of, new_figure, settle
 
@@ -54,11 +54,11 @@ def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     for visit in visits:
         if visit.case in times:
             by_case.setdefault(visit.case, []).append(visit)
+    settled = set(measured.loc[measured["settled"] == 1, "case"])
     rows = []
-    pace_s = best_pace_s(visit.moment for visit in visits)
     for case, mine in by_case.items():
         moments = [visit.moment for visit in mine]
-        chosen = set(agreeing(moments, agreement_of(threads[case]), pace_s))
+        chosen = set(agreeing(moments, agreement_of(threads[case]))) if case in settled else set()
         rows += [(moment.when_s / 60.0, moment.fastest_s / times[case], moment in chosen) for moment in moments]
     return pd.DataFrame(rows, columns=["minutes", "slowdown", "chosen"]).sort_values("minutes")
 

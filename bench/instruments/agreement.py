@@ -111,13 +111,13 @@ def _settled(visits: Sequence[Moment], fastest: Sequence[Moment], rule: Agreemen
     """Whether visits and fastest moments are as many as there should be, these alike, and made at full pace."""
     if len(visits) < rule.least or len(fastest) < rule.moments:
         return False
-    at_full_pace = _at_full_pace(fastest, pace_s) >= AT_FULL_PACE * len(fastest)
+    at_full_pace = count_at_full_pace(fastest, pace_s) >= AT_FULL_PACE * len(fastest)
     return at_full_pace and fastest[-1].fastest_s <= (1.0 + rule.within) * fastest[0].fastest_s
 
 
-def _at_full_pace(fastest: Sequence[Moment], pace_s: float) -> int:
+def count_at_full_pace(visits: Iterable[Moment], pace_s: float) -> int:
     """How many of the visits were made at full pace, as all are where it is not known."""
-    return sum(not visit.pace_s > FULL_PACE * pace_s for visit in fastest)
+    return sum(not visit.pace_s > FULL_PACE * pace_s for visit in visits)
 
 
 def estimated(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> Estimate:
@@ -130,7 +130,7 @@ def estimated(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.in
     """
     fastest = _fastest(visits, rule)
     chosen = [visit.fastest_s for visit in fastest]
-    settled, at_full_pace = _settled(visits, fastest, rule, pace_s), _at_full_pace(fastest, pace_s)
+    settled, at_full_pace = _settled(visits, fastest, rule, pace_s), count_at_full_pace(fastest, pace_s)
     time_s = statistics.fmean(chosen if settled else chosen[: max(1, at_full_pace)])
     if settled:
         reach = math.exp(math.hypot(REACH_OF_RUNS, REACH_OF_SPREAD * math.log(chosen[-1] / chosen[0])))

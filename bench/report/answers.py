@@ -15,7 +15,7 @@ import pandas as pd
 from ..charts.style import libraries_in
 from ..implementations import NUMPY, Formula, registered
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, ARTICLE_SHAPE
-from ..sweep.summary import settling_sentences
+from ..sweep.summary import pace_sentences, settling_sentences
 from ..units import factor, gain_in_words, quantity
 from .content import Answer, Section, Table
 from .provenance import command_of
@@ -278,7 +278,8 @@ def _trust(source: Source) -> Iterator[Answer]:
         )
     if settled:
         weather = weather_sentence(source)
-        yield Answer("Was the machine quiet?", " ".join(filter(None, [weather, *settled])))
+        paces = pace_sentences(source.visits)
+        yield Answer("Was the machine quiet?", " ".join(filter(None, [weather, *settled, *paces])))
 
 
 def _listed(names: list[str]) -> str:

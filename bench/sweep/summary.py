@@ -1,7 +1,8 @@
 """What a run says at the terminal when it ends: a table an operation, how it went, and what can be done with it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..instruments.agreement import Moment, best_pace_s, count_at_full_pace
 from ..operations import operations
 from ..operations.cases import ALIKE, ARTICLE_OPERATION, ARTICLE_SHAPE, is_own
 from ..storage.frames import to_frame
-from ..storage.results import STATUSES, Run, load_rows, load_run
+from ..storage.results import STATUSES, Run, Visit, load_rows, load_run, load_visits
 from ..terminal import print_sentence, print_table
 from ..units import gain, gain_in_words, quantity, spread
 from .opening import missing_cases
 
 UNSETTLED = "~"  # before a time whose visits do not agree, and before a ratio of such a time
+SHARED = 0.5  # with fewer visits than this share at full pace, the processor was shared with others
 NAMED = 5  # of the cases that have not settled
 SHOWN_QUANTILES = [0.05, 0.5, 0.95]  # of the ratios at all shapes
 SHAPE = ["operation", "batch", "features", "dtype", "logits", "threads"]
@@ -153,11 +156,25 @@ def run_sentences(run: Run, frame: pd.DataFrame, folder: Path) -> Iterator[str]:
     outside = f"{1 - measuring_s / wall_s:.0%}" if wall_s else "none"
     yield (f"{outcomes or 'nothing measured'}; {wall_s:.0f} s, {outside} of it outside measuring. Stored in {folder}.")
     yield from settling_sentences(frame)
+    yield from pace_sentences(load_visits(folder))
     if run.not_installed:
         count, libraries = sum(run.not_installed.values()), ", ".join(run.not_installed)
         yield f"{count} cases left out, not installed: {libraries} (make's EXTRAS=compiled,torch,jax has them)."
     if missing := len(missing_cases(folder)):
         yield f"{missing} cases are missing: make bench RESUME={run.run_id}"
+
+
+def pace_sentences(visits: Sequence[Visit]) -> Iterator[str]:
+    """That the processor was shared with others, if few visits were made at its full pace."""
+    by_machine: dict[tuple[str, str], list[Moment]] = defaultdict(list)
+    for visit in visits:
+        by_machine[visit.machine, visit.attempt].append(visit.moment)
+    full = sum(count_at_full_pace(moments, best_pace_s(moments)) for moments in by_machine.values())
+    if full < SHARED * len(visits):
+        yield (
+            f"{full / len(visits):.0%} of the visits met the processor at its full pace: others use it as well. "
+            "Few times settle so; more MINUTES, another hour or another machine help."
+        )
 
 
 def settling_sentences(frame: pd.DataFrame) -> Iterator[str]:
