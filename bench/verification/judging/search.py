@@ -39,6 +39,7 @@ OF_VECTORS = (
 _SQUARES = re.compile(r"mse|squared?|quadratic|euclid", re.IGNORECASE)
 _WEIGHTS = re.compile(r"\bself\.([wW](_?(\d+|[a-z]{1,2}|out))?|weights?(_?\w+)?|kernel)\b")
 _OF_AGENT = re.compile(r"def (\w+\([^)]*\b(states?|obs|observations?)|\w*policy\w*\([^)]*\b(weights?|theta|w))\b")
+_AGENT = re.compile(r"action|reward|polic|agent|episode", re.IGNORECASE)
 _NAMES_BATCH = re.compile(r"batch|n_?samples", re.IGNORECASE)
 _REDUCTIONS = ("sum", "max", "mean", "amax")
 _SAYS_BACKWARD = re.compile(r"back|bwd|grad|deriv|prime|diff|jacob|vjp|^d[A-Z_]", re.IGNORECASE)
@@ -93,9 +94,9 @@ def _thing_by_its_result(subject: Subject, answers: Answers) -> str:
         return "the gradient of a squared error, not of cross-entropy"
     if any(is_of_binary(each.value, each.trial) for each in answers.answers[:1]):
         return "the gradient of binary cross-entropy, not of softmax's"
-    if not answers.fits and _OF_AGENT.search(subject.source(answers.convention)):
-        return "a function of an agent's state, with weights of its own"
-    return ""
+    source = subject.source(answers.convention)
+    is_of_agent = _OF_AGENT.search(source) and _AGENT.search(source)
+    return "a function of an agent's state, with weights of its own" if is_of_agent and not answers.fits else ""
 
 
 def _thing_without_a_mistake(subject: Subject, answers: Answers) -> str:
