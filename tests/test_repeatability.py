@@ -14,7 +14,7 @@ import pytest
 from softmax_bench.charts.style import write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.implementations import is_installed
-from softmax_bench.instruments.agreement import AGREEMENT, Agreement, Moment, agree, estimated
+from softmax_bench.instruments.agreement import AGREEMENT, Agreement, Moment, agree, best_pace_s, estimated
 from softmax_bench.repeatability import command, study
 from softmax_bench.repeatability.chart import repeatability, rules
 from softmax_bench.repeatability.command import repeatability as repeatability_command
@@ -52,6 +52,7 @@ from softmax_bench.repeatability.tools import (
     missing_tools,
     sweep,
 )
+from softmax_bench.storage.results import load_visits
 
 JACOBIAN, VECTORIZED, VECDOT = (
     f"softmax-{name}-B32-N512-float64-normal" for name in (*IMPLEMENTATIONS, "vectorized_vecdot")
@@ -314,7 +315,8 @@ def test_a_session_of_the_sweep_reads_times_intervals_and_visits(tmp_path: Path)
     assert reading.settled in (0, 1)
     moments = [moment.when_s for moment in visits[case]]
     assert moments == sorted(moments)
-    assert reading.time_s == pytest.approx(estimated(visits[case], AGREEMENT).time_s, rel=1e-4)
+    pace_s = best_pace_s(visit.moment for visit in load_visits(tmp_path / "session"))
+    assert reading.time_s == pytest.approx(estimated(visits[case], AGREEMENT, pace_s).time_s, rel=1e-4)
 
 
 def test_a_session_that_visits_every_case_is_replayed_and_stored_once(
