@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from softmax_bench.instruments.agreement import Moment
@@ -28,10 +28,12 @@ class Clock:
         self.slept: list[float] = []
         self.rounds = self.rounds_of([case_of(name) for name in seconds], deadline_s)
 
-    def rounds_of(self, subjects: Sequence[Subject], deadline_s: float) -> Rounds:
+    def rounds_of(
+        self, subjects: Sequence[Subject], deadline_s: float, visits: Mapping[str, list[Moment]] | None = None
+    ) -> Rounds:
         return Rounds(
             subjects=subjects,
-            visits=defaultdict(list),
+            visits=defaultdict(list, visits or {}),
             deadline_s=deadline_s,
             now=lambda: self.now_s,
             rng=random.Random(1),
@@ -176,15 +178,8 @@ def test_cases_that_settled_count_and_streams_are_no_cases() -> None:
 
 def test_what_had_settled_before_is_visited_no_more() -> None:
     clock = Clock({"a": 0.01, "b": 0.01}, deadline_s=5.0)
-    settled, subjects = [Moment(when_s, 1.0, 1.0) for when_s in range(20)], clock.rounds.subjects
-    clock.rounds = Rounds(
-        subjects=subjects,
-        visits=defaultdict(list, {str(case_of("a")): settled}),
-        deadline_s=5.0,
-        now=lambda: clock.now_s,
-        rng=random.Random(1),
-        sleep=clock.sleep,
-    )
+    settled = [Moment(when_s, 1.0, 1.0) for when_s in range(20)]
+    clock.rounds = clock.rounds_of(clock.rounds.subjects, 5.0, {str(case_of("a")): settled})
     assert clock.rounds.cases == (1, 2)
     clock.run()
     assert {name for _, name in clock.order} == {"b"}
@@ -193,14 +188,7 @@ def test_what_had_settled_before_is_visited_no_more() -> None:
 def test_what_agreed_at_half_the_pace_is_visited_again_once_a_visit_shows_the_full_one() -> None:
     clock = Clock({"a": 0.01, "b": 0.01}, deadline_s=5.0)
     at_half = [Moment(when_s, 1.0, 1.0, 2e-5) for when_s in range(20)]
-    clock.rounds = Rounds(
-        subjects=clock.rounds.subjects,
-        visits=defaultdict(list, {str(case_of("a")): at_half}),
-        deadline_s=5.0,
-        now=lambda: clock.now_s,
-        rng=random.Random(1),
-        sleep=clock.sleep,
-    )
+    clock.rounds = clock.rounds_of(clock.rounds.subjects, 5.0, {str(case_of("a")): at_half})
     assert clock.rounds.cases == (1, 2)
     clock.rounds.record(case_of("b"), Moment(0.0, 1.0, 1.0, 1e-5), 0.01)
     assert clock.rounds.cases == (0, 2)

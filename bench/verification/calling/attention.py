@@ -17,7 +17,7 @@ from .roles import roles_of
 VALUES, KEYS, LONG_KEYS = "values", "keys", "long_keys"
 OF_ATTENTION = {VALUES, KEYS, LONG_KEYS}
 # The logarithm of the sum of each row's exponentials, [B] or [B, 1]: what is kept of a forward in place of its softmax.
-LOG_SUMS, LOG_SUMS_AS_COLUMN = "log_sums", "log_sums_as_column"
+SUMS = LOG_SUMS, LOG_SUMS_AS_COLUMN = "log_sums", "log_sums_as_column"
 _QUERIES = re.compile(r"q|quer(y|ies)", re.IGNORECASE)
 _KEYS = re.compile(r"k|keys?", re.IGNORECASE)
 _VALUES = re.compile(r"v|values?", re.IGNORECASE)
@@ -28,7 +28,7 @@ _CAUSAL = re.compile(r"(is_?)?causal")
 
 def roles_of_attention(parameters: list[str], *, backward: bool) -> Iterator[tuple[str, ...]]:
     """The roles of the parameters of attention, or of its backward; nothing if they are no queries, keys and values."""
-    for keys, log_sums in itertools.product((LONG_KEYS, KEYS), (LOG_SUMS, LOG_SUMS_AS_COLUMN)):
+    for keys, log_sums in itertools.product((LONG_KEYS, KEYS), SUMS):
         if log_sums == LOG_SUMS_AS_COLUMN and not any(map(_LOG_SUMS.fullmatch, parameters)):
             continue
         roles = [_role(name, keys, log_sums) for name in parameters]

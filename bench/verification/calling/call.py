@@ -26,7 +26,7 @@ from .arrays import (
     stacked,
     unwrapped,
 )
-from .attention import LOG_SUMS, LOG_SUMS_AS_COLUMN
+from .attention import SUMS
 from .classifiers import IDENTITY, PENALTY, optional_of_classifier
 from .construction import construction_values, identities, make_instance
 from .convention import CARRIERS, FORWARD_ONLY, SCALARS, Convention
@@ -52,7 +52,7 @@ from .transforms import pulled_back
 
 FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
 MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets", LOSS_GRADIENT)  # the roles that are [B, N]
-ARRAYS = (*MATRICES, LOG_SUMS, LOG_SUMS_AS_COLUMN, "labels")  # of all arrays with the batch as their first axis
+ARRAYS = (*MATRICES, *SUMS, "labels")  # of all arrays with the batch as their first axis
 LEARNING_RATE = 0.125  # for a backward that takes one
 Inputs = Mapping[str, Any]
 
@@ -124,7 +124,7 @@ class Call:
         leading = (1,) * (DIMENSIONS[layout] - 2) if layout in LEADING else ()
         labels = labels.reshape((*leading, -1))
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
-        for role in self.convention.roles & {LOG_SUMS, LOG_SUMS_AS_COLUMN}:
+        for role in self.convention.roles.intersection(SUMS):
             sums = inputs[role].copy()  # [B] or [B, 1]
             values[role] = in_container(sums.reshape((*leading, *sums.shape)), container)
             used.append(role)

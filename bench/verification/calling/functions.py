@@ -65,12 +65,12 @@ def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], ope
     if operation != "softmax_cross_entropy":
         return
     of_classifier = list(roles_of_classifier(parameters))
-    of_network = list(itertools.chain(*roles_of_network(parameters)))
-    for arguments in roles_of_network(parameters) if not writes else ():
+    of_network = list(roles_of_network(parameters))
+    for arguments in of_network if not writes else ():
         yield Convention(operation, "function", arguments, backward=name, weights=TRAINED)
     if not writes:
         yield from (Convention(operation, "function", arguments, backward=name) for arguments in of_classifier)
-    rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier), *of_network}
+    rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier, *of_network)}
     if writes or "learning_rate" in rates:
         yield from _updates(parameters, name)
 

@@ -17,7 +17,7 @@ from ...operations.cases import Case, make_inputs
 from ...operations.oracle import EXACT_ITEMS
 from ...operations.precision import wide_type
 from ...units import quantity
-from ..calling.attention import LOG_SUMS, LOG_SUMS_AS_COLUMN, log_sums_of
+from ..calling.attention import SUMS, log_sums_of
 from ..calling.call import Inputs
 from ..calling.convention import Convention
 from ..calling.roles import LOSS_GRADIENT, is_loss
@@ -60,7 +60,7 @@ def fresh_inputs(convention: Convention, case: Case, count: int) -> dict[str, An
         drawn[LOSS_GRADIENT] = loss_gradient(made.probs, drawn["targets"])
     if "log_probs" in convention.roles:
         drawn["log_probs"] = log_softmax(made.logits)
-    if {LOG_SUMS, LOG_SUMS_AS_COLUMN} & convention.roles:
+    if convention.roles.intersection(SUMS):
         drawn |= log_sums_of(made.logits)
     if convention.temperature != 1.0:
         drawn["probs"] = softmax(made.logits / made.logits.dtype.type(convention.temperature))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ...implementations import FloatArray
-from ..calling.attention import LOG_SUMS, LOG_SUMS_AS_COLUMN
+from ..calling.attention import SUMS
 from ..calling.convention import Convention
 from ..process.subject import Subject
 from .trials import PROBING, trials
@@ -25,7 +25,7 @@ def broken_invariants(subject: Subject, convention: Convention) -> list[str]:
             "adding a constant to all logits of a row does not change softmax, so each row of grad_logits sums to 0; "
             f"your first row sums to {sums[0]:.6g}"
         )
-    rows = ("logits", "probs", "log_probs", "grad_output", "targets", "labels", LOG_SUMS, LOG_SUMS_AS_COLUMN)
+    rows = ("logits", "probs", "log_probs", "grad_output", "targets", "labels", *SUMS)
     other = _value(subject, convention, inputs | {name: _first_row_changed(inputs[name]) for name in rows})
     if other is not None and not _near(other[1:], value[1:]):
         found.append("rows are independent of each other; your other rows change when the inputs of the first row do")

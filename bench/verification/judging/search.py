@@ -94,9 +94,9 @@ def _thing_by_its_result(subject: Subject, answers: Answers) -> str:
         return "the gradient of a squared error, not of cross-entropy"
     if any(is_of_binary(each.value, each.trial) for each in answers.answers[:1]):
         return "the gradient of binary cross-entropy, not of softmax's"
-    source = subject.source(answers.convention)
+    source = "" if answers.fits else subject.source(answers.convention)
     is_of_agent = _OF_AGENT.search(source) and _AGENT.search(source)
-    return "a function of an agent's state, with weights of its own" if is_of_agent and not answers.fits else ""
+    return "a function of an agent's state, with weights of its own" if is_of_agent else ""
 
 
 def _thing_without_a_mistake(subject: Subject, answers: Answers) -> str:
