@@ -8,6 +8,7 @@ from collections import defaultdict
 import pytest
 from softmax_bench.instruments.agreement import (
     AGREEMENT,
+    OF_LONG_CALLS,
     OF_THREADS,
     Moment,
     agree,
@@ -70,10 +71,20 @@ def test_when_the_time_is_up_fewer_visits_are_enough() -> None:
 def test_calls_with_several_threads_are_visited_often_enough_to_meet_the_fast_way_of_waking_one() -> None:
     slow, fast = moments([2.5] * AGREEMENT.visits), moments([1.0] * ENOUGH)
     assert agree(slow, AGREEMENT)
-    assert not agree(slow, agreement_of(2))
-    assert not estimated(slow, agreement_of(2)).settled
+    assert not agree(slow, agreement_of(2, slow))
+    assert not estimated(slow, agreement_of(2, slow)).settled
     enough = [moment for _ in range(OF_THREADS.visits) for moment in slow] + fast
-    assert estimated(enough, agreement_of(2)).time_s == pytest.approx(1.0)
+    assert estimated(enough, agreement_of(2, slow)).time_s == pytest.approx(1.0)
+
+
+def test_calls_of_milliseconds_are_visited_more_often_because_a_visit_of_them_has_few_calls() -> None:
+    few = moments([0.005] * AGREEMENT.visits)
+    assert agree(few, AGREEMENT)
+    assert not estimated(few, agreement_of(1, few)).settled
+    many = moments([0.005] * OF_LONG_CALLS.visits)
+    assert agree(many, agreement_of(1, many))
+    for short_or_very_long in (moments([0.0005] * AGREEMENT.visits), moments([0.05] * AGREEMENT.visits)):
+        assert agree(short_or_very_long, agreement_of(1, short_or_very_long))
 
 
 def test_a_machine_that_is_slow_throughout_gives_a_slow_time_that_has_settled() -> None:

@@ -19,7 +19,16 @@ from softmax_bench.fleet.calibration import IN_A_ROW, LARGEST_DRIFT, LARGEST_SLO
 from softmax_bench.fleet.scale import CASE_S, SHARE_CASES, load_scale
 from softmax_bench.implementations import NUMPY
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
-from softmax_bench.instruments.agreement import AGREEMENT, FULL_PACE, OF_THREADS, REACH_OF_RUNS, REACH_OF_SPREAD
+from softmax_bench.instruments.agreement import (
+    AGREEMENT,
+    FULL_PACE,
+    LONG_S,
+    LONGEST_S,
+    OF_LONG_CALLS,
+    OF_THREADS,
+    REACH_OF_RUNS,
+    REACH_OF_SPREAD,
+)
 from softmax_bench.operations.cases import Case, make_inputs
 from softmax_bench.regression.gate import (
     CONTROL_PADDING,
@@ -443,6 +452,9 @@ def repeatability(_: Sweep) -> Iterator[str]:
     )
     yield f"at least {mark(OF_THREADS.visits)} visits"
     yield f"with fewer than {mark(OF_THREADS.least)} it has not settled"
+    span_ms = f"{mark(f'{1000 * LONG_S:g}')} to {mark(f'{1000 * LONGEST_S:g} ms')}"
+    yield f"Calls of {span_ms} take at least {mark(OF_LONG_CALLS.visits)} visits"
+    yield f"with fewer than {mark(OF_LONG_CALLS.least)} they have not settled"
     yield f"At least {mark('half')} of the {mark(rule.moments)} have to have been made at full pace"
     yield f"a loop beside them takes at most {mark(f'{FULL_PACE:g} times')} as long as the run's fastest one"
     for replay in rule_outcomes(load_rules(folder)):

@@ -58,7 +58,7 @@ def slowdowns(visits: Sequence[Visit], frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for case, mine in by_case.items():
         moments = [visit.moment for visit in mine]
-        chosen = set(agreeing(moments, agreement_of(threads[case]))) if case in settled else set()
+        chosen = set(agreeing(moments, agreement_of(threads[case], moments))) if case in settled else set()
         rows += [(moment.when_s / 60.0, moment.fastest_s / times[case], moment in chosen) for moment in moments]
     return pd.DataFrame(rows, columns=["minutes", "slowdown", "chosen"]).sort_values("minutes")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..instruments.agreement import AGREEMENT, OF_THREADS, Agreement, Moment, agree, best_pace_s, estimated
+from ..instruments.agreement import AGREEMENT, Agreement, Moment, agree, agreement_of, best_pace_s, estimated
 from ..operations.cases import SEVERAL_THREADS
 
 MOMENTS, WITHIN, APART_S = (2, 3, 4, 5, 6), (0.01, 0.02, 0.03, 0.05), (0.0, 1.0)
@@ -23,8 +23,8 @@ CANDIDATES = (
 class Replay:
     """What a rule would have done with a case in one session; a row of the table.
 
-    ``at_least`` is the number of visits that the rule asks for with one thread, ``visits`` is the number that it would
-    have made, and ``time_s`` what it would have stored.
+    ``at_least`` is the number of visits that the rule asks for of short calls with one thread, ``visits`` is the number
+    that it would have made, and ``time_s`` what it would have stored.
     """
 
     load: str
@@ -43,9 +43,9 @@ def replayed(load: str, session: int, visits: Mapping[str, Sequence[Moment]]) ->
     """What each candidate would have done with the visits of a session, which are in time order."""
     pace_s = best_pace_s(itertools.chain(*visits.values()))
     for candidate, (case, moments) in itertools.product(CANDIDATES, visits.items()):
-        several_threads = SEVERAL_THREADS.search(case)
-        more = {"visits": OF_THREADS.visits, "least": OF_THREADS.least}
-        rule = dataclasses.replace(candidate, **more) if several_threads else candidate
+        asked = agreement_of(2 if SEVERAL_THREADS.search(case) else 1, moments)
+        more = dataclasses.replace(candidate, visits=asked.visits, least=asked.least)
+        rule = candidate if asked is AGREEMENT else more
         used = visits_made(moments, rule, pace_s)
         estimate = estimated(moments[:used], rule, pace_s)
         yield Replay(

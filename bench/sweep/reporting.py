@@ -16,7 +16,7 @@ def report_visits(benchmark: BenchmarkFixture, visits: Sequence[Moment], threads
     if not visits or benchmark.disabled:
         benchmark.skipped = True  # else it would warn that nothing was timed
         return
-    estimate = estimated(visits, agreement_of(threads), pace_s)
+    estimate = estimated(visits, agreement_of(threads, visits), pace_s)
     benchmark.extra_info.update(
         time_s=estimate.time_s, time_low_s=estimate.low_s, time_high_s=estimate.high_s, settled=estimate.settled
     )

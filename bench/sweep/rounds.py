@@ -108,7 +108,8 @@ class Rounds:
         self._judge(subject)
 
     def _judge(self, subject: Subject) -> None:
-        visits, rule = self.visits[str(subject)], agreement_of(subject.threads)
+        visits = self.visits[str(subject)]
+        rule = agreement_of(subject.threads, visits)
         settled = bool(agreeing(visits, rule, self._pace_s))
         agreed = settled and len(visits) >= rule.visits
         for found, holds in ((self._agreed, agreed), (self._settled, settled)):
@@ -116,8 +117,9 @@ class Rounds:
 
     def _can_settle(self, subject: Subject) -> bool:
         """Whether the visits that a subject misses fit into its share of the time left."""
-        wanted = agreement_of(subject.threads).least
-        missing = wanted - len(self.visits[str(subject)])
+        visits = self.visits[str(subject)]
+        wanted = agreement_of(subject.threads, visits).least
+        missing = wanted - len(visits)
         if self.every or not 0 < missing < wanted:  # each one is visited once
             return True
         cost_s = self.costs_s[subject]

@@ -59,7 +59,7 @@ def _with_times(row: Row, moments: Sequence[Moment], pace_s: float, memory_bytes
     """
     if row.status != "measured" or not moments:
         return row
-    estimate = estimated(moments, agreement_of(row.threads), pace_s)
+    estimate = estimated(moments, agreement_of(row.threads, moments), pace_s)
     q1, median, q3 = np.quantile([moment.median_s for moment in moments], [0.25, 0.5, 0.75])
     timed = dataclasses.replace(
         row,
@@ -86,7 +86,7 @@ def ceiling_of(visits: Mapping[str, Sequence[Moment]], machine: str = "") -> lis
         CeilingPoint(
             stream.threads,
             stream.working_set_bytes,
-            round(stream.working_set_bytes / estimated(moments, agreement_of(stream.threads)).time_s),
+            round(stream.working_set_bytes / estimated(moments, agreement_of(stream.threads, moments)).time_s),
             machine=machine,
         )
         for subject, moments in visits.items()
