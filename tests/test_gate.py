@@ -849,36 +849,31 @@ def test_interrupted_it_leaves_no_process_and_no_file(tmp_path: Path, signalled:
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []  # the machine's lock stays
 
 
-def conclusive(
+def comparison(
     softmax_bench: SoftmaxBench, folder: Path, *arguments: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """What a comparison prints and writes; tried again where the machine is too noisy just then."""
-    for _ in range(3):
-        done = softmax_bench("compare", *arguments, "--json=out.json", timeout_s=600.0)
-        assert done.returncode in (0, 1, 2), done.stderr
-        content = json.loads((folder / "out.json").read_text(encoding="utf-8"))
-        assert content["exit"] == done.returncode
-        if not content["inconclusive"]:
-            return done, content
-        assert done.returncode in (1, 2)  # 1: what was found is no less true where something else cannot be told
-    raise AssertionError(f"inconclusive three times: {done.stdout}")
+    """What a comparison prints and writes. On a noisy machine it may be inconclusive: what is found is no less true."""
+    done = softmax_bench("compare", *arguments, "--json=out.json", timeout_s=600.0)
+    content = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    assert content["exit"] == done.returncode, done.stderr
+    return done, content
 
 
 @pytest.mark.slow
 def test_compare_says_ratio_interval_and_memory_of_both(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "def twice(probs, grad_output):\n"
+        "def slower(probs, grad_output):\n"
         "    once = lambda: (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs\n"
-        "    return once() + 0 * once()\n",
+        "    return once() + 0 * sum(once() for _ in range(7))\n",
         encoding="utf-8",
     )
-    done, content = conclusive(softmax_bench, tmp_path, "vectorized", "mine.py:twice", "--fail-above=3%")
+    done, content = comparison(softmax_bench, tmp_path, "vectorized", "mine.py:slower", "--fail-above=3%")
     assert done.returncode == 1
-    assert "mine.py:twice against vectorized at 32 × 512 float64 normal:" in done.stdout
-    assert "mine.py:twice against vectorized at 4 × 64 float64 normal:" in done.stdout
+    assert "mine.py:slower against vectorized at 32 × 512 float64 normal:" in done.stdout
+    assert "mine.py:slower against vectorized at 4 × 64 float64 normal:" in done.stdout
     assert "99 % interval" in done.stdout
     assert "peak memory" in done.stdout
-    assert any(finding["verdict"] == "slower" and finding["ratio"] > 1.5 for finding in content["findings"])
+    assert any(finding["verdict"] == "slower" and finding["ratio"] > 2 for finding in content["findings"])
 
 
 @pytest.mark.slow
@@ -889,8 +884,8 @@ def test_compare_takes_functions_of_another_operation(softmax_bench: SoftmaxBenc
         encoding="utf-8",
     )
     case = ("--operation=softmax_cross_entropy_backward", "--batch=16", "--features=64")
-    done, _ = conclusive(softmax_bench, tmp_path, "one_node", "mine.py:backward", *case)
-    assert done.returncode == 0
+    done, content = comparison(softmax_bench, tmp_path, "one_node", "mine.py:backward", *case)
+    assert done.returncode == (2 if content["inconclusive"] else 0)
     assert "mine.py:backward against one_node at 16 × 64" in done.stdout
     done = softmax_bench("compare", "one_node", "mine.py:summed", *case)
     assert done.returncode == 1
