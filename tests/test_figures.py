@@ -157,7 +157,7 @@ def readme(sweep: Sweep) -> Iterator[str]:
         ends = [sweep.value(column, "vectorized", shape) for column in ("speedup_low", "speedup_high")]
         slope.append(f"{sweep.speedup('vectorized', shape)} {mark_numbers(between(*ends))}")
     yield f"It is {slope[0]} at 32 × 10 and {slope[1]} at 32 × 128"
-    yield f"on {mark(sweep.run.machine['cores'])} cores of an Intel Xeon"
+    yield f"on {mark(sweep.run.machine['cores'])} cores of an AMD EPYC"
     gain = sweep.seconds("vectorized", ARTICLE) / sweep.seconds("fused_out", ARTICLE)
     yield f"one compiled pass over the arrays is {mark(factor(gain))} as fast at 32 × 512"
 
@@ -171,7 +171,7 @@ def limits(sweep: Sweep) -> Iterator[str]:
 
 def limits_of_the_run(sweep: Sweep) -> Iterator[str]:
     machine, versions = sweep.run.machine, sweep.run.versions
-    yield f"on {mark(machine['cores'])} cores of an Intel Xeon"
+    yield f"on {mark(machine['cores'])} cores of an AMD EPYC"
     yield (
         f"with {mark(quantity(machine['memory_bytes'], 'B'))} of memory, Linux, Python {mark(versions['python'])} and "
         f"NumPy {mark(versions['numpy'])}"
@@ -251,7 +251,7 @@ def limits_of_threads_and_memory(sweep: Sweep) -> Iterator[str]:
     gain = {shape: mark(factor(sweep.seconds("fused_out", shape) / parallel[shape])) for shape in (ARTICLE, LARGE)}
     to_one_liner = mark(factor(sweep.seconds("vectorized", LARGE) / parallel[LARGE]))
     yield f"two threads are {gain[LARGE]} as fast as `fused_out` at 512 × 8192, and {to_one_liner} as fast as the"
-    yield f"no more than it costs to wake ({gain[ARTICLE]})"
+    yield f"little more than it costs to wake ({gain[ARTICLE]})"
 
 
 def subnormals(sweep: Sweep) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from softmax_bench.operations.cases import Case
 from softmax_bench.report.left_out import MOST_ROWS
 from softmax_bench.report.page import Page, page_of, to_html, to_markdown
 from softmax_bench.report.power_law import Estimate
@@ -256,6 +257,10 @@ def is_shaped(row: Row) -> bool:
     return (row.operation, row.dtype, row.logits, row.threads) == ("softmax", "float64", "normal", 1)
 
 
+def _vectorized(row: Row) -> Case:
+    return dataclasses.replace(row.case, implementation="vectorized")
+
+
 def counts_of(source: Source) -> Iterator[str]:
     """Counts of rows and visits, and shares of them."""
     measured = rows_measured(source)
@@ -272,7 +277,8 @@ def counts_of(source: Source) -> Iterator[str]:
     settled = f"{len(measured) - unsettled} of {len(measured)}"
     yield from (*settled.split(" of "), str(unsettled), str(unsettled - 5), str(skipped), str(noted))
     yield from (str(len(source.rows)), str(len(source.visits)), str(len(visits)), f"{slowed:.0%}", f"{typical:.2g}%")
-    yield from (str(len(pairs)), str(len(shapes)), str(skipped + unsettled + noted))
+    both_settled = [row for row in pairs if row.settled and source.by_case[_vectorized(row)].settled]
+    yield from (str(len(pairs)), str(len(both_settled)), str(len(shapes)), str(skipped + unsettled + noted))
     yield f"{sum(sitting.wall_s for sitting in source.run.sittings):.0f} s"
 
 
