@@ -107,6 +107,27 @@ def test_the_line_is_that_of_the_thread_in_which_the_target_was_called(name: str
     assert files_of_shown_frames(done.stdout) == {str(file)}
 
 
+SLOW = """
+import time
+
+import numpy as np
+
+
+def slow(probs, grad_output):
+    time.sleep(0.0 if probs.shape[1] < 100 else 600.0)  # as a loop over all pairs of features takes
+    return probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True))
+"""
+
+
+def test_what_is_slow_at_many_features_is_right_with_that_limit(tmp_path: Path) -> None:
+    file = tmp_path / "loops.py"
+    file.write_text(SLOW, encoding="utf-8")
+    done = run(f"{file}:slow", "--timeout", "1", "--no-cost")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[0].endswith("right, with a limit")
+    assert "it is slow (16 × 130 uniform: it hangs: no answer within 1 s" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def site_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment's site-packages with the package's files in it, as after the installation of a wheel."""

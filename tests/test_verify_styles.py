@@ -41,6 +41,23 @@ def test_a_framework_of_variables_is_called_through_its_own_graph(name: str) -> 
     assert "as its gradient" in report.called_as
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "mistake"),
+    [
+        ("ConnectedSoftmax", "right", ""),
+        ("ConnectedDiagonal", "wrong", "diagonal_only"),
+        ("ConnectedLoss", "right, with a limit", ""),
+        ("OutputsSoftmax", "right", ""),
+    ],
+)
+def test_nodes_are_computed_and_get_a_consumer_that_has_their_gradient(name: str, words: str, mistake: str) -> None:
+    file = Path(__file__).parent / "targets" / "connected_nodes.py"
+    report = examine(Local.load(f"{file}:{name}"), name, Options())
+    assert report.words == words, report
+    assert (report.diagnosis.name if report.diagnosis else "") == mistake
+    assert "node(" in report.called_as
+
+
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "softmax_bench.cli", "verify", "--no-cost", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

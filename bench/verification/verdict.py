@@ -63,8 +63,8 @@ class Status(enum.IntEnum):
 # What the gradient is with respect to, where matrices that are not asked about were identities.
 OF_IDENTITIES = {
     VALUES: "the gradient of its queries: keys and values were identity matrices, so that they are the logits",
-    IDENTITY: "the gradient of its weights: its data was an identity matrix, so that they are the logits",
-    PADDED: "the gradient of its last weights: its data was an identity matrix, so that they are the logits",
+    IDENTITY: "the gradient of its weights: its data was an identity matrix in reverse, so that they are the logits",
+    PADDED: "the gradient of its last weights: its data was an identity matrix in reverse, so that they are the logits",
     THROUGH: "the gradient of its input: its weights were set to an identity matrix, so that it is the logits",
     BASIS: "the gradient of its input: its weights were an identity matrix, so that it is the logits",
 }

@@ -1306,7 +1306,127 @@ def sigmoid_backward(grad_output, output):
     return grad_output * output * (1 - output)
 
 
+# What comes beside the gradient, and what makes a backward.
+def forward_and_gradient(x, grad_out):
+    p = rows_softmax(x)
+    grad = p * (grad_out - (grad_out * p).sum(axis=1, keepdims=True))
+    return p, grad
+
+
+def probabilities_and_diagonal(x, grad_out):
+    p = rows_softmax(x)
+    grad = p * (1 - p) * grad_out
+    return p, grad
+
+
+def gradients_by_name(probs, grad_output):
+    dA = probs * (grad_output - (grad_output * probs).sum(axis=1, keepdims=True))
+    return {"A": probs, "dA": dA}
+
+
+def make_softmax(axis=-1):
+    kept = {}
+
+    def forward(x):
+        kept["p"] = rows_softmax(x)
+        return kept["p"]
+
+    def backward(grad_output):
+        p = kept["p"]
+        return p * (grad_output - (grad_output * p).sum(axis=axis, keepdims=True))
+
+    return forward, backward
+
+
+def make_diagonal():
+    kept = {}
+
+    def forward(x):
+        kept["p"] = rows_softmax(x)
+        return kept["p"]
+
+    def backward(grad_output):
+        return kept["p"] * (1 - kept["p"]) * grad_output
+
+    return {"forward": forward, "backward": backward}
+
+
+# What tells nothing of itself, and what is not what it seems.
+def checked(function):
+    def check(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return check
+
+
+@checked
+def behind_a_decorator(grad, softmax_a, axis):
+    return softmax_a * (grad - (grad * softmax_a).sum(axis=axis, keepdims=True))
+
+
+class DetachingTensor:
+    def __init__(self, data, requires_grad=False, backward=None):
+        self.data, self.requires_grad, self.walk = np.asarray(data, dtype=np.float64), requires_grad, backward
+        self.grad = np.zeros_like(self.data)
+
+    def detach(self):
+        return DetachingTensor(self.data.copy())
+
+    def backward(self, grad_output=None):
+        self.walk(np.ones_like(self.data) if grad_output is None else grad_output)
+
+    def softmax(self, dim=-1):
+        s = rows_softmax(self.data)
+
+        def walk(grad_output):
+            self.grad = self.grad + s * (grad_output - (grad_output * s).sum(axis=dim, keepdims=True))
+
+        return DetachingTensor(s, self.requires_grad, walk)
+
+
+class StartsFromOne:
+    def __init__(self, data):
+        self.data, self.grad, self.walk = data, np.zeros_like(data), None
+
+    def backward(self):
+        self.grad[:] = 1
+        self.walk()
+
+    def softmax(self):
+        out = StartsFromOne(rows_softmax(self.data))
+
+        def walk():
+            self.grad += out.data * (out.grad - (out.grad * out.data).sum(axis=1, keepdims=True))
+
+        out.walk = walk
+        return out
+
+
+class QuotientOfTensors:
+    @staticmethod
+    def __call__(tensor, dim):
+        exps = np.exp(tensor.data)
+        total = exps.sum(axis=1, keepdims=True)
+        out = Tensor(exps / total, True)
+
+        def backward():
+            slope = -(out.grad * exps).sum(axis=1, keepdims=True) / total**2
+            tensor.grad = (out.grad * (exps / total) + slope * exps).astype(np.float32)
+
+        out._backward = backward
+        return out
+
+
 STYLES = (
+    ("behind_a_decorator", "right", "", "behind_a_decorator(grad_output, probs, axis)"),
+    ("DetachingTensor.softmax", "right", "", "then backward(grad_output)"),
+    ("StartsFromOne.softmax", "could not be called", "", ""),
+    ("QuotientOfTensors", "right, with a limit", "", "moderate logits only"),
+    ("forward_and_gradient", "right", "", "forward_and_gradient(logits, grad_output)"),
+    ("probabilities_and_diagonal", "wrong", "diagonal_only", ""),
+    ("gradients_by_name", "right", "", "gradients_by_name(probs, grad_output)"),
+    ("make_softmax", "right", "", "forward(logits), then backward(grad_output)"),
+    ("make_diagonal", "wrong", "diagonal_only", "forward(logits), then backward(grad_output)"),
     ("SwitchedOutput", "wrong", "jacobian_of_logits", "backward_pass(grad_output, probs, logits)"),
     ("picks_of_each_row", "wrong", "normalised_over_array", "its code is for batches"),
     ("LossOfOneLongRow", "wrong", "normalised_over_array", "its code is for batches"),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ...implementations import FloatArray
 from .graphs import NUMBERS, SLOTS
+from .roles import roles_of
 
 DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "flat": 1}  # of layouts that are no matrices
 LEADING = ("stack", "heads")  # of these, the layouts with axes before the batch
@@ -60,7 +61,8 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
         NoResultError: the result is not an array of numbers.
     """
     if isinstance(result, dict):
-        result = next((result[name] for name in RESULTS if name in result), tuple(result.values()))
+        named = tuple(value for name, value in result.items() if roles_of(str(name)) == ("grad_output",))
+        result = next((result[name] for name in RESULTS if name in result), named or tuple(result.values()))
     if isinstance(result, tuple):
         result = _without_numbers(result)
     arrays = _is_tensor if isinstance(result, list) else _is_tensor_or_list
@@ -121,7 +123,7 @@ def unwrapped(value: Any) -> Any:
     """The numbers inside a tensor of any framework."""
     if isinstance(value, np.ndarray | np.generic | list | tuple | int | float):
         return value
-    if hasattr(value, "detach"):
+    if hasattr(value, "detach") and hasattr(value, "numpy"):
         return value.detach().numpy()
     inside = (getattr(value, name, None) for name in NUMBERS)
     return next((array for array in inside if isinstance(array, np.ndarray | list | np.generic)), value)

@@ -30,8 +30,18 @@ from .attention import SUMS
 from .classifiers import IDENTITY, PENALTY, optional_of_classifier
 from .construction import construction_values, identities, make_instance
 from .convention import CARRIERS, FORWARD_ONLY, SCALARS, Convention
-from .graphs import LOSS_DRIVE, SLOTS, NoGradientError, grad_slot, leaf_factory, spread
-from .kept import NamedAttributes, NamedCache, attributes_read
+from .graphs import (
+    GRADIENTS,
+    LOSS_DRIVE,
+    SLOTS,
+    NoGradientError,
+    computed,
+    consume,
+    grad_slot,
+    leaf_factory,
+    spread,
+)
+from .kept import NamedAttributes, NamedCache, attributes_read, place_of_gradient
 from .kernels import DESTINATION
 from .methods import applied_parameters, is_static
 from .roles import (
@@ -92,6 +102,7 @@ class Call:
             if self.convention.is_single:
                 row = next(rows[role])
                 array = array[row : row + 1]
+            array = models.beside_data(role, array, self.convention.roles)
             array = _in_shape(array, value, self.convention.layout)
             writing.append(partial(_write_list if isinstance(value, list) else np.copyto, _destination(value), array))
             self._passed[number] = role, value, array
@@ -119,8 +130,9 @@ class Call:
         """The value of each role: a copy in the convention's layout and container."""
         layout, container = self.convention.layout, self.convention.container
         used = self._used()
-        values: dict[str, Any] = {role: in_container(arranged(inputs[role], layout), container) for role in used}
-        labels = inputs["labels"]
+        ordered = {role: models.beside_data(role, inputs[role], self.convention.roles) for role in (*used, "labels")}
+        values: dict[str, Any] = {role: in_container(arranged(ordered[role], layout), container) for role in used}
+        labels = ordered["labels"]
         leading = (1,) * (DIMENSIONS[layout] - 2) if layout in LEADING else ()
         labels = labels.reshape((*leading, -1))
         values["labels"] = int(labels[0]) if layout == "vector" else in_container(labels.copy(), container)
@@ -135,7 +147,9 @@ class Call:
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         constants = construction_values(inputs["logits"])
-        constants |= identities(self.convention.roles, inputs["logits"], leading)
+        for role, matrix in identities(self.convention.roles, inputs["logits"], leading).items():
+            is_data = role == IDENTITY
+            constants[role] = models.beside_data(role, matrix, self.convention.roles).copy() if is_data else matrix
         constants |= {"zeros": arranged(np.zeros_like(inputs["logits"][:1]), layout), PENALTY: inputs.get(PENALTY, 0.0)}
         values |= {
             role: in_container(value, container) if isinstance(value, np.ndarray) else value
@@ -150,6 +164,7 @@ class Call:
         if models.PADDED in self.convention.roles:
             steep, shift = models.passing(self.target, inputs["logits"].dtype)
             made = models.network_values(inputs["logits"], shift, steep)
+            made[models.PADDED] = models.beside_data(models.PADDED, made[models.PADDED], self.convention.roles)
             values |= {role: arranged(array, layout) for role, array in made.items() if role in self.convention.roles}
         if DESTINATION in self.convention.roles:
             values[DESTINATION] = in_container(arranged(np.zeros_like(inputs["logits"]), layout), container)
@@ -350,9 +365,10 @@ class Call:
         """The backward of a graph's node, made from its parents."""
         make = self._leaf_maker()
         parents = [make(values[role]) for role in self.convention.construct]
-        node = self.target(*parents)
-        self.forward_result = getattr(node, "data", None)
+        node = computed(self.target(*parents))
+        self.forward_result = next((getattr(node, name) for name in ("data", "value") if hasattr(node, name)), None)
         incoming = values["upstream" if "targets" in self.convention.roles else "grad_output"]
+        consume(node, incoming)
         slot = grad_slot(node) or grad_slot(parents[0])
         roles = self.convention.arguments
         if slot and roles in ((), ("parents",)):  # then the node itself holds the incoming gradient
@@ -365,6 +381,10 @@ class Call:
             returned = getattr(node, self.convention.backward)(*given)
             if returned is not None and not self.convention.result:
                 return returned
+            kept = getattr(node, GRADIENTS, None)
+            if isinstance(kept, dict) and source in kept:  # a node may keep the gradients of its parents itself
+                self.found_in = GRADIENTS
+                return kept[source]
             self.found_in = self.convention.result or grad_slot(source)
             return getattr(source, self.found_in)
 
@@ -542,8 +562,10 @@ class Call:
         Raises:
             NoResultError: the result is not an array of numbers.
         """
-        if self.convention.style in ("function", "method") and self.forward_result is None:
-            self.forward_result = number_in(result)
+        if self.convention.style in ("function", "method"):
+            if self.forward_result is None:
+                self.forward_result = number_in(result)
+            result = self._named_among(result)
         of_input = self.convention.overwrites and not self.convention.weights
         is_still = of_input and self.convention.lands_in not in self._changed()
         if is_still and not (self.convention.descends and shape[1] == 1):  # of one class, the gradient is 0
@@ -556,6 +578,12 @@ class Call:
         if self.convention.layout in DIMENSIONS and array.size == shape[0] * shape[1]:
             return array.reshape(shape)
         return array
+
+    def _named_among(self, result: Any) -> Any:
+        """Of several results, such as probabilities and a gradient, the one that the code calls a gradient, if any."""
+        function = getattr(self.target, self.convention.backward, self.target)
+        place = place_of_gradient(function) if isinstance(result, tuple) and len(result) > 1 else None
+        return result if place is None or place >= len(result) else result[place]
 
     def _of_weights(self, result: Any) -> Any:
         """Of the gradients of a classifier's data, weights and bias, which come in the order of these, the weights'."""

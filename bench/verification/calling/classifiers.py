@@ -1,7 +1,7 @@
 """Losses of a linear classifier, whose gradient is that of its weights: with the right data these are the logits.
 
 Where the data is the identity matrix, ``data @ weights`` is the weights themselves, and so is their gradient
-``data.T @ gradient of the logits``.
+``data.T @ gradient of the logits``. Its rows come in reverse, as those of a model's inputs do.
 """
 
 import re

@@ -246,7 +246,8 @@ def _method_conventions(
     choices = [backward_choices(name, operation, backward=backward) for name in bound_parameters(target, method)]
     every = [options.signature] if options.signature else distinct(choices)
     for arguments, construct in itertools.product(every, constructions(target, (method,))):
-        if may_be_backward(arguments, operation) and "cache" not in arguments:
+        is_told_nothing = set(arguments) <= {"axis", "positive_axis"}
+        if may_be_backward(arguments, operation) and "cache" not in arguments and not is_told_nothing:
             yield Convention(operation, "method", arguments, backward=method, construct=construct)
 
 
@@ -260,7 +261,7 @@ def _whole_backwards(target: type, operation: str, options: Options) -> Iterator
 
 def _node_conventions(target: type, operation: str, options: Options) -> Iterator[Convention]:
     """The conventions of a class of graph nodes, which are made from their parents and have a backward."""
-    parents = constructor_parameters(target)
+    parents = ["" if roles_of(name) == ("operation",) else name for name in constructor_parameters(target)]
     backward = options.backward or next(iter(backward_names(target)), "")
     if operation == "jacobian" or not backward or len(parents) != (2 if is_loss(operation) else 1):
         return
@@ -346,7 +347,9 @@ def _forwards_alone(target: object, options: Options, owner: str, method: str) -
                     yield Convention("softmax", FORWARD_ONLY, (), forward, given, "", construct, owner=owner)
     elif callable(target):
         meanings = [roles_of(name) for name in asked_names(target)]
-        if len(meanings) == 1 and meanings[0] != ("grad_output",):
+        if ("grad_output",) in meanings:
+            return
+        if len(meanings) == 1:
             yield Convention("softmax", FORWARD_ONLY, (), "", ("logits",))
         elif len(meanings) == 2 and has_signature(target):
             for second, first in itertools.product(("targets", "labels"), ("probs", "logits")):

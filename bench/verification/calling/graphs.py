@@ -21,6 +21,8 @@ DRIVES: dict[tuple[str, ...], str] = {
 }
 LOSS_DRIVE = ("unseeded",)  # of a loss: its gradient starts from 1
 DRIVES_IN_WORDS = DRIVES | {LOSS_DRIVE: "then backward()"}
+# Where nodes that know their consumers keep these, and the gradients of their parents, by parent.
+CONSUMERS, GRADIENTS = ("outbound_nodes", "outputs", "consumers"), "gradients"
 SLOTS = ("g", "grad", "gradient", "_grad", "d", "adjoint", "diff", "delta", "deltas", "grads")
 NUMBERS = ("data", "value", "values", "val", "array", "_data", "out", "output", "arr", "ndarray", "cached_data")
 _TENSOR = re.compile(r"tensor|variable|value|parameter|array", re.IGNORECASE)
@@ -44,8 +46,17 @@ def spread(out: Any, incoming: Any, drive: str, wrap: Callable[[Any], Any]) -> N
     elif drive == "unseeded":
         out.backward()
     else:
+        is_of_ones = _is_all_ones(incoming)  # later it may be: a graph may start its backward by writing 1 into it
         setattr(out, slot, wrap(incoming) if drive == "seed_tensor" else incoming)
         out.backward()
+        if _is_all_ones(getattr(out, slot)) and not is_of_ones:
+            raise NoGradientError("a tensor whose backward starts from 1, whatever its gradient is")
+
+
+def _is_all_ones(gradient: Any) -> bool:
+    inside = (getattr(gradient, name, None) for name in NUMBERS)  # of a tensor
+    arrays = [array for array in (gradient, *inside) if isinstance(array, np.ndarray)]
+    return bool(arrays) and arrays[0].size > 0 and bool((arrays[0] == 1).all())
 
 
 def _walk(out: Any, slot: str, incoming: Any) -> None:
@@ -89,6 +100,21 @@ def _parents(node: Any) -> Iterator[Any]:
     for value in getattr(node, "__dict__", {}).values():
         if isinstance(value, set | frozenset | list | tuple):
             yield from (item for item in value if type(item) is type(node))
+
+
+def computed(node: Any) -> Any:
+    """A graph's node after its forward, which is a method without arguments if making the node does not compute it."""
+    forward = getattr(node, "forward", None)
+    if callable(forward) and not inspect.signature(forward).parameters:
+        forward()
+    return node
+
+
+def consume(node: Any, incoming: Any) -> None:
+    """Give a node that asks its consumers for their gradients one that has the incoming gradient for it."""
+    for name in CONSUMERS:
+        if isinstance(getattr(node, name, None), list):
+            setattr(node, name, [SimpleNamespace(**{GRADIENTS: {node: incoming}})])
 
 
 def grad_slot(node: Any) -> str:

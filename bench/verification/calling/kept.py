@@ -106,6 +106,22 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
     return True
 
 
+def functions_inside(function: Callable[..., Any]) -> list[str]:
+    """The names of the functions that a function defines inside itself."""
+    return [node.name for node in _nodes(function) if isinstance(node, ast.FunctionDef)][1:]
+
+
+@functools.cache
+def place_of_gradient(function: Callable[..., Any]) -> int | None:
+    """Where in the tuple of names that a function returns the gradient is, if one of them says so, and one only."""
+    returned = [node.value for node in _nodes(function) if isinstance(node, ast.Return)]
+    names = [[getattr(item, "id", "") for item in each.elts] for each in returned if isinstance(each, ast.Tuple)]
+    places = [[place for place, name in enumerate(each) if roles_of(name) == ("grad_output",)] for each in names]
+    are_all_named = all(all(each) for each in names)
+    is_one = bool(places) and len(places[0]) == 1 and places.count(places[0]) == len(places)
+    return places[0][0] if is_one and are_all_named else None
+
+
 @functools.cache
 def source_of(code: Any) -> str:
     """The text of a function or of a class; empty if Python does not know it. It is read once: that takes long."""

@@ -94,6 +94,11 @@ def takes_only_a_rate(target: object, method: str) -> bool:
     return len(given) == 1 and roles_of(given[0]) == ("learning_rate",)
 
 
+def sounds_backward(name: str) -> bool:
+    """Whether a name is that of a backward, or sounds like one."""
+    return name in BACKWARDS or _SOUNDS_BACKWARD.search(name) is not None
+
+
 def _sounding(target: object, sound: re.Pattern[str]) -> list[str]:
     return [name for name in public_methods(target) if sound.search(name)]
 

@@ -6,11 +6,13 @@ gradient of its inputs is that of the logits.
 Where the inputs are the identity matrix and the last weights are the logits, the gradient of these weights is that of
 the logits: ``inputs.T @ gradient of the logits``. Layers before the last one get weights that let the identity through.
 So that no other gradient has the shape of theirs, the inputs are the identity matrix with two columns of zeros more.
+The rows of the inputs come in reverse, and so do those of all that belongs to them, such as the labels: else a gradient
+that forgets the inputs would be right, too.
 """
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 
 from ...implementations import FloatArray
 from .arrays import NoResultError
-from .classifiers import PENALTY, setting_of
+from .classifiers import IDENTITY, PENALTY, setting_of
 from .construction import sample_instance
 from .kept import attributes_read, source_of
 from .methods import public_methods
@@ -253,6 +255,16 @@ def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
             yield from _arrays_in(item, name)
     elif isinstance(value, np.number):
         yield name, np.asarray(value)
+
+
+def beside_data(role: str, array: Any, roles: Set[str]) -> Any:
+    """A view of an array of the batch in the order of the data that a model gets, if it does.
+
+    The logits are then its weights. A network that is a function may get them beside its weights: then the data is in
+    the batch's own order.
+    """
+    is_in_reverse = IDENTITY in roles or (PADDED in roles and not {LAST, "logits"} <= roles)
+    return array[::-1] if is_in_reverse and role != "logits" else array
 
 
 def last_weights(logits: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .graphs import SLOTS
+from .graphs import CONSUMERS, SLOTS
 
 _SAVED = re.compile(r"sav|context|ctx|tensor|value|cache", re.IGNORECASE)
 
@@ -43,6 +43,8 @@ class Leaf:
         self.data = self.value = self.out = self.output = data
         for name in SLOTS:
             setattr(self, name, np.zeros_like(data))
+        for name in CONSUMERS:
+            setattr(self, name, [])
         vars(self).update(kept)
 
     @property

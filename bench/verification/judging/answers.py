@@ -120,12 +120,9 @@ def ask(
         reduction: trials(convention.operation, reduction, shapes, convention.temperature)
         for reduction in (reductions if is_loss(convention.operation) else ("mean",))
     }
-    outcomes: list[Outcome] = []
-    for trial in next(iter(questions.values())):
-        outcomes.append(subject.call(convention, trial.inputs))
-        failure = outcomes[-1].failure
-        if failure is not None and (failure.ends_the_search or (convention.is_single and len(shapes) <= len(PROBING))):
-            break
+    outcomes = list(
+        _outcomes(subject, convention, next(iter(questions.values())), is_probing=len(shapes) <= len(PROBING))
+    )
     chosen = _judged(convention, questions, outcomes)
     if chosen.right:
         return chosen
@@ -134,6 +131,25 @@ def ask(
         if judged.fits:
             return judged
     return dataclasses.replace(chosen, diagnosis=_diagnosed(chosen))
+
+
+def _outcomes(
+    subject: Subject, convention: Convention, asked: Sequence[Trial], *, is_probing: bool
+) -> Iterator[Outcome]:
+    """What each trial gave; fewer than trials if one ends the search. After a slow one, only smaller ones are tried."""
+    slow: tuple[int, Failure] | None = None
+    for trial in asked:
+        if slow is not None and trial.expected.size >= slow[0]:
+            yield Outcome(failure=slow[1])
+            continue
+        outcome = subject.call(convention, trial.inputs)
+        yield outcome
+        if (failure := outcome.failure) is None:
+            continue
+        if failure.kind == "hung" and trial.features >= MANY_FEATURES:
+            slow = trial.expected.size, failure
+        elif failure.ends_the_search or (convention.is_single and is_probing):
+            return
 
 
 def _with_a_limit(convention: Convention, answers: Answers) -> Iterator[Convention]:
@@ -180,9 +196,12 @@ def _of_other_loss(answers: Answers) -> Answers:
 
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
-    entries = [(answer.trial, answer.value, answer.problem) for answer in answers]
+    slow = [answer for answer in answers if _is_slow(answer)]
+    others = [answer for answer in answers if not _is_slow(answer)]
+    entries = [(answer.trial, answer.value, answer.problem) for answer in others]
     limits = limits_of(entries, of_attention=VALUES in convention.roles)
-    if limits or all(answer.right or answer.trial.optional for answer in answers):
+    if limits or all(answer.right or answer.trial.optional for answer in others):
+        limits = (*limits, *(f"it is slow ({answer.trial.label}: it {answer.problem})" for answer in slow[:1]))
         known = [
             (IN_HALF, convention.in_half),
             (IGNORES_UPSTREAM, convention.ignores_upstream),
@@ -195,6 +214,12 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
         limits = (*(limit for limit, holds in known if holds), *limits)
     judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
     return Answers(judged, reduction, tuple(answers), limits=limits)
+
+
+def _is_slow(answer: Answer) -> bool:
+    """Whether there was no answer in time, at so many features that this need not mean that there never is one."""
+    failure = answer.outcome.failure
+    return failure is not None and failure.kind == "hung" and answer.trial.features >= MANY_FEATURES
 
 
 def _diagnosed(answers: Answers) -> Diagnosis | None:

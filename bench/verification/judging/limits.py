@@ -76,14 +76,16 @@ def _underflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
 
 
 def _loses_squares(entry: tuple[Trial, FloatArray | None, str]) -> bool:
-    """Whether wrong elements are too small where an exponential's square overflows, as in the slope of 1 / sum."""
+    """Whether an exponential's square overflows, as in the slope of 1 / sum: wrong elements lack that, or are small."""
     trial, result, _ = entry
     if result is None or result.shape != trial.expected.shape:
         return False
     largest = float(np.log(np.finfo(trial.dtype).max)) / 2
     off = np.abs(result - trial.expected) > INEXACT * trial.largest_term
-    smaller = np.abs(result[off]) <= np.abs(trial.expected[off])
-    return bool(smaller.all()) and float(np.max(trial.inputs["logits"], initial=0.0)) > largest
+    smaller = np.abs(result) <= np.abs(trial.expected)
+    without_slope = trial.inputs["probs"] * trial.inputs["grad_output"]  # [B, N], the first of two terms
+    lost = np.abs(result - without_slope) <= INEXACT * trial.largest_term
+    return bool((smaller | lost)[off].all()) and float(np.max(trial.inputs["logits"], initial=0.0)) > largest
 
 
 def _is_beyond_exp(trial: Trial) -> bool:
@@ -108,7 +110,8 @@ def allowed_ulp(trial: Trial, *, in_half: bool, inexact: bool = False) -> float 
 def is_half_precision(results: Sequence[tuple[Trial, FloatArray | None]]) -> bool:
     """Whether results for moderate logits, if they are right to so few digits, come from numbers in half precision."""
     moderate = [(trial, result) for trial, result in results if trial.logits in MODERATE and not trial.optional]
-    return any(all(_shows(to_half, trial, result) for trial, result in moderate) for to_half in HALVES)
+    with np.errstate(over="ignore"):  # what half precision cannot hold is none of it
+        return any(all(_shows(to_half, trial, result) for trial, result in moderate) for to_half in HALVES)
 
 
 def _shows(to_half: Callable[[FloatArray], FloatArray], trial: Trial, result: FloatArray | None) -> bool:

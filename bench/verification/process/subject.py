@@ -22,6 +22,8 @@ from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
 from ..calling.convention import Convention, Options
 from ..calling.conventions import candidates
+from ..calling.decorated import tell_of_inner
+from ..calling.factories import made_by
 from ..calling.graphs import with_tensors_of_bases
 from ..calling.transforms import compute_in_float64
 from .block import Assignment, Block, Made, Ran, placeholders
@@ -85,7 +87,8 @@ class Local:
         method: str = "",
         shared: Shared | None = None,
     ) -> None:
-        self._target = target
+        tell_of_inner(target)
+        self._target = target = made_by(target)
         self._method = method
         self._namespace = with_tensors_of_bases(target, namespace if namespace is not None else module_of(target))
         self._max_bytes = max_bytes
