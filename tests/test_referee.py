@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from softmax_bench.implementations import Implementation, registered
 from softmax_bench.operations.cases import Case
 from softmax_bench.regression import referee
 from softmax_bench.regression.duel import Duel, Effort, Side, Task, Value
+from softmax_bench.regression.targets import Verifying, own_contender, verified
 from softmax_bench.verification.calling.convention import Convention
 from softmax_bench.verification.judging import timing
 from softmax_bench.verification.judging.checking import Checked
@@ -22,6 +24,7 @@ from softmax_bench.verification.judging.timing import Block
 from softmax_bench.verification.process.block import Made
 from softmax_bench.verification.process.failures import Failure
 from softmax_bench.verification.process.handover import Handover
+from softmax_bench.verification.process.isolation import Isolated
 
 BASE, WORK = "base.py:f", "work.py:f"
 FUNCTION = Convention("softmax", "function", ("probs", "grad_output"))
@@ -243,3 +246,36 @@ def test_sigterm_ends_a_referee_with_its_sides(script: Script) -> None:
         script.perform(every(1e-5), ending(), QUICK)
     assert ended.value.code == 128 + signal.SIGTERM
     assert not any(subject.is_open for subject in script.started)
+
+
+COPY = """
+def copy(probs, grad_output):
+    return (grad_output - (grad_output * probs).sum(axis=1, keepdims=True)) * probs
+"""
+
+
+def test_a_form_of_the_suite_is_called_as_a_users_copy_of_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(COPY, encoding="utf-8")
+    copy = verified(f"{tmp_path / 'mine.py'}:copy", Verifying()).side
+    form = own_contender(registered()["softmax", "vectorized"]).side
+    assert copy.convention is not None
+    assert form.convention is not None
+    called = [(each.style, each.arguments, each.layout, each.container) for each in (copy.convention, form.convention)]
+    assert called[0] == called[1]
+
+
+# JAX starts with as many threads as there are processors, of which a referee's sides have one.
+FORMS = [spec for spec in registered().values() if spec.operation == "softmax" and spec.library != "jax"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda spec: spec.name)
+def test_every_form_of_the_suite_can_be_a_side_of_a_comparison_with_a_target(form: Implementation) -> None:
+    if not form.installed:
+        pytest.skip(f"{form.library} is not installed")
+    side = own_contender(form).side
+    assert side.convention is not None
+    case = Case("softmax", form.name, 6, 40, "float64", "normal")
+    with Isolated(side.target) as subject, timing.Timekeeper() as keeper:
+        found = keeper.block(subject, side.convention, case, 3, trusted=True)
+    assert isinstance(found, Block), found
+    assert found.checked.complaints == ()

@@ -1,16 +1,18 @@
 """The suite's implementations under names that a target's process can load: ``operation__implementation``.
 
-Each is a forward that returns its backward: what an implementation prepares, such as the array that it writes into, is
-prepared in the forward, which is not timed.
+One of NumPy is a function as a user's own is, so that both are called and timed in the same way. One of another library
+is a forward that returns its backward: what it prepares, such as tensors, is prepared in the forward, which is not
+timed.
 """
 
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..implementations import FloatArray, registered
+from ..implementations import NUMPY, FloatArray, registered
 from ..implementations.softmax import vectorized
 from .duet import padded
 
@@ -36,6 +38,8 @@ def __getattr__(name: str) -> Callable[..., Any]:
     spec = registered().get((operation, implementation)) if separator else None
     if spec is None:
         raise AttributeError(name)
+    if spec.library == NUMPY:
+        return functools.partial(spec.function, threads=1) if spec.runs_threads else spec.function
 
     def forward(*arrays: Any) -> tuple[Any, Callable[[Any], Any]]:
         """The first array, and the backward, which needs nothing more."""

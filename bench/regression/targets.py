@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..configuration import Configuration, configuration
 from ..errors import UserError
-from ..implementations import Implementation
+from ..implementations import NUMPY, Implementation
 from ..operations.cases import ARTICLE_SHAPE, Case
 from ..sweep.selection import Selection
 from ..verification.calling.convention import Convention, Options
@@ -168,7 +168,8 @@ def share_of(text: str, place: str) -> float:
 def own_contender(spec: Implementation) -> Contender:
     """An implementation of the suite, to be timed against a target in the same way."""
     operation = VERIFIED[spec.operation]
-    convention = Convention(operation, "closure", ("grad_output",), forward_arguments=spec.arguments)
+    of_library = Convention(operation, "closure", ("grad_output",), forward_arguments=spec.arguments)
+    convention = Convention(operation, "function", spec.arguments) if spec.library == NUMPY else of_library
     return Contender(
         spec.name, Side(named.__name__, f"{spec.operation}__{spec.name}", operation, convention=convention)
     )

@@ -106,9 +106,12 @@ class Call:
             array = _in_shape(array, value, self.convention.layout)
             writing.append(partial(_write_list if isinstance(value, list) else np.copyto, _destination(value), array))
             self._passed[number] = role, value, array
-        # A pass over what has come, and over memory for a result: the call finds them cached, as a repeated call would.
-        written = [writer.args[0] for writer in writing if isinstance(writer.args[0], np.ndarray)]
-        return [*writing, *(partial(np.positive, array) for array in written if array.dtype.kind == "f")]
+        # A pass over what has come, or over all where nothing comes, and over memory for a result: the call finds them
+        # cached, as a repeated call would.
+        passed = [value for role, value, _ in self._passed if role in self.convention.roles]
+        found = [writer.args[0] for writer in writing] or passed
+        arrays = [array for array in found if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
+        return [*writing, *(partial(np.positive, array) for array in arrays)]
 
     def prepare(self, inputs: Inputs) -> Callable[[], Any]:
         """The backward of the given arrays, as a function without arguments; ``as_rows`` takes what it returns."""
