@@ -1417,7 +1417,67 @@ class QuotientOfTensors:
         return out
 
 
+class UpdateOutput:
+    def updateOutput(self, input):
+        self.output = rows_softmax(input)
+        return self.output
+
+    def updateGradInput(self, input, gradOutput):
+        self.gradInput = self.output * (gradOutput - (gradOutput * self.output).sum(axis=1, keepdims=True))
+        return self.gradInput
+
+
+class CallableCE:
+    @staticmethod
+    def __call__(x, y):
+        p = rows_softmax(x)
+        return -np.sum(y * np.log(p)) / len(x), (p - y) / len(x), p
+
+
+class IgnoresWhatComesIn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, y):
+        ctx.save_for_backward(torch.softmax(z, dim=-1), y)
+        return torch.logsumexp(z, dim=-1) - z.gather(-1, y[..., None]).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx, losses):
+        p, y = ctx.saved_tensors
+        return p - torch.nn.functional.one_hot(y, p.shape[-1]), None
+
+
+class LossOfEachRow(torch.autograd.Function):
+    @staticmethod
+    def forward(z, y):
+        return torch.logsumexp(z, dim=-1) - z.gather(-1, y[..., None]).squeeze(-1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        z, y = inputs
+        ctx.save_for_backward(torch.softmax(z, dim=-1), y)
+
+    @staticmethod
+    def backward(ctx, gL):
+        p, y = ctx.saved_tensors
+        return gL[..., None] * (p - torch.nn.functional.one_hot(y, p.shape[-1])), None
+
+
+def checks_its_mask(scores, targets, mask):
+    if scores.ndim != 3 or targets.shape != scores.shape[:2] or mask.shape != targets.shape:
+        raise ValueError("not of examples and steps")
+    rows, labels = scores.reshape(-1, scores.shape[-1]), targets.reshape(-1)
+    gradient = rows_softmax(rows)
+    loss = -np.sum(mask.reshape(-1) * np.log(gradient[np.arange(len(rows)), labels])) / len(scores)
+    gradient[np.arange(len(rows)), labels] -= 1
+    return loss, (gradient * mask.reshape(-1, 1) / len(scores)).reshape(scores.shape)
+
+
 STYLES = (
+    ("UpdateOutput", "right", "", "updateOutput(logits), then updateGradInput(logits, grad_output)"),
+    ("CallableCE", "right", "", "softmax and cross-entropy together"),
+    ("IgnoresWhatComesIn", "right, with a limit", "", "ignores the gradient that comes in"),
+    ("LossOfEachRow", "right", "", "then backward(context, row_upstream)"),
+    ("checks_its_mask", "right", "", "row_mask"),
     ("behind_a_decorator", "right", "", "behind_a_decorator(grad_output, probs, axis)"),
     ("DetachingTensor.softmax", "right", "", "then backward(grad_output)"),
     ("StartsFromOne.softmax", "could not be called", "", ""),

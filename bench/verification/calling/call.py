@@ -146,7 +146,7 @@ class Call:
         self._passed += [(role, values[role], np.array(unwrapped(values[role]))) for role in (*used, "labels")]
         values["upstream"] = inputs["upstream"]
         row_upstream = np.full(len(inputs["logits"]), inputs["upstream"], inputs["logits"].dtype)
-        values["row_upstream"] = row_upstream.reshape((*leading, -1))
+        values["row_upstream"] = in_container(row_upstream.reshape((*leading, -1)), container)
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         constants = construction_values(inputs["logits"])
@@ -162,7 +162,8 @@ class Call:
         values["context"] = self._context()
         values["training"] = True
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
-        masks = {"mask": mask, "row_mask": np.ones(len(inputs["logits"]), dtype=bool), "no_mask": np.logical_not(mask)}
+        row_mask = np.ones(len(inputs["logits"]), dtype=bool).reshape((*leading, -1))
+        masks = {"mask": mask, "row_mask": row_mask, "no_mask": np.logical_not(mask)}
         values |= {role: in_container(each, container) for role, each in masks.items()}
         if models.PADDED in self.convention.roles:
             steep, shift = models.passing(self.target, inputs["logits"].dtype)

@@ -46,7 +46,8 @@ SINGLE = ("vector", "column", "row")
 FORWARD_ONLY = "forward"  # a style: there is no backward
 
 LOSS_NAME = re.compile(
-    r"loss|entrop|xent|criterion|nll|(?<![a-z])ce(?![a-z])|verlust|perdida|perda|perte", flags=re.IGNORECASE
+    r"loss|entrop|xent|criterion|nll|(?<![a-z])ce(?![a-z])|(?-i:[a-z]CE(?![a-z]))|verlust|perdida|perda|perte",
+    flags=re.IGNORECASE,
 )  # in other languages, too
 
 

@@ -173,6 +173,7 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
         yield from filter(None, [optional_targets(target, pair[0])])
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
     if inspect.isclass(target):
+        yield from bound_parameters(target, "__call__") if defines_call(target) else ()
         yield from (name for name in constructor_parameters(target) if name != "T")  # of a constructor: temperature
 
 

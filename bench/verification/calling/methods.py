@@ -11,12 +11,13 @@ from .roles import UNKNOWN, asked_names, required_names, roles_of
 FORWARDS = (
     "forward", "__call__", "call", "fprop", "forward_pass", "forward_propagation", "feedforward", "forwards", "fp",
     "activate", "activation", "apply", "predict", "propagate", "calculate", "compute", "run", "f", "fn", "func",
-    "function", "softmax", "loss", "_forward",
+    "function", "softmax", "loss", "_forward", "updateOutput", "update_output",
 )  # fmt: skip
 BACKWARDS = (
     "backward", "back", "backprop", "backward_pass", "back_propagation", "backward_propagation", "backpropagate",
     "backpropagation", "bprop", "backwards", "bp", "_back", "_backward", "gradient", "grad", "derivative", "deriv",
     "prime", "d", "df", "delta", "dloss", "jacobian", "vjp", "pullback", "input_gradient", "calc_gradient",
+    "updateGradInput", "update_grad_input",
 )  # fmt: skip
 _SOUNDS_BACKWARD = re.compile(
     r"back|bwd|grad|d[eé]riv|prime|diff|error|delta|jacob|pullback|vjp|^d(?=[A-Z_])|^d_?softmax"

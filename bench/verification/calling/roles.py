@@ -40,7 +40,7 @@ _TARGETS = (
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
     r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
-    r"|g|g_[a-z]\w+|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
+    r"|g|g_[a-z]\w+|g[A-Z]\w*|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
 )
 _PROBS = (
     r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"
@@ -133,7 +133,10 @@ def backward_roles(parameters: list[str], operation: str, signature: tuple[str, 
     if signature:
         yield signature
         return
-    yield from distinct([backward_choices(name, operation, backward=True) for name in parameters])
+    choices = [backward_choices(name, operation, backward=True) for name in parameters]
+    if is_loss(operation) and ("context",) in choices:  # beside that it gets nothing but what comes in
+        choices = [roles if roles[0] in FIXED else INCOMING for roles in choices]
+    yield from distinct(choices)
 
 
 def backward_choices(name: str, operation: str, *, backward: bool = False) -> tuple[str, ...]:
