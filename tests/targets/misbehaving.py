@@ -1,6 +1,7 @@
 """Functions that do anything but answer."""
 
 import ctypes
+import itertools
 import os
 import subprocess
 import sys
@@ -16,8 +17,7 @@ def inner(probs, grad_output):
 
 
 def hangs(probs, grad_output):
-    while True:
-        probs = probs + grad_output * 0
+    sum(itertools.repeat(probs + grad_output * 0))  # for ever, in one line
 
 
 def sleeps_in_a_child(probs, grad_output):
