@@ -54,7 +54,7 @@ def left_over() -> list[psutil.Process]:
     ("name", "message", "culprit"),
     [
         ("raises", "ValueError: matmul", "    return probs @ grad_output @ undefined_name  # noqa: F821"),
-        ("hangs", "it hangs: no answer within 1 s", "    sum(itertools.repeat(probs + grad_output * 0))  # for ever, in one line"),
+        ("hangs", "it hangs: no answer within 1 s", "    sum(itertools.repeat(probs + grad_output))  # for ever"),
         ("sleeps_in_a_child", "it hangs: no answer within 1 s", "    time.sleep(600)"),
         ("prompts", "it asks for input", '    factor = float(input("learning rate? "))'),
         ("calls_exit", "it calls exit ('that is all')", '    sys.exit("that is all")'),
