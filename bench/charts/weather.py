@@ -40,9 +40,8 @@ def weather(visits: Sequence[Visit], frame: pd.DataFrame, run: Run) -> Figure:
     panel.set_yticks([1.0, 1.2, 1.5, 2.0, 3.0, TOP])
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     panel.yaxis.set_minor_locator(NullLocator())
-    panel.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=3.0
-    )  # above: points are everywhere
+    # Above the panel: within it there are points everywhere.
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=3.0)
     settle(figure)
     return figure
 
