@@ -117,10 +117,11 @@ class Rounds:
 
     def _can_settle(self, subject: Subject) -> bool:
         """Whether the visits that a subject misses fit into its share of the time left."""
+        cost_s = self.costs_s[subject]
+        if self.every or cost_s <= CHEAP_S:  # asked of every subject in every round, so what is quick comes first
+            return True
         visits = self.visits[str(subject)]
         wanted = agreement_of(subject.threads, visits).least
         missing = wanted - len(visits)
-        if self.every or not 0 < missing < wanted:  # each one is visited once
-            return True
-        cost_s = self.costs_s[subject]
-        return cost_s <= CHEAP_S or missing * cost_s <= LARGEST_SHARE * self.left_s
+        # Each one is visited once.
+        return not 0 < missing < wanted or missing * cost_s <= LARGEST_SHARE * self.left_s
