@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...implementations import FloatArray
-from .graphs import NUMBERS, SLOTS
+from .graphs import SLOTS, unwrapped
 from .roles import roles_of
 
 DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "flat": 1}  # of layouts that are no matrices
@@ -117,16 +117,6 @@ def _is_tensor(value: Any) -> bool:
 
 def _is_tensor_or_list(value: Any) -> bool:
     return isinstance(value, list) or _is_tensor(value)
-
-
-def unwrapped(value: Any) -> Any:
-    """The numbers inside a tensor of any framework."""
-    if isinstance(value, np.ndarray | np.generic | list | tuple | int | float):
-        return value
-    if hasattr(value, "detach") and hasattr(value, "numpy"):
-        return value.detach().numpy()
-    inside = (getattr(value, name, None) for name in NUMBERS)
-    return next((array for array in inside if isinstance(array, np.ndarray | list | np.generic)), value)
 
 
 def stacked(arrays: list[npt.NDArray[Any]], logits: FloatArray, *, of_matrices: bool) -> npt.NDArray[Any]:

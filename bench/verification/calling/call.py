@@ -24,7 +24,6 @@ from .arrays import (
     keyword_only_without_default,
     number_in,
     stacked,
-    unwrapped,
 )
 from .attention import SUMS
 from .classifiers import IDENTITY, PENALTY, optional_of_classifier
@@ -40,6 +39,7 @@ from .graphs import (
     grad_slot,
     leaf_factory,
     spread,
+    unwrapped,
 )
 from .kept import NamedAttributes, NamedCache, attributes_read, place_of_gradient
 from .kernels import DESTINATION
@@ -150,9 +150,9 @@ class Call:
         axis = AXES.get(layout, -1)
         values |= {"axis": axis, "positive_axis": axis if axis >= 0 else DIMENSIONS.get(layout, 2) - 1}
         constants = construction_values(inputs["logits"])
-        for role, matrix in identities(self.convention.roles, inputs["logits"], leading).items():
-            is_data = role == IDENTITY
-            constants[role] = models.beside_data(role, matrix, self.convention.roles).copy() if is_data else matrix
+        constants |= identities(self.convention.roles, inputs["logits"], leading)
+        if IDENTITY in constants:
+            constants[IDENTITY] = models.beside_data(IDENTITY, constants[IDENTITY], self.convention.roles).copy()
         constants |= {"zeros": arranged(np.zeros_like(inputs["logits"][:1]), layout), PENALTY: inputs.get(PENALTY, 0.0)}
         values |= {
             role: in_container(value, container) if isinstance(value, np.ndarray) else value

@@ -54,9 +54,8 @@ def spread(out: Any, incoming: Any, drive: str, wrap: Callable[[Any], Any]) -> N
 
 
 def _is_all_ones(gradient: Any) -> bool:
-    inside = (getattr(gradient, name, None) for name in NUMBERS)  # of a tensor
-    arrays = [array for array in (gradient, *inside) if isinstance(array, np.ndarray)]
-    return bool(arrays) and arrays[0].size > 0 and bool((arrays[0] == 1).all())
+    numbers = unwrapped(gradient)
+    return isinstance(numbers, np.ndarray) and numbers.size > 0 and bool((numbers == 1).all())
 
 
 def _walk(out: Any, slot: str, incoming: Any) -> None:
@@ -115,6 +114,16 @@ def consume(node: Any, incoming: Any) -> None:
     for name in CONSUMERS:
         if isinstance(getattr(node, name, None), list):
             setattr(node, name, [SimpleNamespace(**{GRADIENTS: {node: incoming}})])
+
+
+def unwrapped(value: Any) -> Any:
+    """The numbers inside a tensor of any framework."""
+    if isinstance(value, np.ndarray | np.generic | list | tuple | int | float):
+        return value
+    if hasattr(value, "detach") and hasattr(value, "numpy"):
+        return value.detach().numpy()
+    inside = (getattr(value, name, None) for name in NUMBERS)
+    return next((array for array in inside if isinstance(array, np.ndarray | list | np.generic)), value)
 
 
 def grad_slot(node: Any) -> str:

@@ -146,7 +146,7 @@ def _outcomes(
         yield outcome
         if (failure := outcome.failure) is None:
             continue
-        if failure.kind == "hung" and trial.features >= MANY_FEATURES:
+        if _is_slow(failure, trial):
             slow = trial.expected.size, failure
         elif failure.ends_the_search or (convention.is_single and is_probing):
             return
@@ -196,8 +196,8 @@ def _of_other_loss(answers: Answers) -> Answers:
 
 
 def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) -> Answers:
-    slow = [answer for answer in answers if _is_slow(answer)]
-    others = [answer for answer in answers if not _is_slow(answer)]
+    slow = [answer for answer in answers if _is_slow(answer.outcome.failure, answer.trial)]
+    others = [answer for answer in answers if answer not in slow]
     entries = [(answer.trial, answer.value, answer.problem) for answer in others]
     limits = limits_of(entries, of_attention=VALUES in convention.roles)
     if limits or all(answer.right or answer.trial.optional for answer in others):
@@ -216,10 +216,9 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
     return Answers(judged, reduction, tuple(answers), limits=limits)
 
 
-def _is_slow(answer: Answer) -> bool:
+def _is_slow(failure: Failure | None, trial: Trial) -> bool:
     """Whether there was no answer in time, at so many features that this need not mean that there never is one."""
-    failure = answer.outcome.failure
-    return failure is not None and failure.kind == "hung" and answer.trial.features >= MANY_FEATURES
+    return failure is not None and failure.kind == "hung" and trial.features >= MANY_FEATURES
 
 
 def _diagnosed(answers: Answers) -> Diagnosis | None:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ...instruments.cache_lines import LINE_BYTES, at_cache_lines
-from ..calling.arrays import unwrapped
 from ..calling.attention import LOG_SUMS, LOG_SUMS_AS_COLUMN
 from ..calling.call import MATRICES, Call, Inputs
+from ..calling.graphs import unwrapped
 from .shared import Array, Shared, Slot
 
 BALLAST_BYTES = 1 << 16  # the most

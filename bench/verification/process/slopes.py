@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...implementations import FloatArray
-from ..calling.arrays import arranged, unwrapped
+from ..calling.arrays import arranged
 from ..calling.call import Call, Inputs
 from ..calling.convention import Convention
+from ..calling.graphs import unwrapped
 
 MOVED = ("logits", "probs", "log_probs")  # the roles of what a forward is given, of which one is moved
 DIRECTIONS, STEP, SEED = 2, 1e-5, 1

@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from ...instruments.memory import memory_limit, read_peak
 from ...loading import load, method_named, module_of
-from ..calling.arrays import unwrapped
 from ..calling.call import Call, Inputs
 from ..calling.convention import Convention, Options
 from ..calling.conventions import candidates
 from ..calling.decorated import tell_of_inner
 from ..calling.factories import made_by
-from ..calling.graphs import with_tensors_of_bases
+from ..calling.graphs import unwrapped, with_tensors_of_bases
 from ..calling.transforms import compute_in_float64
 from .block import Assignment, Block, Made, Ran, placeholders
 from .failures import Failure, failure_of
