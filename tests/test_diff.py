@@ -45,8 +45,8 @@ OLD = [row_of(), JACOBIAN]
 WITHOUT_INTERVAL: dict[str, Any] = {"time_low_s": math.nan, "time_high_s": math.nan, "settled": None, "visits": None}
 
 
-def stored(name: str, rows: Sequence[Row], run: Run = RUN) -> StoredRun:
-    return StoredRun(name, dataclasses.replace(run, run_id=name), rows)
+def stored(name: str, rows: Sequence[Row], run: Run = RUN, pace_s: float = math.nan) -> StoredRun:
+    return StoredRun(name, dataclasses.replace(run, run_id=name), rows, pace_s)
 
 
 def found_in(old: Row, new: Row) -> list[tuple[Measure, bool]]:
@@ -99,6 +99,34 @@ def test_a_margin_is_added_to_what_intervals_leave() -> None:
     assert lie_apart(new, old)
     assert not lie_apart(old, new, margin=0.1)
     assert lie_apart(old, row_of(time_s=1.2e-5), margin=0.1)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "pace", "apart"),
+    [
+        (1.1e-5, 1.0, True),
+        (1.1e-5, 1.1, False),  # the processor was slower
+        (0.9e-5, 0.9, False),  # and here it was faster
+        (1.1e-5, 0.9, True),
+        (1.3e-5, 1.1, True),  # more than that explains
+        (1.0e-5, 1.2, False),  # what waits for memory takes as long as before
+    ],
+)
+def test_a_time_that_the_processor_s_pace_may_explain_does_not_differ(time_s: float, pace: float, apart: bool) -> None:
+    new = row_of(time_s=time_s)
+    assert lie_apart(row_of(), new, pace=pace) is apart
+    old_run, new_run = stored("old", [row_of()], pace_s=40e-6), stored("new", [new], pace_s=pace * 40e-6)
+    comparison = compare(old_run, new_run)
+    assert bool(comparison.differences) is apart
+    said = " ".join(opening_sentences(comparison))
+    assert ("In new the processor was" in said) is (pace != 1.0)
+    (track,) = history_of([old_run, new_run], []).tracks
+    assert bool(track.steps) is apart
+
+
+def test_paces_of_unlike_machines_are_not_compared() -> None:
+    old, new = stored("old", [row_of()], pace_s=40e-6), stored("new", [row_of()], OTHER_MACHINE, 80e-6)
+    assert compare(old, new).pace == 1.0
 
 
 def test_what_settled_comes_first_and_then_the_largest_ratio() -> None:

@@ -46,6 +46,7 @@ from softmax_bench.repeatability.outcomes import Outcome, RuleOutcome, Scope, ou
 from softmax_bench.repeatability.study import load_rules, load_sessions
 from softmax_bench.repeatability.tools import OURS
 from softmax_bench.sweep.open_run import PROCESSES
+from softmax_bench.sweep.selection import GRIDS
 from softmax_bench.sweep.summary import article_sentence
 from softmax_bench.tolerances.command import cells_of
 from softmax_bench.tolerances.draws import INPUTS, MAX_JACOBIAN_FEATURES
@@ -440,8 +441,7 @@ def repeatability(_: Sweep) -> Iterator[str]:
     found = list(outcomes(load_sessions(folder)))
     for outcome in found:
         if outcome.tool == OURS and not outcome.scope.shared:
-            which = "settled" if outcome.scope.settled else "all"
-            yield f"| {outcome.load} | {which} | {' | '.join(map(mark, sweep_cells(outcome)))} |"
+            yield f"| {outcome.load} | {outcome.scope.words} | {' | '.join(map(mark, sweep_cells(outcome)))} |"
         if outcome.scope == Scope():
             yield f"| {outcome.load} | {outcome.tool} | {' | '.join(map(mark, tool_cells(outcome)))} |"
     rule = AGREEMENT
@@ -460,32 +460,14 @@ def repeatability(_: Sweep) -> Iterator[str]:
     for replay in rule_outcomes(load_rules(folder)):
         if (replay.moments, replay.within, replay.apart_s, replay.at_least) in SHOWN_RULES:
             yield f"| {replay.load} | {' | '.join(map(mark, rule_cells(replay)))} |"
+    small, default = (GRIDS[name].minutes for name in ("quick", "default"))
+    yield (
+        f"need more visits than the {mark(f'{60 * small:.0f} s')} of the small grid allow there; so fewer cases settle "
+        f"than in the {mark(f'{default:g} minutes')} of the default grid"
+    )
     yield f"visited in {mark(PROCESSES[NUMPY])} processes by turns"
     yield f"{mark(f'{REACH_OF_RUNS:.0%}')} is the difference between runs"
-    yield f"The sessions above stated {mark(f'{STATED_REACH:.0%}')} for it"
-    held = held_with_the_reach_in_force(load_sessions(folder))
-    listed = [f"{mark(f'{share:.0%}')} ({load})" for load, share in held.items()]
-    yield f"With {mark(f'{REACH_OF_RUNS:.0%}')}, their intervals would have held {', '.join(listed)}"
     yield f"{mark(f'{REACH_OF_SPREAD:g}')} times the spread"
-
-
-STATED_REACH = 0.02  # REACH_OF_RUNS when the study's sessions were made
-
-
-def held_with_the_reach_in_force(sessions: pd.DataFrame) -> dict[str, float]:
-    """How often a settled time of another session of the sweep lies in an interval as it would be stated now."""
-    ours = sessions[(sessions["tool"] == OURS) & (sessions["settled"] == 1)]
-    shares = {}
-    for load, of_load in ours.groupby("load", sort=False):
-        held = []
-        for _, mine in of_load.groupby("case"):
-            stated = np.log((mine["high_s"] / mine["time_s"]).to_numpy())
-            reach = np.sqrt(stated**2 - STATED_REACH**2 + REACH_OF_RUNS**2)
-            logs = np.log(mine["time_s"]).to_numpy()
-            within = np.abs(logs[:, None] - logs[None, :]) <= reach[:, None]
-            held.extend(within[~np.eye(len(logs), dtype=bool)])
-        shares[str(load)] = float(np.mean(held))
-    return shares
 
 
 def tolerances(_: Sweep) -> Iterator[str]:

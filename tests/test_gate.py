@@ -1290,7 +1290,9 @@ def test_the_new_sweep_is_quick_of_our_own_code_and_not_kept(monkeypatch: pytest
         return subprocess.CompletedProcess(command, status, "first\nlast of the output\n", "")
 
     monkeypatch.setattr(baseline, "subprocess", types.SimpleNamespace(run=run))
-    assert baseline._sweep() == OLD
+    rows, pace_s = baseline._sweep()
+    assert rows == OLD
+    assert math.isnan(pace_s)  # of a run without visits
     (command,) = commands
     assert {"run", "--grid=quick", "--library=numpy", "--library=numba", "--no-charts"} < set(command)
     assert not folders[0].parent.exists()
@@ -1307,13 +1309,13 @@ def test_a_removed_implementation_fails_a_check_against_a_run_and_a_user_s_own_d
     content["implementations"] += [gone, own]
     (run_of_here / "run.json").write_text(json.dumps(content), encoding="utf-8")
     rows = load_rows(run_of_here)
-    monkeypatch.setattr(baseline, "_sweep", lambda: rows)
+    monkeypatch.setattr(baseline, "_sweep", lambda: (rows, math.nan))
     check = check_against_run(run_of_here, allow_removed=False)
     assert [finding.label for finding in check.findings if finding.verdict == "removed"] == ["softmax gone"]
     assert check.exit is Exit.REGRESSION
     assert check_against_run(run_of_here, allow_removed=True).exit is Exit.PASSED
 
-    def failing() -> list[Row]:
+    def failing() -> tuple[list[Row], float]:
         raise RuntimeError("the sweep ended with 2: no space")
 
     monkeypatch.setattr(baseline, "_sweep", failing)
@@ -1346,7 +1348,8 @@ def test_implementations_that_the_check_does_not_sweep_are_not_removed(
     run_of_here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = load_rows(run_of_here)
-    monkeypatch.setattr(baseline, "_sweep", lambda: [row for row in rows if row.case.spec.library == NUMPY])
+    swept = [row for row in rows if row.case.spec.library == NUMPY]
+    monkeypatch.setattr(baseline, "_sweep", lambda: (swept, math.nan))
     check = check_against_run(run_of_here, allow_removed=False)
     assert check.exit is not Exit.REGRESSION, check.sentence
     assert "torch_kernel" in {row.implementation for row in rows}

@@ -9,6 +9,7 @@ from softmax_bench.verification.verdict import examine
 TARGETS = Path(__file__).parent / "targets"
 Expected = tuple[str, str, str, str]
 MODELS: tuple[Expected, ...] = load(f"{TARGETS / 'models.py'}:MODELS")[0]
+NETWORKS: tuple[Expected, ...] = load(f"{TARGETS / 'networks.py'}:NETWORKS")[0]
 NUMBERS: tuple[Expected, ...] = load(f"{TARGETS / 'number_graphs.py'}:NUMBERS")[0]
 
 
@@ -22,6 +23,11 @@ def check(file: str, name: str, words: str, mistake: str, said: str) -> None:
 @pytest.mark.parametrize(("name", "words", "mistake", "said"), MODELS, ids=[model[0] for model in MODELS])
 def test_a_model_is_judged_by_the_gradient_of_its_softmax(name: str, words: str, mistake: str, said: str) -> None:
     check("models.py", name, words, mistake, said)
+
+
+@pytest.mark.parametrize(("name", "words", "mistake", "said"), NETWORKS, ids=[each[0] for each in NETWORKS])
+def test_a_backward_gets_what_its_forward_left_or_returned(name: str, words: str, mistake: str, said: str) -> None:
+    check("networks.py", name, words, mistake, said)
 
 
 @pytest.mark.parametrize(("name", "words", "mistake", "said"), NUMBERS, ids=[each[0] for each in NUMBERS])

@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -73,6 +75,7 @@ REACH_OF_RUNS, REACH_OF_SPREAD = 0.03, 0.75
 # Of the visits that agree, at least so many have to have been made at full pace, at which the loop beside them takes at
 # most so many times as long as the fastest one of the run: where a core is shared, all visits may be slow, and agree.
 AT_FULL_PACE, FULL_PACE = 0.5, 1.3
+QUICK = 0.05  # the share of a run's visits that are quicker than the run's pace
 SLOWEST = 2.0  # times as long: what a call takes where a processor runs at half its speed
 
 
@@ -98,6 +101,15 @@ def agreement_of(threads: int, visits: Iterable[Moment]) -> Agreement:
 def best_pace_s(visits: Iterable[Moment]) -> float:
     """What the loop beside the visits of a run took at best; infinite where that is not known."""
     return min((visit.pace_s for visit in visits if not math.isnan(visit.pace_s)), default=math.inf)
+
+
+def run_pace_s(visits: Iterable[Moment]) -> float:
+    """The pace by which two runs are compared, below which a twentieth of the visits is; NaN where none is known.
+
+    The very best of thousands is chance, and differs by more from run to run.
+    """
+    paces = [visit.pace_s for visit in visits if not math.isnan(visit.pace_s)]
+    return float(np.quantile(paces, QUICK)) if paces else math.nan
 
 
 def agree(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> bool:

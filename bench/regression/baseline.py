@@ -6,6 +6,7 @@ have to allow for that: the check of two revisions, which times both side by sid
 """
 
 import dataclasses
+import math
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..instruments.lifetime import ending_with_this
 from ..instruments.scratch import temporary_folder
 from ..report.differences import Unlike, both_settled, have_intervals, largest_peak, lie_apart, time_ratio
 from ..report.output import label_of
-from ..storage.results import Row, Run, load_rows, load_run
+from ..storage.results import Row, Run, load_pace_s, load_rows, load_run
 from .gate import Check, Finding, memory_growth, presence_findings
 
 GRID = "quick"
@@ -33,7 +34,7 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
     Raises:
         UserError: the stored run cannot be read.
     """
-    stored, old = load_run(folder), load_rows(folder)
+    stored, old, old_pace_s = load_run(folder), load_rows(folder), load_pace_s(folder)
     unlike = _unlike_here(stored)
     if unlike:
         return Check(str(folder), [], f"incomparable: {unlike[0]}")
@@ -44,10 +45,11 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
     ]
     presence = presence_findings(of_base, registered(), allow_removed=allow_removed)
     try:
-        new = _sweep()
+        new, pace_s = _sweep()
     except RuntimeError as error:
         return Check(str(folder), presence, str(error))
-    return compare_rows(str(folder), old, new, presence)
+    pace = pace_s / old_pace_s
+    return compare_rows(str(folder), old, new, presence, 1.0 if math.isnan(pace) else pace)
 
 
 def _unlike_here(stored: Run) -> list[str]:
@@ -56,11 +58,14 @@ def _unlike_here(stored: Run) -> list[str]:
     return Unlike.between(stored, here).surroundings
 
 
-def compare_rows(name: str, old: list[Row], new: list[Row], presence: list[Finding]) -> Check:
-    """The check of new rows against stored ones, measured on one machine; ``presence`` are findings to begin with."""
+def compare_rows(name: str, old: list[Row], new: list[Row], presence: list[Finding], pace: float = 1.0) -> Check:
+    """The check of new rows against stored ones, measured on one machine; ``presence`` are findings to begin with.
+
+    ``pace`` is that of the new sweep over that of the old one, as `lie_apart` takes it.
+    """
     before = {row.case: row for row in old}
     pairs = [(before[row.case], row) for row in new if row.case in before and before[row.case].status == "measured"]
-    findings = presence + [finding for pair in pairs for finding in _findings(*pair)]
+    findings = presence + [finding for pair in pairs for finding in _findings(*pair, pace)]
     if not pairs:
         return Check(name, findings, "nothing to compare: the stored run has no case of the quick grid")
     if not any(have_intervals(before) for before, _ in pairs):
@@ -70,7 +75,7 @@ def compare_rows(name: str, old: list[Row], new: list[Row], presence: list[Findi
     return Check(name, findings)
 
 
-def _findings(old: Row, new: Row) -> Iterator[Finding]:
+def _findings(old: Row, new: Row, pace: float) -> Iterator[Finding]:
     """What is found of a case: that it is wrong, or that it is larger, if it is, and what its time says."""
     found = Finding(
         label_of(new.case),
@@ -89,33 +94,33 @@ def _findings(old: Row, new: Row) -> Iterator[Finding]:
     elif not have_intervals(old, new):
         yield dataclasses.replace(found, note="its time has no interval")
     else:
-        yield _timed(old, new, found)
+        yield _timed(old, new, found, pace)
 
 
-def _timed(old: Row, new: Row, found: Finding) -> Finding:
+def _timed(old: Row, new: Row, found: Finding, pace: float) -> Finding:
     ratio = time_ratio(new, old)
     timed = dataclasses.replace(found, ratio=ratio.value, low=ratio.low, high=ratio.high)
     if not both_settled(old, new):
         when = "in the stored run" if old.settled != 1 else "now"
         return dataclasses.replace(timed, note=f"not settled {when}")
     verdict = "unchanged"
-    if lie_apart(old, new, STORED_MARGIN):
+    if lie_apart(old, new, STORED_MARGIN, pace):
         verdict = "slower" if ratio.value > 1.0 else "faster"
-    return dataclasses.replace(timed, verdict=verdict, detectable=_detectable(old, new))
+    return dataclasses.replace(timed, verdict=verdict, detectable=_detectable(old, new, pace))
 
 
-def _detectable(old: Row, new: Row) -> float:
+def _detectable(old: Row, new: Row, pace: float) -> float:
     """The slow-down, as a share, that is found although the new estimate falls on the low bound of its ratio.
 
     The new low bound must lie above the old high bound by the margin, as `lie_apart` says.
     """
     ratio = time_ratio(new, old)
-    reach = (1.0 + STORED_MARGIN) * (old.time_high_s / old.time_s) * (new.time_s / new.time_low_s)
+    reach = (1.0 + STORED_MARGIN) * max(1.0, pace) * (old.time_high_s / old.time_s) * (new.time_s / new.time_low_s)
     return reach * (ratio.value / ratio.low) - 1.0
 
 
-def _sweep() -> list[Row]:
-    """The rows of a new quick sweep of our own code, which needs NumPy or Numba.
+def _sweep() -> tuple[list[Row], float]:
+    """The rows and the pace of a new quick sweep of our own code, which needs NumPy or Numba.
 
     Raises:
         RuntimeError: the sweep failed.
@@ -128,4 +133,4 @@ def _sweep() -> list[Row]:
         if done.returncode not in (0, 1) or not now.is_dir():  # 1: a case is wrong or failed, and its row says so
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise RuntimeError(f"the sweep ended with {done.returncode}: {' '.join(last)}")
-        return load_rows(now)
+        return load_rows(now), load_pace_s(now)

@@ -27,7 +27,7 @@ from .study import (
     open_study,
     progress_of,
 )
-from .tools import Measured, missing_tools
+from .tools import OURS, Measured, missing_tools
 
 NAME = "repeatability"
 DIFFERENCES = ("median", "90th", "worst")
@@ -99,12 +99,19 @@ def to_table(found: list[Outcome]) -> Table:
             table.add_section()
             table.add_row(f"[bold]{load}[/]")
         table.add_row(
-            f"{outcome.tool}, {outcome.cases}{' settled' if outcome.scope.settled else ''}",
+            _label(outcome),
             str(outcome.sessions),
             *map(_narrow, (*outcome.time[1:], *outcome.speedup[1:], outcome.settled_share, outcome.time_held)),
             f"{outcome.seconds_a_case:.2g}",
         )
     return table
+
+
+def _label(outcome: Outcome) -> str:
+    """Which tool and which cases, in 22 characters; whatever is at one pace has settled."""
+    scope = outcome.scope
+    words = " at one pace" if scope.at_one_pace else " settled" if scope.settled else ""
+    return f"{'ours' if outcome.tool == OURS else outcome.tool}, {outcome.cases}{words}"
 
 
 def _narrow(share: float) -> str:

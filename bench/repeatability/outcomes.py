@@ -29,13 +29,29 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scope:
-    """Which readings an outcome is about: of the shared cases or of every case, of settled readings or of all."""
+    """Which readings an outcome is about: of the shared cases or of every case, of settled readings or of all.
+
+    ``at_one_pace``: times as they would be if the processor had been as fast in every session. It slows down and speeds
+    up with what else its machine does, and the loop beside every visit shows by how much.
+    """
 
     shared: bool = True
     settled: bool = False
+    at_one_pace: bool = False
+
+    @property
+    def words(self) -> str:
+        """Which readings, as in 'settled, at one pace'."""
+        return f"{'settled' if self.settled else 'all'}{', at one pace' if self.at_one_pace else ''}"
 
 
-OUR_SCOPES = tuple(Scope(shared, settled) for shared in (False, True) for settled in (True, False))
+OUR_SCOPES = (
+    Scope(shared=False, settled=True),
+    Scope(shared=False, settled=True, at_one_pace=True),
+    Scope(shared=False),
+    Scope(settled=True),
+    Scope(),
+)
 
 
 class Spread(NamedTuple):
@@ -81,8 +97,9 @@ def outcomes(sessions: pd.DataFrame) -> Iterator[Outcome]:
     """The outcomes of every tool under every load of which sessions are stored, the suite's own first."""
     readings = with_speedups(sessions)
     for load, tool in itertools.product(LOADS, TOOLS):
-        mine = readings[(readings["load"] == load) & (readings["tool"] == tool)]
+        all_of_it = readings[(readings["load"] == load) & (readings["tool"] == tool)]
         for scope in OUR_SCOPES if tool == OURS else (Scope(),):
+            mine = all_of_it[all_of_it["pace_s"] > 0] if scope.at_one_pace else all_of_it
             if not mine.empty:
                 yield _outcome(tool, load, scope, mine)
 
@@ -110,6 +127,7 @@ def with_speedups(sessions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _outcome(tool: str, load: str, scope: Scope, readings: pd.DataFrame) -> Outcome:
+    readings = at_one_pace(readings) if scope.at_one_pace else readings
     mine = readings[readings["case"].isin(SHARED_CASES)] if scope.shared else readings
     times = mine[mine["settled"] == 1] if scope.settled else mine
     speedups = mine[mine["speedup_settled"] == 1] if scope.settled else mine
@@ -126,6 +144,13 @@ def _outcome(tool: str, load: str, scope: Scope, readings: pd.DataFrame) -> Outc
         speedup_held=held_share(speedups, "speedup", "speedup_low", "speedup_high"),
         seconds_a_case=float(mine["seconds"].mean()),
     )
+
+
+def at_one_pace(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings with their times as at the median pace of their sessions."""
+    scale = readings["pace_s"].median() / readings["pace_s"]
+    times = ["time_s", "low_s", "high_s"]
+    return readings.assign(**{name: readings[name] * scale for name in times})
 
 
 def pair_differences(readings: pd.DataFrame, column: str) -> Array:

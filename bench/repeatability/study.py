@@ -62,6 +62,7 @@ class Row:
     high_s: Seconds
     settled: Flag | None  # 1 or 0; None where the tool does not say
     seconds: Elapsed  # the session's, shared among its cases
+    pace_s: Elapsed = math.nan  # of the processor in the session, where the tool says so
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,9 @@ def load_sessions(folder: Path) -> pd.DataFrame:
     """
     rows = [row for _, row in load_table(folder / SESSIONS, Row, HINT)]
     frame = pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(columns_of(Row)))
-    return frame.astype({"time_s": float, "low_s": float, "high_s": float, "settled": float, "seconds": float})
+    return frame.astype(
+        {"time_s": float, "low_s": float, "high_s": float, "settled": float, "seconds": float, "pace_s": float}
+    )
 
 
 def load_rules(folder: Path) -> pd.DataFrame:
@@ -205,6 +208,7 @@ def rows_of(planned: Planned, measured: Measured, started: str) -> list[Row]:
             case=case,
             **{name: _rounded(value) for name, value in dataclasses.asdict(reading).items()},
             seconds=round(measured.seconds_a_case, 3),
+            pace_s=_rounded(measured.pace_s),
         )
         for case, reading in measured.readings.items()
     ]

@@ -4,6 +4,7 @@ Every tool states one number for a case. What it states as its interval differs,
 same, for users read it as one.
 """
 
+import itertools
 import json
 import math
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..implementations import is_installed
-from ..instruments.agreement import Moment
+from ..instruments.agreement import Moment, run_pace_s
 from ..instruments.scratch import temporary_folder
 from ..regression.quality.usual_tools import (
     asv_results,
@@ -105,6 +106,11 @@ class Measured:
     readings: Readings
     seconds_a_case: float
     visits: dict[str, list[Moment]]
+
+    @property
+    def pace_s(self) -> float:
+        """The pace of a sweep's visits; NaN for other tools."""
+        return run_pace_s(itertools.chain(*self.visits.values()))
 
 
 def missing_tools() -> dict[str, str]:

@@ -12,7 +12,7 @@ from ..errors import NothingToDrawError, UserError
 from ..operations.cases import ARTICLE_OPERATION, ARTICLE_SHAPE, Case
 from ..paths import charts_folder
 from ..storage.files import replace_file
-from ..storage.results import find_run, load_rows, load_run, of_one_machine
+from ..storage.results import find_run, load_pace_s, load_rows, load_run, of_one_machine
 from ..terminal import new_console, print_sentence
 from .differences import StoredRun, compare, short_names
 from .history import History, history_of, matches
@@ -128,6 +128,7 @@ def _load(names: Sequence[str], results: Path, texts: Sequence[str]) -> list[Sto
             name,
             load_run(folder),
             [row for row in of_one_machine(load_rows(folder), folder) if matches(row.case, texts)],
+            load_pace_s(folder),
         )
         for name, folder in zip(short_names(folders), folders, strict=True)
     ]

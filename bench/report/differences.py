@@ -1,10 +1,11 @@
 """Two stored runs compared: what is unlike about them, and which cases differ beyond the intervals of both.
 
-A time differs where its two intervals do not overlap. A peak differs where its readings in one run lie further from
-those in the other than the interpreter's bookkeeping explains. An error differs if it is more than ``ERROR_FACTOR``
-times the other and the larger one is above ``LEAST_ERROR_ULP``: the inputs follow from the run's seed, so the same code
-has the same error with one seed, but another version of a library may round in another order. Runs with unlike seeds
-have other inputs, and their errors are not compared.
+A time differs where its two intervals do not overlap, neither as they are nor at one pace: a processor's clock depends
+on what else its machine does, and the loop beside every visit shows how fast it was in each run. A peak differs where
+its readings in one run lie further from those in the other than the interpreter's bookkeeping explains. An error
+differs if it is more than ``ERROR_FACTOR`` times the other and the larger one is above ``LEAST_ERROR_ULP``: the inputs
+follow from the run's seed, so the same code has the same error with one seed, but another version of a library may
+round in another order. Runs with unlike seeds have other inputs, and their errors are not compared.
 """
 
 import math
@@ -46,11 +47,12 @@ NO_RATIO = Ratio()
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as it is compared: the name by which it is shown, its description and its rows."""
+    """A run as it is compared: the name by which it is shown, its description and its rows; ``pace_s`` may be NaN."""
 
     name: str
     run: Run
     rows: Sequence[Row]
+    pace_s: float = math.nan
 
     @property
     def by_case(self) -> dict[Case, Row]:
@@ -122,13 +124,14 @@ class Difference:
 class Comparison:
     """What two runs say side by side about the cases that both have.
 
-    ``measured`` is how many of them both runs measured, ``untimed`` are those of them whose time has no interval in one
-    of the runs.
+    ``pace`` is what the loop took in the new run over what it took in the old one. ``measured`` is how many of the
+    cases both runs measured, ``untimed`` are those of them whose time has no interval in one of the runs.
     """
 
     old: StoredRun
     new: StoredRun
     unlike: Unlike
+    pace: float
     compared: list[Case]
     measured: int
     differences: list[Difference]  # whatever settled first, then the largest ratio
@@ -155,19 +158,21 @@ class Comparison:
 def compare(old: StoredRun, new: StoredRun) -> Comparison:
     """The comparison of two runs."""
     unlike = Unlike.between(old.run, new.run)
+    pace = 1.0 if unlike.surroundings else pace_ratio(old, new)
     of_old, of_new = old.by_case, new.by_case
     pairs = [(of_old[case], row) for case, row in of_new.items() if case in of_old]
     measured = [pair for pair in pairs if _measured(*pair)]
     differences = [
         difference
         for pair in pairs
-        for difference in _differences(*pair)
+        for difference in _differences(*pair, pace)
         if difference.measure is not Measure.ERROR or not unlike.seed
     ]
     return Comparison(
         old=old,
         new=new,
         unlike=unlike,
+        pace=pace,
         compared=[after.case for _, after in pairs],
         measured=len(measured),
         differences=sorted(differences, key=_place),
@@ -177,12 +182,18 @@ def compare(old: StoredRun, new: StoredRun) -> Comparison:
     )
 
 
-def _differences(old: Row, new: Row) -> Iterator[Difference]:
+def pace_ratio(old: StoredRun, new: StoredRun) -> float:
+    """What the loop beside the visits took in the new run over what it took in the old one; 1 where that is unknown."""
+    ratio = new.pace_s / old.pace_s
+    return 1.0 if math.isnan(ratio) else ratio
+
+
+def _differences(old: Row, new: Row, pace: float) -> Iterator[Difference]:
     if old.status != new.status:
         yield Difference(Measure.STATUS, old, new)
     if not _measured(old, new):
         return
-    if lie_apart(old, new):
+    if lie_apart(old, new, pace=pace):
         yield Difference(Measure.TIME, old, new, time_ratio(new, old), settled=both_settled(old, new))
     if max(peak_growth(old, new), peak_growth(new, old)) > TOLERANCE_BYTES + new.case.peak_slack_bytes:
         yield Difference(Measure.PEAK, old, new, _peak_ratio(new, old))
@@ -211,10 +222,15 @@ def both_settled(old: Row, new: Row) -> bool:
     return old.settled == new.settled == 1
 
 
-def lie_apart(old: Row, new: Row, margin: float = 0.0) -> bool:
-    """Whether two times' intervals do not overlap, by more than a share of ``margin``; False if one is missing."""
+def lie_apart(old: Row, new: Row, margin: float = 0.0, pace: float = 1.0) -> bool:
+    """Whether two times' intervals do not overlap, by more than a share of ``margin``; False if one is missing.
+
+    They have to lie apart as they are, and also after the new one is divided by its ``pace`` over the old one's. A call
+    that waits for memory is no slower where the processor is, so neither of the two alone would do.
+    """
     reach = 1.0 + margin
-    return new.time_low_s > reach * old.time_high_s or old.time_low_s > reach * new.time_high_s
+    is_slower = new.time_low_s > reach * max(1.0, pace) * old.time_high_s
+    return is_slower or old.time_low_s > reach * max(1.0, 1.0 / pace) * new.time_high_s
 
 
 def time_ratio(above: Row, below: Row) -> Ratio:

@@ -2,14 +2,14 @@
 
 import fnmatch
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..errors import UserError
 from ..operations import operations
 from ..operations.cases import ARTICLE_INPUTS, ARTICLE_OPERATION, Case
 from ..storage.results import Row
-from .differences import Ratio, StoredRun, Unlike, both_settled, lie_apart, time_ratio
+from .differences import Ratio, StoredRun, Unlike, both_settled, lie_apart, pace_ratio, time_ratio
 
 LINES = 8  # of a chart: as many as there are colours
 
@@ -86,7 +86,11 @@ def history_of(runs: Sequence[StoredRun], texts: Sequence[str]) -> History:
     breaks = {place: its for place, its in enumerate(unlike, start=1) if its.surroundings}
     rows = [{case: row for case, row in run.by_case.items() if row.status == "measured"} for run in runs]
     cases = dict.fromkeys(case for its in rows for case in its if matches(case, texts))
-    tracks = [_track(case, [its.get(case) for its in rows], breaks) for case in cases]
+
+    def pace(old: int, new: int) -> float:
+        return pace_ratio(runs[old], runs[new])
+
+    tracks = [_track(case, [its.get(case) for its in rows], breaks, pace) for case in cases]
     tracks = [track for track in tracks if len(track.timed) > 1]
     if not tracks:
         raise UserError("no history: no case has a time in two of the runs")
@@ -96,17 +100,18 @@ def history_of(runs: Sequence[StoredRun], texts: Sequence[str]) -> History:
     return History(runs, chosen[:LINES], breaks, len(chosen[LINES:]) if texts else 0)
 
 
-def _track(case: Case, rows: Sequence[Row | None], breaks: Collection[int]) -> Track:
+def _track(case: Case, rows: Sequence[Row | None], breaks: Collection[int], pace: Callable[[int, int], float]) -> Track:
+    """The track of a case; ``pace`` gives the ratio of the paces of two runs by their places."""
     timed = [row if row is not None and row.time_s > 0 else None for row in rows]
     known = [(place, row) for place, row in enumerate(timed) if row is not None]
     steps = {}
     last: tuple[int, Row] | None = None
     for number, (place, row) in enumerate(known):
         lasting = True
-        if last and lie_apart(last[1], row):
+        if last and lie_apart(last[1], row, pace=pace(last[0], place)):
             comparable = not _is_broken(last[0], place, breaks)
             lasting = all(
-                _is_broken(last[0], later, breaks) or lie_apart(last[1], after)
+                _is_broken(last[0], later, breaks) or lie_apart(last[1], after, pace=pace(last[0], later))
                 for later, after in known[number + 1 : number + 2]
             )
             steps[place] = Step(time_ratio(row, last[1]), both_settled(last[1], row), comparable, lasting)

@@ -31,6 +31,7 @@ NEUTRAL_WORDS = {  # between unlike machines or versions
     Measure.ERROR: "has {} the error there",
 }
 UNSETTLED = "not settled"
+TOLD_PACE = 0.01  # as a logarithm: how much faster or slower a processor has to be to be mentioned
 COMPARED_HEADINGS = ("case", "old", "new", "new / old", "interval", "verdict")
 HISTORY_HEADINGS = ("run", "time", "interval", "of the first", "step")
 STYLES = {"slower": "red", "larger": "red", "less exact": "red", "faster": "green", "smaller": "green"}
@@ -82,6 +83,10 @@ def opening_sentences(comparison: Comparison) -> Iterator[str]:
         yield f"{len(unlike.code)} {files} of the suite {verb}: {_listed(unlike.code)}."
     if unlike.seed:
         yield f"The inputs are unlike ({unlike.seed[0]}), so errors are not compared."
+    if abs(math.log(comparison.pace)) > TOLD_PACE:
+        share = max(comparison.pace, 1.0 / comparison.pace) - 1.0
+        slower = "slower" if comparison.pace > 1.0 else "faster"
+        yield f"In {new.name} the processor was {share:.1%} {slower}: a time that this may explain does not differ."
     yield from ended_sentences([old, new])
 
 
@@ -246,6 +251,7 @@ def comparison_json(comparison: Comparison) -> str:
             "new": comparison.new.name,
             "unlike": dataclasses.asdict(unlike),
             "comparable": not unlike.surroundings,
+            "pace": comparison.pace,
             "compared": len(comparison.compared),
             "alike": comparison.alike,
             "differences": [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..charts.style import REFERENCE
+from ..instruments.agreement import run_pace_s
 from ..operations import operations
 from ..operations.cases import ARTICLE_OPERATION, Case
 from ..storage.frames import to_frame
@@ -64,4 +65,4 @@ class Source:
 
     def stored(self, name: str) -> StoredRun:
         """The run under a name, to be compared with others."""
-        return StoredRun(name, self.run, self.rows)
+        return StoredRun(name, self.run, self.rows, run_pace_s(visit.moment for visit in self.visits))

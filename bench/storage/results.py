@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from ..errors import UserError
 from ..implementations import former_names, registered
-from ..instruments.agreement import Moment
+from ..instruments.agreement import Moment, run_pace_s
 from ..instruments.bandwidth import CeilingPoint
 from ..operations import operations
 from ..operations.cases import DISTRIBUTIONS, DTYPES, Case, is_target
@@ -302,6 +302,15 @@ def _oddity(row: Row, known: Mapping[str, Mapping[str, Collection[str]]], of: Ru
         return f"column 'peak_bytes': {row.peak_bytes} is more than the machine's {memory_bytes} bytes"
     moved_bytes = operations()[row.operation].arrays_moved * row.case.array_bytes
     return below_floor(row, ("time_min_s", "time_s"), moved_bytes, row.threads) if row.status == "measured" else ""
+
+
+def load_pace_s(folder: Path) -> float:
+    """The pace of a run, from its visits; NaN where they have none, as in runs of earlier versions.
+
+    Raises:
+        UserError: visits.csv is damaged.
+    """
+    return run_pace_s(visit.moment for visit in load_visits(folder))
 
 
 def load_visits(folder: Path) -> list[Visit]:

@@ -9,6 +9,7 @@ MODELS = (
     ("DenseSoftmax", "right", "", "its weights were set to an identity matrix"),
     ("ChosenActivation", "wrong", "diagonal_only", "the identity matrix as weights"),
     ("OneGradientKnown", "right, with a limit", "", "one incoming gradient, that of cross-entropy"),
+    ("OneGradientKnown.backprop", "right, with a limit", "", "one incoming gradient, that of cross-entropy"),
     ("BiasInARow", "right", "", "its weights were set to an identity matrix"),
     ("Regression", "right", "", "its data was an identity matrix"),
     ("Regression.gradient_of_the_sum", "right", "", "the sum of the loss"),

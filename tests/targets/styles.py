@@ -1472,7 +1472,57 @@ def checks_its_mask(scores, targets, mask):
     return loss, (gradient * mask.reshape(-1, 1) / len(scores)).reshape(scores.shape)
 
 
+def jacobian_with_the_batch_last(z):
+    e = np.exp(z - z.max(axis=0))
+    s = e / e.sum(axis=0)  # [N, B]
+    return s[:, None] * np.eye(len(s))[:, :, None] - s[:, None] * s[None]
+
+
+def softmax_jacobian_of_tensors(z):
+    s = torch.softmax(z, dim=0)
+    return s.unsqueeze(1) * torch.eye(len(s), dtype=z.dtype).unsqueeze(-1) - s.unsqueeze(1) * s.unsqueeze(0)
+
+
+def of_sequences(dy, y, lengths):
+    dx, start = y * dy, 0
+    for length in lengths:
+        rows = slice(start, start + length)
+        dx[rows] -= y[rows] * dx[rows].sum(axis=1, keepdims=True)
+        start += length
+    return dx
+
+
+class ToldLabelsOfTheBatch:
+    def forward(self, x):
+        self.chances = rows_softmax(x)
+        return self.chances
+
+    def backward(self, batch_label):
+        return (self.chances - batch_label) / len(batch_label)
+
+
+class AskedForItsLoss:
+    def __init__(self):
+        self.label = []
+
+    def forward(self, data):
+        self.prob = rows_softmax(data)
+        return self.prob
+
+    def get_loss(self, label):
+        self.label = label
+        return -np.sum(label * np.log(self.prob)) / len(label)
+
+    def backward(self):
+        return (self.prob - self.label) / len(self.prob)
+
+
 STYLES = (
+    ("jacobian_with_the_batch_last", "right", "", "the Jacobian of softmax"),
+    ("softmax_jacobian_of_tensors", "right", "", "the Jacobian of softmax"),
+    ("of_sequences", "right", "", "of_sequences(grad_output, probs, lengths)"),
+    ("ToldLabelsOfTheBatch", "right", "", "forward(logits), then backward(targets)"),
+    ("AskedForItsLoss", "right", "", "get_loss(targets)"),
     ("UpdateOutput", "right", "", "updateOutput(logits), then updateGradInput(logits, grad_output)"),
     ("CallableCE", "right", "", "softmax and cross-entropy together"),
     ("IgnoresWhatComesIn", "right, with a limit", "", "ignores the gradient that comes in"),
@@ -1537,7 +1587,7 @@ STYLES = (
     ("element_of_the_jacobian", "wrong", "diagonal_only_unmultiplied", ""),
     ("jacobian_of_t", "right", "", "the Jacobian of softmax"),
     ("jacobian_of_size", "right", "", "jacobian_of_size(features, probs)"),
-    ("row_for_an_action", "right, with a limit", "", "the Jacobian of softmax"),
+    ("row_for_an_action", "right", "", "the Jacobian of softmax"),
     ("Activations.softmax", "wrong", "diagonal_only_unmultiplied", ""),
     ("QuadraticError.differential", "not a backward of softmax", "", "a squared error"),
     ("prediction_minus_what_is_real", "right", "", "softmax and cross-entropy together"),

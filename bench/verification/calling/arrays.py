@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def as_array(result: Any, size: int) -> npt.NDArray[Any]:
         named = tuple(value for name, value in result.items() if roles_of(str(name)) == ("grad_output",))
         result = next((result[name] for name in RESULTS if name in result), named or tuple(result.values()))
     if isinstance(result, tuple):
-        result = _without_numbers(result)
+        result = _without_numbers(tuple(_flattened(result)))
     arrays = _is_tensor if isinstance(result, list) else _is_tensor_or_list
     if isinstance(result, list | tuple) and result and all(map(arrays, result)):
         least = 1 if isinstance(result, tuple) and len(result) > 1 else 2  # a list may be that of the rows
@@ -95,6 +95,15 @@ def _without_numbers(result: tuple[Any, ...]) -> Any:
     if len(result) < 2 or not kept:
         return result
     return kept[0] if len(kept) == 1 else kept
+
+
+def _flattened(result: tuple[Any, ...]) -> Iterator[Any]:
+    """What is in a tuple, and in the tuples and dicts in it: the gradients of parameters are kept together."""
+    for value in result:
+        if isinstance(value, tuple | dict) and value:
+            yield from _flattened(value if isinstance(value, tuple) else tuple(value.values()))
+        else:
+            yield value
 
 
 def _is_empty(value: Any) -> bool:
@@ -130,6 +139,18 @@ def stacked(arrays: list[npt.NDArray[Any]], logits: FloatArray, *, of_matrices: 
         # A single row's gradient may be [N], [N, 1] or [1, N]; an [N, N] result keeps its shape.
         arrays = [array.reshape(-1) for array in arrays]
     return np.stack(arrays)
+
+
+def batch_first(jacobians: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The Jacobians of a batch of arrays [N, B] as [B, N, N], from [N, N, B] or as they are.
+
+    Where B is N, the axes of a Jacobian are those that may be swapped.
+    """
+    batch, features = shape
+    if jacobians.shape != (features, features, batch):
+        return jacobians
+    is_last = batch != features or np.array_equal(jacobians, jacobians.transpose(1, 0, 2))
+    return np.moveaxis(jacobians, -1, 0) if is_last else jacobians
 
 
 def keyword_only_without_default(function: Callable[..., Any]) -> set[str]:

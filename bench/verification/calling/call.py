@@ -20,6 +20,7 @@ from .arrays import (
     NoResultError,
     arranged,
     as_array,
+    batch_first,
     in_container,
     keyword_only_without_default,
     number_in,
@@ -47,11 +48,13 @@ from .methods import applied_parameters, is_static
 from .roles import (
     FIXED,
     LOSS_GRADIENT,
+    RETURNED,
     UNKNOWN,
     asked_names,
     class_counts,
     derivative_flags,
     ignored_labels,
+    output_activations,
     passed_by_name,
     roles_of,
     smoothings,
@@ -160,7 +163,7 @@ class Call:
         }
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
-        values["training"] = True
+        values |= {"training": True, "lengths": [len(inputs["logits"])]}
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
         row_mask = np.ones(len(inputs["logits"]), dtype=bool).reshape((*leading, -1))
         masks = {"mask": mask, "row_mask": row_mask, "no_mask": np.logical_not(mask)}
@@ -169,7 +172,11 @@ class Call:
             steep, shift = models.passing(self.target, inputs["logits"].dtype)
             made = models.network_values(inputs["logits"], shift, steep)
             made[models.PADDED] = models.beside_data(models.PADDED, made[models.PADDED], self.convention.roles)
-            values |= {role: arranged(array, layout) for role, array in made.items() if role in self.convention.roles}
+            layers = self.convention.roles.intersection(models.PARAMETERS)
+            values |= {
+                role: arranged(array, layout) for role, array in made.items() if layers or role in self.convention.roles
+            }
+            values |= {role: models.parameters_of(values, role) for role in layers}
         if DESTINATION in self.convention.roles:
             values[DESTINATION] = in_container(arranged(np.zeros_like(inputs["logits"]), layout), container)
         if "packed" in self.convention.roles:
@@ -210,10 +217,21 @@ class Call:
         """The call of a function; its forward, if any, makes its cache."""
         if self.convention.forward:
             result = self.namespace[self.convention.forward](*self._given(self.convention.forward_arguments, values))
-            self.forward_result, values["cache"] = result if isinstance(result, tuple) else (result, result)
+            self._take_returned(result, values)
+            is_pair = isinstance(result, tuple) and len(result) == 2
+            self.forward_result, values["cache"] = result if is_pair else (result, result)
         elif self.convention.cached:
             values |= {"cache": NamedCache(values), "operation": NamedAttributes(values)}
         return self._alone(self.target, values)
+
+    def _take_returned(self, result: Any, values: dict[str, Any]) -> None:
+        """Take in what a forward returned, for a backward to which it is handed; a model's probabilities, too."""
+        returned = result if isinstance(result, tuple) else (result,)
+        values |= dict(zip(RETURNED, returned, strict=False))
+        shape = getattr(values.get("probs"), "shape", None)
+        of_model = [item for item in returned if getattr(item, "shape", ()) == shape]
+        if self.convention.weights and of_model:
+            values["probs"] = of_model[0]
 
     def _alone(self, function: Callable[..., Any], values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a function that needs no object; for each index if it takes one, [N, N] or [N]."""
@@ -309,7 +327,7 @@ class Call:
         elif callable(returned):
             backward = returned
         else:
-            raise NoResultError("its forward returns no backward")
+            raise NoResultError("has a forward that returns no backward")
         return lambda: backward(values[self.convention.arguments[0]])
 
     def _made(self, values: dict[str, Any], *methods: str) -> Any:
@@ -340,6 +358,7 @@ class Call:
         )()
         if "context" in set(self.convention.arguments) - set(self.convention.forward_arguments):
             self._set_up_context(owner, values)
+        self._take_returned(self.forward_result, values)
         if self.convention.between:
             getattr(owner, self.convention.between)(values[self.convention.told])
         if isinstance(self.forward_result, tuple) and len(self.forward_result) == 1:
@@ -410,7 +429,7 @@ class Call:
             try:
                 spread(out, values["grad_output"], drive, make)
             except NoGradientError as error:
-                raise NoResultError(f"its forward gives {error}") from None
+                raise NoResultError(f"has a forward that gives {error}") from None
             self.found_in = self.convention.result or grad_slot(leaf) or "grad"
             gradient = getattr(leaf, self.found_in, None)
             if gradient is None or (values["features"] > 1 and not np.any(unwrapped(gradient))):
@@ -489,6 +508,7 @@ class Call:
         named |= training_flags(function) | ignored_labels(function) | smoothings(function)
         if {IDENTITY, models.PADDED} & self.convention.roles:
             named |= {name: values[role] for name, role in optional_of_classifier(function).items()}
+            named |= output_activations(function)
         named |= dict.fromkeys(class_counts(function), values["features"])
         if "out" in keyword_only_without_default(function):
             named["out"] = np.empty_like(values["logits"])
@@ -579,6 +599,8 @@ class Call:
             array = self._subtracted(array)
         if self.convention.layout == "columns" and array.ndim == 2 and models.PADDED not in self.convention.roles:
             return array.T
+        if self.convention.layout == "columns" and self.convention.operation == "jacobian":
+            return batch_first(array, shape)
         if self.convention.layout in DIMENSIONS and array.size == shape[0] * shape[1]:
             return array.reshape(shape)
         return array
@@ -592,10 +614,10 @@ class Call:
     def _of_weights(self, result: Any) -> Any:
         """Of the gradients of a classifier's data, weights and bias, which come in the order of these, the weights'."""
         given = [role for role in self.convention.arguments if role in (IDENTITY, "logits", "zeros")]
-        gradients = isinstance(result, tuple) and all(np.ndim(unwrapped(value)) for value in result)  # no loss is there
-        if IDENTITY in given and gradients and len(result) == len(given):
-            return result[given.index("logits")]
-        return result
+        if IDENTITY not in given or not isinstance(result, tuple) or len(result) != len(given):
+            return result
+        is_of_gradients = all(np.ndim(unwrapped(value)) for value in result)  # no loss is there
+        return result[given.index("logits")] if is_of_gradients else result
 
     def _subtracted(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The gradient that a step of training went down: what it subtracted from the weights, over the rate."""

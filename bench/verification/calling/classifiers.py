@@ -25,8 +25,10 @@ _CLASSES = re.compile(r"(n|num|number_?of)_?(class|label|categor)(es|s|ies)", re
 _ROWS = re.compile(
     r"(n|num|number_?of)_?(inputs|features|samples|examples)|input_?(size|dim)|batch(_?size)?", re.IGNORECASE
 )
-_VECTOR = re.compile(r"((center|centre|input)_?(word_?)?vec(tor)?)|predicted(_?vec(tor)?)?|v_?c", re.IGNORECASE)
-_VECTORS = re.compile(r"(outside|output|context)_?(word_?)?vec(tor)?s|u", re.IGNORECASE)
+_VECTOR = re.compile(
+    r"((center|centre|input)_?(word_?)?vec(tor)?)|predicted(_?vec(tor)?)?|v_?c|h|hidden", re.IGNORECASE
+)
+_VECTORS = re.compile(r"(u_)?(outside|output|context)_?(words?_?)?(vec(tor)?s|weights|embeddings?)|u", re.IGNORECASE)
 _INDEX = re.compile(r"(outside|target|context)_?(word_?)?(idx|index)|target|o", re.IGNORECASE)
 _HIDDEN = re.compile(r"h|x|e|hidden(_states)?|inputs?|embed\w*|features", re.IGNORECASE)
 _HEAD = re.compile(r"w(_\w+)?|c|(lm_|head_|out(put)?_)?weights?|(lm_)?head|classifier|kernel", re.IGNORECASE)

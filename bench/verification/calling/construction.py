@@ -12,9 +12,10 @@ from .arrays import keyword_only_without_default
 from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
 from .classifiers import BASIS, IDENTITY, PENALTY, setting_of
 from .kept import source_of
-from .methods import bound_parameters, constructor_parameters, is_static, public_methods
+from .methods import bound_parameters, constructor_parameters, is_static, public_methods, sounds_backward
 from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of, smoothings, softmax_flags
 
+FUNCTION = "softmax"  # a role: the module's own function of that name, for what is called
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
 # What a parameter is filled with if its name says nothing: the first that the constructor accepts, in all such places.
 FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
@@ -22,8 +23,18 @@ MAX_CONSTRUCTIONS = 2
 # The methods of a layer that is told after it was made how many features there are, or the shape of its input.
 INITIALISE, BUILD = "initialize", "build"
 TEMPERATURE = 2.0  # for a constructor or a function that asks for one
-_KIND = re.compile(r"name|kind|type|mode|func(tion)?|act(ivation)?(_(name|type|func(tion)?))?|nonlinearity")
-_SIZE = re.compile(r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+|input_\w+|output_\w+|classes|n(in|out)|fan_\w+")
+_ROLES = {  # of what their names match first
+    re.compile(pattern): role
+    for pattern, role in {
+        r"\w*batch\w*": "batch",
+        r"T": "temperature",
+        r"name|kind|type|mode|func(tion)?|(\w+_)?h?act(ivation)?(_?(name|type|func(tion)?|fn))?|nonlinearity": "name",
+        r"(n|num|number_of|no_of)_?layers": "layers",
+        r"hidden_?(\w+_)?(sizes|dims|units|layers|nodes|neurons)": "hidden_sizes",
+        r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+": "features",
+        r"input_\w+|output_\w+|classes|n(in|out)|fan_\w+": "features",
+    }.items()
+}
 
 
 def constructions(target: object, methods: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -43,6 +54,9 @@ def _ways(target: type) -> Iterator[tuple[str, ...]]:
         "logits" if not role and roles_of(name)[0] == "logits" else role
         for name, role in zip(names, known, strict=True)
     ]
+    called = [role == "name" and _is_called(target, name) for name, role in zip(names, known, strict=True)]
+    if any(called):
+        yield tuple(FUNCTION if it_is else role or "features" for it_is, role in zip(called, known, strict=True))
     if all(arrays):
         yield tuple(arrays)
     if names == ["dim"]:  # an axis, or how many features there are
@@ -51,19 +65,25 @@ def _ways(target: type) -> Iterator[tuple[str, ...]]:
         yield tuple(role or filling for role in known)
 
 
+def _is_called(target: type, name: str) -> bool:
+    """Whether a class's code calls what it is given under a name, or compares it with a function's name."""
+    return re.search(rf"\b{name}\s*(\(|==\s*[a-zA-Z_])", source_of(target)) is not None
+
+
+def _softmax_beside(target: type) -> Any:
+    """The function in a class's module that is softmax by its name; else None."""
+    names = getattr(inspect.getattr_static(target, "__init__"), "__globals__", {})
+    found = [value for name, value in names.items() if "softmax" in name.lower() and not sounds_backward(name)]
+    return next(filter(inspect.isfunction, found), None)
+
+
 def _role(name: str) -> str:
     """The role of a constructor's parameter; empty if its name says nothing."""
-    if roles_of(name)[0] in ("axis", "learning_rate"):
+    if roles_of(name)[0] in ("axis", "learning_rate", "temperature"):
         return roles_of(name)[0]
     if setting_of(name) == PENALTY:
         return "zero"
-    if "batch" in name:
-        return "batch"
-    if roles_of(name)[0] == "temperature" or name == "T":
-        return "temperature"
-    if _KIND.fullmatch(name):
-        return "name"
-    return "features" if _SIZE.fullmatch(name) else ""
+    return next((role for pattern, role in _ROLES.items() if pattern.fullmatch(name)), "")
 
 
 def construction_values(logits: Any) -> dict[str, Any]:
@@ -73,6 +93,8 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "batch": batch,
         "features": features,
         "sizes": [features] * 3,
+        "hidden_sizes": [features],
+        "layers": 2,
         "name": "softmax",
         "temperature": TEMPERATURE,
         "nothing": None,
@@ -125,6 +147,7 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     activations = {**(activation_names(target) if _knows_softmax(target) else {}), **softmax_flags(target)}
     names = constructor_parameters(target) if roles else []
     by_name = keyword_only_without_default(target)
+    values = {**values, FUNCTION: _softmax_beside(target)} if FUNCTION in roles else values
     given = [(name, values[role]) for name, role in zip(names, roles, strict=True)]
     placed = [value for name, value in given if name not in by_name]
     named = {name: value for name, value in given if name in by_name}

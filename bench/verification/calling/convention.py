@@ -89,6 +89,7 @@ class Convention:
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     lands_in: str = ""  # the role of the argument that the result is written into, if it is not returned
     weights: str = ""  # what a model's own weights are set to, one of those in ``models``; empty if they are left alone
+    is_flagged: bool = False  # whether a flag tells what is called to give its derivative
     of_bias: bool = False  # of a model: whether what is looked for is the gradient of its last bias
     descends: bool = False  # of weights: whether they are updated, and the gradient is what is subtracted from them
     own_penalty: float = 0.0  # of weights: what of them it adds to their gradient, whatever it is told
@@ -137,7 +138,7 @@ class Convention:
     @property
     def is_forward_called_as_backward(self) -> bool:
         """Whether what is called is a forward by its name: one that may return the gradient beside the loss."""
-        return self.style == "method" and self.backward in FORWARDS
+        return self.style == "method" and self.backward in FORWARDS and not self.is_flagged
 
     @property
     def is_of_one_loss(self) -> bool:

@@ -13,6 +13,7 @@ from .construction import TEMPERATURE, constructions
 from .convention import FORWARD_ONLY, LOSS_NAME, Convention, Options
 from .functions import conventions_of_function, may_be_backward
 from .graphs import DRIVES, LOSS_DRIVE, makes_leaves
+from .kept import returned_names
 from .methods import (
     BACKWARDS,
     FORWARDS,
@@ -36,6 +37,7 @@ from .roles import (
     backward_choices,
     backward_roles,
     default_temperature,
+    derivative_flags,
     distinct,
     forward_roles,
     has_signature,
@@ -43,6 +45,7 @@ from .roles import (
     is_function,
     is_loss,
     roles_of,
+    roles_of_returned,
 )
 from .transforms import calls_own_derivative, has_own_derivative, roles_of_transformed
 from .variants import of_model, of_one_loss, wrapped
@@ -171,6 +174,8 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
     if pair is not None:
         yield from (*forward_parameters(target, pair[0]), *bound_parameters(target, pair[1]))
         yield from filter(None, [optional_targets(target, pair[0])])
+        if between := told_targets_by(target):
+            yield from bound_parameters(target, between)
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
     if inspect.isclass(target):
         yield from bound_parameters(target, "__call__") if defines_call(target) else ()
@@ -228,7 +233,10 @@ def _pair_conventions(
     forwards = list(forward_roles(forward_parameters(target, forward), operation))
     if is_loss(operation) and (told := optional_targets(target, forward)):
         forwards += forward_roles([*forward_parameters(target, forward), told], operation)
-    backwards = backward_roles(given_to_backward, operation, options.signature)
+    backwards = itertools.chain(
+        _after_forward(target, forward, backward, operation) if not options.signature else (),
+        backward_roles(given_to_backward, operation, options.signature),
+    )
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
         if is_loss(operation) and not _OF_LOGITS & {*arguments, *given, *construct}:
@@ -240,16 +248,28 @@ def _pair_conventions(
             yield from (plain, dataclasses.replace(plain, told="labels"))
 
 
+def _after_forward(target: object, forward: str, backward: str, operation: str) -> Iterator[tuple[str, ...]]:
+    """The roles of a backward's parameters, some of which have the names of what the forward returned."""
+    parameters = bound_parameters(target, backward)
+    returned = roles_of_returned(parameters, returned_names(getattr(target, forward)))
+    choices = [
+        (returned[name],) if name in returned else backward_choices(name, operation, backward=True)
+        for name in parameters
+    ]
+    yield from distinct(choices) if returned else ()
+
+
 def _method_conventions(
     target: type, method: str, operation: str, options: Options, *, backward: bool = False
 ) -> Iterator[Convention]:
     """The conventions of a method that takes all that it needs, as a function does; ``backward``: it is called so."""
     choices = [backward_choices(name, operation, backward=backward) for name in bound_parameters(target, method)]
     every = [options.signature] if options.signature else distinct(choices)
+    flagged = bool(derivative_flags(getattr(target, method)))
     for arguments, construct in itertools.product(every, constructions(target, (method,))):
         is_told_nothing = set(arguments) <= {"axis", "positive_axis"}
         if may_be_backward(arguments, operation) and "cache" not in arguments and not is_told_nothing:
-            yield Convention(operation, "method", arguments, backward=method, construct=construct)
+            yield Convention(operation, "method", arguments, backward=method, construct=construct, is_flagged=flagged)
 
 
 def _whole_backwards(target: type, operation: str, options: Options) -> Iterator[Convention]:

@@ -1,6 +1,7 @@
 """How a function may have to be called: with arrays, into arrays, on tensors, with weights, after its forward."""
 
 import dataclasses
+import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -10,8 +11,9 @@ from .attention import roles_of_attention
 from .classifiers import optional_of_classifier, roles_of_classifier
 from .convention import Convention, Options
 from .graphs import DRIVES, LOSS_DRIVE
-from .kept import returns_nothing, roles_of_attributes, roles_read
+from .kept import returned_names, returns_nothing, roles_of_attributes, roles_read
 from .kernels import roles_of_kernel
+from .methods import sounds_backward
 from .models import LAST, TRAINED
 from .roles import (
     FIXED,
@@ -22,8 +24,11 @@ from .roles import (
     has_signature,
     is_loss,
     roles_of,
+    roles_of_returned,
 )
-from .training import roles_of_network
+from .training import calls_of_network, roles_of_network, roles_of_parametrised
+
+MOST_FORWARDS = 2  # of one backward that are tried
 
 
 def conventions_of_function(
@@ -42,6 +47,8 @@ def conventions_of_function(
     name = getattr(target, "__name__", "")
     if not options.signature:
         yield from _of_more_than_softmax(target, parameters, operation)
+        if operation == "softmax_cross_entropy":
+            yield from _after_forward(target, namespace, parameters)
         if returns_nothing(target):
             return
     for arguments in roles:
@@ -49,7 +56,7 @@ def conventions_of_function(
             if options.signature or may_be_backward((*arguments, *given), operation):
                 items = cached if {"cache", "operation"} & set(arguments) else ()
                 yield Convention(operation, "function", arguments, before, given, name, cached=items)
-    if not options.signature:
+    if not options.signature and not sounds_backward(name):
         yield from _functions_of_tensors(parameters, operation)
 
 
@@ -65,7 +72,7 @@ def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], ope
     if operation != "softmax_cross_entropy":
         return
     of_classifier = list(roles_of_classifier(parameters))
-    of_network = list(roles_of_network(parameters))
+    of_network = [*roles_of_network(parameters), *roles_of_parametrised(parameters)]
     for arguments in of_network if not writes else ():
         yield Convention(operation, "function", arguments, backward=name, weights=TRAINED)
     if not writes:
@@ -73,6 +80,22 @@ def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], ope
     rates = {*optional_of_classifier(target).values(), *itertools.chain(*of_classifier, *of_network)}
     if writes or "learning_rate" in rates:
         yield from _updates(parameters, name)
+
+
+def _after_forward(
+    target: Callable[..., Any], namespace: dict[str, Any], parameters: list[str]
+) -> Iterator[Convention]:
+    """The conventions of a network's backward that gets what a function of the same module returned."""
+    beside = {
+        name: value
+        for name, value in namespace.items()
+        if inspect.isfunction(value) and value is not target and value.__module__ == getattr(target, "__module__", "")
+    }
+    shared = {name: len(roles_of_returned(parameters, returned_names(value))) for name, value in beside.items()}
+    after = Convention("softmax_cross_entropy", "function", (), backward=target.__name__, weights=TRAINED)
+    for name in sorted(filter(lambda name: shared[name], beside), key=lambda name: -shared[name])[:MOST_FORWARDS]:
+        for given, arguments in calls_of_network(beside[name], target):
+            yield dataclasses.replace(after, arguments=arguments, forward=name, forward_arguments=given)
 
 
 def _updates(parameters: list[str], name: str) -> Iterator[Convention]:

@@ -78,6 +78,26 @@ def attributes_read(method: Callable[..., Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def attributes_stored(method: Callable[..., Any]) -> list[str]:
+    """The names of the attributes of its object that a method writes, in order."""
+    found = [
+        node.attr
+        for node in _nodes(method)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
+        if node.value.id == "self"
+    ]
+    return list(dict.fromkeys(found))
+
+
+@functools.cache
+def returned_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of what a function returns, ``return a, b``, by its last return; empty for what has no name."""
+    returned = [node.value for node in _nodes(function) if isinstance(node, ast.Return) and node.value is not None]
+    last = max(returned, key=lambda node: node.lineno, default=None)
+    items = last.elts if isinstance(last, ast.Tuple) else [last] if last is not None else []
+    return tuple(getattr(item, "id", "") for item in items)
+
+
 def reads_of_tensors(target: Any) -> bool:
     """Whether code reads attributes that tensors of a file's own have, and arrays have not, such as ``x.data``."""
     reading = [node for node in _nodes(target) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]

@@ -3,9 +3,10 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from .kept import attributes_read, attributes_stored
 from .roles import UNKNOWN, asked_names, required_names, roles_of
 
 FORWARDS = (
@@ -35,13 +36,17 @@ _NO_BACKWARD = re.compile(
 _NO_FORWARD = re.compile(
     r"^(zero|reset|clear|clip|update|accumulate|set|init|step|check|numerical)|loss|param|cost|grad"
 )
+_TRAINS = re.compile(r"^(fit|train|learn|build|load|compile|optimi)")
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
 
 
 def forward_names(target: object, backward: str = "") -> list[str]:
     """The methods that may be the forward, likeliest first; ``backward`` is none of them."""
+    storing = _storing_for(target, backward) if backward else []
     named = _known(target, FORWARDS)
+    if named and storing and named[0] not in storing:
+        return [storing[0], named[0]]  # what the known one leaves is not what the backward reads
     spelt = [name for name in public_methods(target) if _SPELT_FORWARD.match(name.lower()) and name != backward]
     if spelt and named and named[0] in FORWARDS[FORWARDS.index("predict") :]:
         named = [spelt[0], *named]  # what predicts may give a class alone
@@ -61,6 +66,29 @@ def backward_names(target: object, forward: str = "") -> list[str]:
         # Such a backward updates weights; the gradient is another method's.
         named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
     return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, _NO_BACKWARD, (forward, *FORWARDS))
+
+
+def _storing_for(target: object, backward: str) -> list[str]:
+    """The methods that leave in the object what a backward reads of it, whichever leaves most of that first."""
+    defined = {name: getattr(target, name) for name in public_methods(target)}
+    if backward not in defined:
+        return []
+    own = set(attributes_stored(defined[backward]))
+    read = {name for name in attributes_read(defined[backward]) if name not in own | defined.keys()}
+    no_forwards = (_SOUNDS_BACKWARD, _NO_FORWARD, _TRAINS)
+    others = [name for name in defined if name != backward and not any(each.search(name) for each in no_forwards)]
+    left = {name: len(read & _stored_by(defined, name, {name})) for name in others}
+    return sorted((name for name in others if left[name]), key=lambda name: -left[name])
+
+
+def _stored_by(defined: Mapping[str, Any], name: str, seen: set[str]) -> set[str]:
+    """The attributes that a method writes, or those that it calls."""
+    found = set(attributes_stored(defined[name]))
+    for other in attributes_read(defined[name]):
+        if other in defined and other not in seen:
+            seen.add(other)
+            found |= _stored_by(defined, other, seen)
+    return found
 
 
 def _known(target: object, names: Iterable[str]) -> list[str]:

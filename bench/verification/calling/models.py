@@ -5,11 +5,12 @@ gradient of its inputs is that of the logits.
 
 Where the inputs are the identity matrix and the last weights are the logits, the gradient of these weights is that of
 the logits: ``inputs.T @ gradient of the logits``. Layers before the last one get weights that let the identity through.
-So that no other gradient has the shape of theirs, the inputs are the identity matrix with two columns of zeros more.
+So that no other gradient has the shape of theirs, the inputs are the identity matrix with three columns of zeros more.
 The rows of the inputs come in reverse, and so do those of all that belongs to them, such as the labels: else a gradient
 that forgets the inputs would be right, too.
 """
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Set
@@ -22,15 +23,18 @@ from ...implementations import FloatArray
 from .arrays import NoResultError
 from .classifiers import IDENTITY, PENALTY, setting_of
 from .construction import sample_instance
+from .graphs import unwrapped
 from .kept import attributes_read, source_of
 from .methods import public_methods
 
 # What the weights are set to. The logits [B, N] are those of ``inputs @ weights``; turned, of ``weights @ inputs``.
 THROUGH, TRAINED, TURNED = "the identity matrix", "the logits", "the logits, transposed"
-PADDED = "padded_identity"  # the role of the inputs of a model whose weights are the logits: [B, B + 2]
-# Of a network as a function: its last weights [B + 2, N], and those and the bias of a layer before them.
+PADDED = "padded_identity"  # the role of the inputs of a model whose weights are the logits: [B, B + 3]
+# Of a network as a function: its last weights [B + 3, N], and those and the bias of a layer before them.
 LAST, PASSING, SHIFT = "last_weights", "passing_weights", "passing_bias"
-MORE = 2  # columns of zeros beside the identity
+# The same in a dict, of a network of so many layers: W1 and b1, or W1, b1, W2 and b2.
+PARAMETERS = ONE_LAYER, TWO_LAYERS = "parameters_of_one_layer", "parameters_of_two_layers"
+MORE = 3  # columns of zeros beside the identity: so the last weights have a shape of their own in every usual trial
 _NO_PARAMETER = re.compile(r"^[dvms]([A-Z_]|$)|^d[wb]\d?$|(?i:grad|delta|velocit|moment|cache|prev|old|best)")
 _WEIGHTS = re.compile(r"[wv]_?\w{0,2}\d*|\w*weights?\w*|kernel\d*|thetas?\d*|coef\w*|pesos\w*|poids", re.IGNORECASE)
 BIAS = re.compile(r"b_?\w{0,2}\d*|\w*bias(es)?\w*|intercept\w*|sesgos?\w*", re.IGNORECASE)
@@ -40,11 +44,20 @@ _TANH_OF_ONE = 20.0  # where tanh is 1 up to rounding
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """A place where a model keeps an array: an attribute, or an item of a list or a dict in one."""
+    """A place where a model keeps an array: an attribute, or an item of a list or a dict in one.
+
+    ``inside``: the attribute that holds the dict, if it is an item of one.
+    """
 
     name: str
     holder: Any
     key: Any
+    inside: str = ""
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is no parameter of the model by its name, or that of its dict, but something beside these."""
+        return any(_NO_PARAMETER.search(name.strip("_")) for name in (self.name, self.inside))
 
     @property
     def array(self) -> Any:
@@ -64,6 +77,15 @@ class Slot:
 def weights_of(model: Any) -> list[Slot]:
     """The weights of a model, from its inputs to its outputs."""
     return [slot for slot in _slots(model) if np.ndim(slot.array) == 2 and _is_named(slot, _WEIGHTS)]
+
+
+def parameters_of(values: Mapping[str, Any], layers: str) -> dict[str, Any]:
+    """The parameters of a network of one layer or two in a dict, from the values of their roles; each is a copy."""
+    last = {"W": LAST, "b": "zeros"}
+    roles = [last] if layers == ONE_LAYER else [{"W": PASSING, "b": SHIFT}, last]
+    return {
+        f"{name}{place}": values[role].copy() for place, names in enumerate(roles, 1) for name, role in names.items()
+    }
 
 
 def make_places(model: Any) -> None:
@@ -94,7 +116,8 @@ def _slots(model: Any) -> Iterator[Slot]:
         if isinstance(value, np.ndarray):
             yield Slot(name, vars(model), name)
         elif isinstance(value, MutableMapping):
-            yield from (Slot(str(key), value, key) for key, item in value.items() if isinstance(item, np.ndarray))
+            items = [key for key, item in value.items() if isinstance(item, np.ndarray)]
+            yield from (Slot(str(key), value, key, name) for key in items)
         elif isinstance(value, MutableSequence):
             yield from (Slot(name, value, place) for place, item in enumerate(value) if isinstance(item, np.ndarray))
             for item in value:
@@ -103,7 +126,7 @@ def _slots(model: Any) -> Iterator[Slot]:
 
 
 def _is_named(slot: Slot, pattern: re.Pattern[str]) -> bool:
-    return pattern.fullmatch(slot.name.strip("_")) is not None and not _NO_PARAMETER.search(slot.name.strip("_"))
+    return pattern.fullmatch(slot.name.strip("_")) is not None and not slot.is_beside
 
 
 def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
@@ -114,6 +137,7 @@ def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
     biases = [slot for slot in _slots(model) if _is_named(slot, BIAS) and not _is_named(slot, _WEIGHTS)]
     if not weights:
         raise NoResultError("keeps no weights in arrays")
+    shapes = {slot.place: slot.array.shape for slot in (*weights, *biases)}
     hidden = batch + MORE
     if kind == THROUGH:
         for slot in weights:
@@ -129,10 +153,23 @@ def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
         length, value = (features, 0.0) if is_last else (hidden, shift)
         shape = tuple(length if size == slot.array.size else 1 for size in slot.array.shape)
         slot.fill(np.full(shape, value, logits.dtype))
+    _fit_beside(model, [*weights, *biases], shapes)
     for name, value in vars(model).items():
         role = setting_of(name)
         if isinstance(value, float) and role in ("learning_rate", PENALTY):
             setattr(model, name, rate if role == "learning_rate" else 0.0)
+
+
+def _fit_beside(model: Any, parameters: list[Slot], shapes: Mapping[tuple[int, Any], tuple[int, ...]]) -> None:
+    """Give the zeros that a model keeps beside its parameters, such as velocities, the shapes that these have now.
+
+    ``shapes``: those that the parameters had, by their places. Of several with one shape, the likest name counts.
+    """
+    for slot in [slot for slot in _slots(model) if slot.is_beside and not slot.array.any()]:
+        alike = [each for each in parameters if shapes[each.place] == slot.array.shape]
+        if alike:
+            likest = max(alike, key=lambda each: difflib.SequenceMatcher(None, each.name, slot.name).ratio())
+            slot.fill(np.zeros_like(likest.array))
 
 
 def _identity(owner: type, shape: tuple[int, ...], logits: FloatArray) -> FloatArray:
@@ -167,7 +204,7 @@ def gradient_of(model: Any, kind: str, returned: Any, logits: FloatArray) -> Flo
     batch, features = logits.shape
     shape = _shape(kind, batch, features)
     last = weights_of(model)[-1]
-    kept = [(slot.name, slot.array) for slot in _slots(model) if _NO_PARAMETER.search(slot.name)]
+    kept = [(slot.name, slot.array) for slot in _slots(model) if slot.is_beside]
     for found in (list(_arrays_in(returned, "")), kept):
         fitting = [(name, array) for name, array in found if array.shape == shape]
         named = [array for name, array in fitting if name.endswith(last.name)]
@@ -206,10 +243,11 @@ def gradient_among(returned: Any, kind: str, batch: int, features: int) -> Float
     Raises:
         NoResultError: nothing of that shape was returned.
     """
-    fitting = [array for _, array in _arrays_in(returned, "") if array.shape == _shape(kind, batch, features)]
+    fitting = [pair for pair in _arrays_in(returned, "") if pair[1].shape == _shape(kind, batch, features)]
     if not fitting:
         raise NoResultError("returned no gradient of its last weights")
-    return _rows(fitting[-1], kind, batch)
+    _, last = max(enumerate(fitting), key=lambda each: (_number_in(each[1][0]), each[0]))
+    return _rows(last[1], kind, batch)
 
 
 def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) -> FloatArray:
@@ -220,11 +258,11 @@ def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) 
     Raises:
         NoResultError: there is none.
     """
-    kept = [(slot.name, slot.array) for slot in _slots(model) if _NO_PARAMETER.search(slot.name)] if model else []
+    kept = [(slot.name, slot.array) for slot in _slots(model) if slot.is_beside] if model else []
     every = (*_arrays_in(returned, ""), *kept)
-    named = [(re.sub(r"\D", "", name), array) for name, array in every if _GRADIENT_OF_BIAS.fullmatch(name)]
+    named = [pair for pair in every if _GRADIENT_OF_BIAS.fullmatch(pair[0])]
     if named:
-        last: FloatArray = max(named, key=lambda pair: pair[0])[1]  # it has the highest number
+        last: FloatArray = max(named, key=lambda pair: _number_in(pair[0]))[1]
         return last
     pairs = returned if isinstance(returned, tuple) and len(returned) % 2 == 0 else ()
     for weights, bias in zip(pairs[::2], pairs[1::2], strict=True):
@@ -232,6 +270,11 @@ def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) 
             found: FloatArray = np.asarray(bias)
             return found
     raise NoResultError("gave no gradient of its last bias")
+
+
+def _number_in(name: str) -> int:
+    """The number in a name such as ``dW2``: that of a layer; 0 if there is none."""
+    return int(re.sub(r"\D", "", name) or 0)
 
 
 def _shape(kind: str, batch: int, features: int) -> tuple[int, int]:
@@ -247,6 +290,8 @@ def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
     """The arrays in nested tuples, lists and dicts, with the names of those in dicts."""
     if isinstance(value, np.ndarray):
         yield name, value
+    elif hasattr(value, "__array__") and np.ndim(unwrapped(value)):  # an array of another library
+        yield name, np.asarray(unwrapped(value))
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _arrays_in(item, str(key))
@@ -268,12 +313,12 @@ def beside_data(role: str, array: Any, roles: Set[str]) -> Any:
 
 
 def last_weights(logits: FloatArray) -> FloatArray:
-    """The weights [B + 2, N] that give the logits where the inputs are ``padded``."""
+    """The weights [B + 3, N] that give the logits where the inputs are ``padded``."""
     return np.vstack([logits, np.zeros((MORE, logits.shape[1]), logits.dtype)])
 
 
 def padded(logits: FloatArray) -> FloatArray:
-    """The inputs [B, B + 2] of a model whose weights are the logits."""
+    """The inputs [B, B + 3] of a model whose weights are the logits."""
     return np.eye(len(logits), len(logits) + MORE, dtype=logits.dtype)
 
 

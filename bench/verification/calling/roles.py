@@ -27,15 +27,19 @@ _SCALE = r"(sm_?|softmax_?)?scal(e|ing)(_?factor)?"
 _CLASS_WEIGHTS = r"(class_?|pos_?)weights?|\w*proportions?|priors?"
 _WEIGHTS = r"weights?"  # attention's, or of the classes or the rows of a loss
 _GROUP = r"\w*group"
+_OUTPUT = r"out|last|final|sa[ií]da|salida|sortie|ausgabe"
 _OPERATION = r"op|operation|node"
 _FORM = r"_(flat|1d|2d|np|arr(ay)?|tensor|t|mat(rix)?)$"  # at the end of a name: what the array is, not what it means
-_SIZE = r"n|size|n_?(classes|features|outputs?)|num_\w+"
+_SIZE = r"n|size|n_?(classes|features|outputs?|labels)|num_\w+|(number|no)_of_\w+"
+_LENGTHS = r"(\w+_)?len(gth)?s"  # of the sequences whose rows follow one another
+_TIMES = r"(n_?|num_?)?epochs?|(n|max|num)_?iter\w*|iterations?|time_?steps?"  # how often, or the how manieth time
 _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"(\w+_)?logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
     r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|\w+_true|desired\w*"
     r"|expected\w*|actual\w*|correct\w*|answers?|actions|etiquetas?|rotulos?|alvos?|ziel\w*|cibles?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
+    r"|(?!\w*(grad|pred|prob))\w+_(label|target)s?"
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
@@ -70,6 +74,8 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_GROUP, ("nothing",)),
     (_WEIGHTS, WEIGHTS),
     (_OPERATION, ("operation",)),
+    (_LENGTHS, ("lengths",)),
+    (_TIMES, ("one",)),
     (_SIZE, ("features", "probs", "logits", "grad_output")),
     (_INDEX, ("index", "probs", "logits", "grad_output")),
     (_LOG_PROBS, ("log_probs",)),
@@ -81,6 +87,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_ANYTHING, ("logits", "probs", "grad_output")),
 )
 UNKNOWN = ("probs", "logits", "grad_output")
+RETURNED = tuple(f"returned_{place}" for place in range(6))  # what the forward returned, by its place among it
 FIXED = (
     "axis",
     "learning_rate",
@@ -101,6 +108,8 @@ FIXED = (
     "row_ones",
     "nothing",
     "operation",
+    "lengths",
+    *RETURNED,
 )  # a role that starts a name's roles is what the name means
 LEAST_SMOOTHING = 1e-3  # what is less is added against division by 0
 NO_LABEL = -100  # as PyTorch's losses have it
@@ -189,6 +198,12 @@ def roles_of(name: str) -> tuple[str, ...]:
         if re.fullmatch(pattern, bare) or re.fullmatch(pattern, bare.lower()):
             return roles
     return UNKNOWN
+
+
+def roles_of_returned(parameters: list[str], returned: tuple[str, ...]) -> dict[str, str]:
+    """The roles of a backward's parameters whose names say nothing, but are those of what its forward returned."""
+    places = {name: place for place, name in enumerate(returned[: len(RETURNED)]) if name}
+    return {name: RETURNED[places[name]] for name in parameters if name in places and roles_of(name) == UNKNOWN}
 
 
 def without_form(name: str) -> str:
@@ -289,6 +304,17 @@ def activation_names(function: Callable[..., Any]) -> dict[str, str]:
         parameter.name: "softmax"
         for parameter in _parameters(function)
         if isinstance(parameter.default, str) and re.fullmatch(r"act\w*|nonlinearity", parameter.name.lower())
+    }
+
+
+def output_activations(function: Callable[..., Any]) -> dict[str, str]:
+    """The optional parameters that name the activation of a network's last layer, by name, with softmax instead."""
+    return {
+        parameter.name: "softmax"
+        for parameter in _parameters(function)
+        if isinstance(parameter.default, str)
+        and re.search(_OUTPUT, parameter.name.lower())
+        and re.search(r"a[ck]?ti", parameter.name.lower())
     }
 
 

@@ -19,7 +19,7 @@ from .roles import (
     LOSS_GRADIENT,
     is_function,
 )
-from .training import roles_of_training, training_names
+from .training import roles_after_forward, roles_of_training, training_names
 
 MAX_WRAPPED = 6
 
@@ -76,23 +76,27 @@ def _trained(target: type, backward: str, construct: tuple[str, ...]) -> Iterato
 
 
 def _training_calls(target: type, backward: str, construct: tuple[str, ...]) -> Iterator[Convention]:
-    for given in itertools.islice(roles_of_training(target, backward), MAX_WRAPPED):
-        alone = Convention("softmax_cross_entropy", "method", given, backward=backward, construct=construct)
-        for forward in [name for name in forward_names(target, backward) if name != backward][:1]:
+    alone = Convention("softmax_cross_entropy", "method", (), backward=backward, construct=construct)
+    for forward in [name for name in forward_names(target, backward) if name != backward][:1]:
+        for given in itertools.islice(roles_after_forward(target, forward, backward), MAX_WRAPPED):
             for before in roles_of_training(target, forward):
-                yield dataclasses.replace(alone, style="pair", forward=forward, forward_arguments=before)
-        yield alone
+                yield dataclasses.replace(
+                    alone, style="pair", arguments=given, forward=forward, forward_arguments=before
+                )
+    for given in itertools.islice(roles_of_training(target, backward), MAX_WRAPPED):
+        yield dataclasses.replace(alone, arguments=given)
 
 
 def of_one_loss(conventions: list[Convention]) -> Iterator[Convention]:
     """The same conventions with the gradient of cross-entropy as what comes in: some backwards know no other."""
-    plain = [
+    taking = [
         each
         for each in conventions
         if each.operation == "softmax"
         and "grad_output" in each.arguments
         and each.style in ("function", "pair", "method")
     ]
-    for each in plain[:MAX_WRAPPED]:
+    plain, of_models = ([each for each in taking if bool(each.weights) is of_model] for of_model in (False, True))
+    for each in (*plain[:MAX_WRAPPED], *of_models[:MAX_WRAPPED]):
         arguments = tuple(LOSS_GRADIENT if role == "grad_output" else role for role in each.arguments)
         yield dataclasses.replace(each, operation="softmax_cross_entropy", arguments=arguments)

@@ -14,7 +14,7 @@ from .trials import Trial
 def has_wrong_bias(subject: Subject, convention: Convention, trial: Trial) -> bool:
     """Whether a target whose weights have the right gradient gives another one of its bias; no bias is no mistake.
 
-    ``trial``: one in which no other weights have the shape of the last ones, so that the features are not batch + 2.
+    ``trial``: one in which no other weights have the shape of the last ones, so that the features are not batch + 3.
     """
     if convention.weights not in (TRAINED, TURNED) or convention.descends:
         return False

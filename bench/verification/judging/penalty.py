@@ -32,14 +32,23 @@ def with_own_penalty(
 
 
 def share_of_weights(trial: Trial, value: FloatArray) -> float | None:
-    """What of the weights a result has beside the right gradient; None if the rest is no share of them."""
+    """What of the weights a result has beside the right gradient; None if the rest is no share of them.
+
+    The weights of the first or the last item of the data may be left out: they are a bias where that is always 1.
+    """
     weights = trial.inputs["logits"]
     if value.shape != weights.shape or not np.isfinite(value).all():
         return None
     rest = value - trial.expected
-    share = float((rest * weights).sum() / (weights**2).sum())
-    off = float(np.abs(rest - share * weights).max(initial=0.0))
-    return share if off <= NEAR * max(float(np.abs(rest).max(initial=0.0)), trial.largest_term) else None
+    near = NEAR * max(float(np.abs(rest).max(initial=0.0)), trial.largest_term)
+    for without in (None, 0, -1) if len(weights) > 1 else (None,):
+        penalised = weights.copy()
+        if without is not None:
+            penalised[without] = 0.0
+        share = float((rest * penalised).sum() / (penalised**2).sum())
+        if float(np.abs(rest - share * penalised).max(initial=0.0)) <= near:
+            return share
+    return None
 
 
 def is_wrongly_penalised(subject: Subject, convention: Convention, trial: Trial) -> bool:

@@ -29,6 +29,7 @@ from .things import (
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
+MOST_UNUSUAL = 24  # conventions that are tried with nested lists, and with more axes: the likeliest
 # Mistakes that a batch shows when the code is meant for one vector at a time.
 OF_VECTORS = (
     "whole_array_as_one_row",
@@ -162,7 +163,8 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
     for layout, container in _arrangements(subject, options):
         if best is not None and _is_settled(best, layout, container):
             continue
-        for convention in conventions:
+        is_unusual = container == "list" or layout in MANY_AXES
+        for convention in conventions[: MOST_UNUSUAL if is_unusual else None]:
             if convention in misfits or not convention.admits(layout, container):
                 continue
             arranged = dataclasses.replace(convention, layout=layout, container=container)
@@ -191,7 +193,7 @@ def _may_show_a_mistake(answers: Answers, best: Answers) -> bool:
     if convention.is_of_one_loss or convention.operation == "jacobian":
         return answers.fits  # what is not right so is judged as a backward
     shown = answers.diagnosis.name if answers.diagnosis else ""
-    if convention.weights and shown in ("", "pass_through"):
+    if convention.weights and (not shown or (shown == "pass_through" and not _forward_is_softmax(answers))):
         return answers.fits  # with other weights than its own, a model shows only what is known, and any lets through
     if convention.is_single and best.diagnosis is not None and best.diagnosis.name in OF_VECTORS:
         return answers.fits  # each of these is right for single rows
@@ -223,9 +225,13 @@ def _decided_by_a_divisor(answers: Answers, best: Answers | None) -> str:
 
 def _forward_takes_batches(on_batches: Answers) -> bool:
     """Whether the forward is right for a batch, whose backward is not but has the right shape."""
+    return _forward_is_softmax(on_batches) and all(answer.is_shaped for answer in on_batches.answers[:1])
+
+
+def _forward_is_softmax(answers: Answers) -> bool:
+    """Whether the forward of the first answer computed softmax or its logarithm."""
     return any(
-        answer.is_shaped and forward_named(answer.outcome.forward, answer.trial) in (SOFTMAX, LOG_SOFTMAX)
-        for answer in on_batches.answers[:1]
+        forward_named(answer.outcome.forward, answer.trial) in (SOFTMAX, LOG_SOFTMAX) for answer in answers.answers[:1]
     )
 
 
