@@ -275,7 +275,7 @@ def test_every_form_of_the_suite_can_be_a_side_of_a_comparison_with_a_target(for
     side = own_contender(form).side
     assert side.convention is not None
     case = Case("softmax", form.name, 6, 40, "float64", "normal")
-    with Isolated(side.target) as subject, timing.Timekeeper() as keeper:
+    with Isolated.limited(side.target, side.timeout_s, None) as subject, timing.Timekeeper() as keeper:
         found = keeper.block(subject, side.convention, case, 3, trusted=True)
     assert isinstance(found, Block), found
     assert found.checked.complaints == ()

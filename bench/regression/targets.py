@@ -31,6 +31,7 @@ DTYPE, LOGITS = "float64", "normal"
 TARGET_MARGIN = 0.03
 # What verify knows of the suite's operations. The others have no backward that it could judge.
 VERIFIED = {"softmax": "softmax", "softmax_cross_entropy_backward": "softmax_cross_entropy"}
+COMPILING_S = 60.0  # for the requests of what may have to be compiled at its first call
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,11 @@ def own_contender(spec: Implementation) -> Contender:
     """An implementation of the suite, to be timed against a target in the same way."""
     operation = VERIFIED[spec.operation]
     of_library = Convention(operation, "closure", ("grad_output",), forward_arguments=spec.arguments)
-    convention = Convention(operation, "function", spec.arguments) if spec.library == NUMPY else of_library
-    return Contender(
-        spec.name, Side(named.__name__, f"{spec.operation}__{spec.name}", operation, convention=convention)
-    )
+    is_ours = spec.library == NUMPY
+    convention = Convention(operation, "function", spec.arguments) if is_ours else of_library
+    timeout_s = None if is_ours else COMPILING_S
+    attribute = f"{spec.operation}__{spec.name}"
+    return Contender(spec.name, Side(named.__name__, attribute, operation, convention=convention, timeout_s=timeout_s))
 
 
 def verified(target: str, verifying: Verifying, name: str = "", root: Path | None = None) -> Contender:

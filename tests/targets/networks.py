@@ -15,6 +15,9 @@ NETWORKS = (
     ("WithVelocities.train_step", "wrong", "diagonal_applied_again", "the update of the weights is taken"),
     ("KeepsGradientsByName.backward", "right", "", "KeepsGradientsByName(features, hidden_sizes, features, layers)"),
     ("Functions.softmax", "wrong", "diagonal_only_unmultiplied", "softmax(logits)"),
+    ("ActivationForHidden.backward_pass", "right", "", "backward_pass(probs, labels)"),
+    ("MayBeToldTargets.backward", "right, with a limit", "", "backward(upstream, targets)"),
+    ("turns_the_targets", "right", "", "turns_the_targets(logits, identity, turned_targets)"),
     ("spares_the_bias", "right", "", "its data was an identity matrix"),
     ("loss_of_a_word", "right, with a limit", "", "softmax and cross-entropy together"),
 )
@@ -214,6 +217,54 @@ class Functions:
     def softmax(self, x, derivative=False):
         out = softmax(x)
         return out * (1 - out) if derivative else out
+
+
+class ActivationForHidden:
+    """What it is told names the activation of its hidden layers; its forward returns the logits."""
+
+    def __init__(self, hidden_sizes, activation_func, input_size=90, output_size=6):
+        sizes = [input_size, *hidden_sizes, output_size]
+        self.activation_func, self.layers = activation_func, len(sizes) - 1
+        self.net = {f"w_{k}": drawn(sizes[k - 1], sizes[k]) for k in range(1, self.layers + 1)}
+
+    def activate(self, z):
+        if self.activation_func == "relu":
+            return np.maximum(z, 0)
+        if self.activation_func == "tanh":
+            return np.tanh(z)
+        raise ValueError("no such activation")
+
+    def forward_pass(self, X):
+        self.kept = [X]
+        for k in range(1, self.layers):
+            self.kept.append(self.activate(self.kept[-1] @ self.net[f"w_{k}"]))
+        return self.kept[-1] @ self.net[f"w_{self.layers}"]
+
+    def backward_pass(self, scores, y):
+        d_o = softmax(scores)
+        loss = -np.log(d_o[range(len(y)), y]).mean()
+        d_o[range(len(y)), y] -= 1
+        return loss, {f"w_{self.layers}": self.kept[-1].T @ d_o / len(y)}
+
+
+class MayBeToldTargets:
+    def __init__(self, n_input, n_output, activation="relu"):
+        self.W, self.activation = drawn(n_input, n_output), activation
+
+    def forward(self, A_prev):
+        self.A_prev = A_prev
+        Z = A_prev @ self.W
+        self.A = softmax(Z) if self.activation == "softmax" else np.maximum(Z, 0)
+        return self.A
+
+    def backward(self, dA, Y=None):
+        dZ = self.A - Y if self.activation == "softmax" else dA * (self.A > 0)
+        return dZ @ self.W.T, self.A_prev.T @ dZ / len(dZ)
+
+
+def turns_the_targets(theta_L, x_L, y_mat):
+    probs = softmax(x_L.T @ theta_L)
+    return -np.mean(y_mat.T * np.log(probs)), x_L @ (probs - y_mat.T) / x_L.shape[1]
 
 
 def spares_the_bias(W, X, y, reg):

@@ -49,6 +49,7 @@ from .roles import (
     FIXED,
     LOSS_GRADIENT,
     RETURNED,
+    TURNED_TARGETS,
     UNKNOWN,
     asked_names,
     class_counts,
@@ -163,6 +164,8 @@ class Call:
         }
         values["learning_rate"] = LEARNING_RATE
         values["context"] = self._context()
+        if TURNED_TARGETS in self.convention.roles:  # a view: what is written into the targets is in it as well
+            values[TURNED_TARGETS] = values["targets"].T
         values |= {"training": True, "lengths": [len(inputs["logits"])]}
         mask = arranged(np.ones(inputs["logits"].shape, dtype=bool), layout)
         row_mask = np.ones(len(inputs["logits"]), dtype=bool).reshape((*leading, -1))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .roles import optional_names, roles_of
+from .roles import optional_names, roles_of, without_form
 
 # What the data of a classifier is: one row for each class of weights, or for each component of a vector.
 IDENTITY, BASIS = "identity", "basis"
@@ -42,7 +42,7 @@ def roles_of_classifier(parameters: list[str]) -> Iterator[tuple[str, ...]]:
     It is a classifier's, whose weights are trained; a network's last layer and its loss in one; or word2vec's.
     """
     for fits, data in ((_of_classifier, IDENTITY), (_of_head, BASIS), (_of_vectors, BASIS)):
-        roles = [fits(name) for name in parameters]
+        roles = [fits(without_form(name)) for name in parameters]
         if {"logits", data, "labels"} <= set(roles) and "" not in roles and len(set(roles)) == len(roles):
             yield tuple(roles)
             if fits is not _of_vectors:

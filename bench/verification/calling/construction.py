@@ -22,7 +22,14 @@ FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
 MAX_CONSTRUCTIONS = 2
 # The methods of a layer that is told after it was made how many features there are, or the shape of its input.
 INITIALISE, BUILD = "initialize", "build"
+ACTIVATIONS = (
+    "sigmoid",
+    "tanh",
+    "relu",
+    "linear",
+)  # of hidden layers, in the order in which ``passing`` looks for them
 TEMPERATURE = 2.0  # for a constructor or a function that asks for one
+_SHAPE = re.compile(r"(in(put)?_?)?shape")
 _ROLES = {  # of what their names match first
     re.compile(pattern): role
     for pattern, role in {
@@ -61,6 +68,9 @@ def _ways(target: type) -> Iterator[tuple[str, ...]]:
         yield tuple(arrays)
     if names == ["dim"]:  # an axis, or how many features there are
         yield ("features",)
+    if any(map(_SHAPE.fullmatch, names)):
+        shaped = ("shape" if _SHAPE.fullmatch(name) else role for name, role in zip(names, known, strict=True))
+        yield tuple(role or "features" for role in shaped)
     for filling in FILLINGS:
         yield tuple(role or filling for role in known)
 
@@ -94,6 +104,7 @@ def construction_values(logits: Any) -> dict[str, Any]:
         "features": features,
         "sizes": [features] * 3,
         "hidden_sizes": [features],
+        "shape": (batch, features),
         "layers": 2,
         "name": "softmax",
         "temperature": TEMPERATURE,
@@ -134,9 +145,9 @@ def sample_instance(target: type, roles: tuple[str, ...]) -> Any:
         return None
 
 
-def _knows_softmax(target: type) -> bool:
-    """Whether the class's code has a string that is softmax's name: one of the activations that it is told."""
-    return re.search(r"""["']softmax["']""", source_of(target)) is not None
+def _activations(target: type) -> list[str]:
+    """The names of activations that a class's code has as strings: it is told one of them."""
+    return re.findall(rf"""["'](softmax|{"|".join(ACTIVATIONS)})["']""", source_of(target))
 
 
 def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any]) -> Any:
@@ -144,7 +155,10 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     if roles == BYPASSED:
         return object.__new__(target)
     counts = dict.fromkeys(class_counts(target), values["features"])
-    activations = {**(activation_names(target) if _knows_softmax(target) else {}), **softmax_flags(target)}
+    known = _activations(target)
+    activations = {**(activation_names(target) if "softmax" in known else {}), **softmax_flags(target)}
+    if known and "softmax" not in known:  # that of hidden layers
+        values = {**values, "name": next(name for name in ACTIVATIONS if name in known)}
     names = constructor_parameters(target) if roles else []
     by_name = keyword_only_without_default(target)
     values = {**values, FUNCTION: _softmax_beside(target)} if FUNCTION in roles else values

@@ -14,7 +14,7 @@ from .construction import BYPASSED
 from .graphs import DRIVES_IN_WORDS
 from .kernels import DESTINATION
 from .methods import FORWARDS
-from .roles import INCOMING, LOSS_GRADIENT, is_loss
+from .roles import INCOMING, LOSS_GRADIENT, TURNED_TARGETS, is_loss
 
 # Roles that a user may name in --signature.
 ROLES = (
@@ -101,7 +101,8 @@ class Convention:
         """The roles of all arguments of all calls."""
         told = [self.told] if self.between else []
         leaf = [self.leaf] if self.style == "tensor" else []
-        return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told, *leaf}
+        turned = ["targets"] if TURNED_TARGETS in (*self.arguments, *self.forward_arguments) else []
+        return {*self.arguments, *self.forward_arguments, *self.construct, *self.cached, *told, *leaf, *turned}
 
     @property
     def leaf(self) -> str:
@@ -119,6 +120,7 @@ class Convention:
         """Whether the target may take arrays so: only what writes into arrays takes flat ones."""
         by_sizes = "one" in self.arguments and bool(self.lands_in)  # it is told batch, steps and features
         arrays_only = by_sizes or layout == "flat" or bool(self.weights) or self.wrapping in (SCALARS, CARRIERS)
+        arrays_only |= TURNED_TARGETS in self.roles
         return layout in self._layouts(by_sizes) and (container == "array" or not arrays_only)
 
     def _layouts(self, by_sizes: bool) -> tuple[str, ...]:
@@ -127,6 +129,8 @@ class Convention:
             return "flat", "stack"
         if self.wrapping == SCALARS:
             return ("vector",)
+        if TURNED_TARGETS in self.roles:
+            return "rows", "columns"
         if self.is_forward_called_as_backward:  # of one row, the value of a loss could be taken for its gradient
             return "rows", "columns"
         if self.weights:

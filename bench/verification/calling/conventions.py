@@ -48,7 +48,7 @@ from .roles import (
     roles_of_returned,
 )
 from .transforms import calls_own_derivative, has_own_derivative, roles_of_transformed
-from .variants import of_model, of_one_loss, wrapped
+from .variants import of_model, of_one_loss, with_turned_targets, wrapped
 
 TEMPERED = ("softmax", "softmax_cross_entropy")  # the operations whose temperature a function may be told
 MAX_CANDIDATES = 60
@@ -74,7 +74,7 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
     owner = target.__name__ if inspect.isclass(target) else getattr(target, "__qualname__", "").rpartition(".")[0]
     backwards = list(itertools.islice(_of_target(target, namespace, options, method, owner), MAX_CANDIDATES))
     backwards += [*wrapped(backwards, target, namespace), *of_model(backwards, target, options, method, owner)]
-    backwards += of_one_loss(backwards)
+    backwards += [*with_turned_targets(backwards, target), *of_one_loss(backwards)]
     chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner, method))]
     if not chosen:
         raise UserError(_nothing_to_call(target, options))
@@ -166,6 +166,7 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
     if method:
         yield from bound_parameters(target, method)
         if _is_of_pair(target, method):
+            yield from filter(None, [optional_targets(target, method)])
             yield from all_parameters(target, (name for name in FORWARDS if not name.startswith("__")))
         return
     pair = next(_pairs_of(target, options, ""), None)
@@ -173,7 +174,7 @@ def _parameter_names(target: object, options: Options, method: str) -> Iterator[
         yield from asked_names(target)
     if pair is not None:
         yield from (*forward_parameters(target, pair[0]), *bound_parameters(target, pair[1]))
-        yield from filter(None, [optional_targets(target, pair[0])])
+        yield from filter(None, [optional_targets(target, name) for name in pair])
         if between := told_targets_by(target):
             yield from bound_parameters(target, between)
     yield from all_parameters(target, (name for name in (*FORWARDS, *BACKWARDS) if not name.startswith("__")))
@@ -233,8 +234,10 @@ def _pair_conventions(
     forwards = list(forward_roles(forward_parameters(target, forward), operation))
     if is_loss(operation) and (told := optional_targets(target, forward)):
         forwards += forward_roles([*forward_parameters(target, forward), told], operation)
+    told = optional_targets(target, backward) if is_loss(operation) and not options.signature else ""
     backwards = itertools.chain(
         _after_forward(target, forward, backward, operation) if not options.signature else (),
+        backward_roles([*given_to_backward, told], operation, ()) if told else (),
         backward_roles(given_to_backward, operation, options.signature),
     )
     ways = constructions(target, (forward, backward))

@@ -12,9 +12,9 @@ _AXIS = r"axis|dim|axes"
 _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
-_CACHE = r"cache|caches|saved|memo(ry)?|tape|residuals?"
+_CACHE = r"(\w+_)?caches?|saved|memo(ry)?|tape|residuals?"
 _DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(deriv|derivative|derivate|grad|gradient|prime|backward|back)"
-_FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)"
+_FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)|activate"
 _MASK = r"\w*mask\w*"
 _REWARD = r"rewards?|returns?|advantages?|td_?errors?"
 _CLASSES = r"(n|num|number_of)_?(classes|labels|outputs?)|classes_?(n|num|number)"
@@ -29,7 +29,9 @@ _WEIGHTS = r"weights?"  # attention's, or of the classes or the rows of a loss
 _GROUP = r"\w*group"
 _OUTPUT = r"out|last|final|sa[ií]da|salida|sortie|ausgabe"
 _OPERATION = r"op|operation|node"
-_FORM = r"_(flat|1d|2d|np|arr(ay)?|tensor|t|mat(rix)?)$"  # at the end of a name: what the array is, not what it means
+_FORM = (
+    r"_(flat|1d|2d|np|arr(ay)?|tensor|t|l|L|mat(rix)?)$"  # at the end of a name: what the array is, not what it means
+)
 _SIZE = r"n|size|n_?(classes|features|outputs?|labels)|num_\w+|(number|no)_of_\w+"
 _LENGTHS = r"(\w+_)?len(gth)?s"  # of the sequences whose rows follow one another
 _TIMES = r"(n_?|num_?)?epochs?|(n|max|num)_?iter\w*|iterations?|time_?steps?"  # how often, or the how manieth time
@@ -53,6 +55,7 @@ _PROBS = (
 WEIGHTS = ("probs", "ones", "row_ones")
 # The gradient of cross-entropy with respect to the probabilities, -targets / probs [B, N], as what comes into softmax.
 LOSS_GRADIENT = "loss_gradient"
+TURNED_TARGETS = "turned_targets"  # one-hot, transposed, where the other arrays are not
 INCOMING = ("upstream", "row_upstream")  # into a loss: a number, or one for each row
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (

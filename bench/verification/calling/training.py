@@ -45,7 +45,7 @@ def _choices(name: str) -> tuple[str, ...]:
         return (setting,)
     if known[0] in FIXED:
         return known
-    return ("zeros",) if BIAS.fullmatch(name) else ("probs",) if known == UNKNOWN else ()
+    return ("zeros",) if BIAS.fullmatch(name) else ("probs",) if known in (UNKNOWN, ("logits",)) else ()
 
 
 def roles_of_network(parameters: list[str]) -> Iterator[tuple[str, ...]]:
@@ -93,8 +93,8 @@ def _role_in_network(name: str, last: int, parameters: str = "") -> str:
     if match is None:
         known = roles_of(name)
         of_parameters = parameters if _PARAMETERS.fullmatch(name) else ""
-        of_targets = "labels" if "targets" in known else known[0] if known[0] == "cache" else ""
-        return PADDED if is_data(name) else of_parameters or of_targets or setting_of(name)
+        meant = "labels" if "targets" in known else known[0] if known[0] in FIXED else ""
+        return PADDED if is_data(name) else of_parameters or setting_of(name) or meant
     kind, number = match[1].lower(), int(match[2])
     if kind == "b":
         return "zeros" if number == last else SHIFT

@@ -3,13 +3,14 @@
 import dataclasses
 import inspect
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from .construction import constructions
 from .convention import CARRIERS, SCALARS, Convention, Options
 from .graphs import LOSS_DRIVE, makes_leaves, number_classes, tensor_classes
-from .kept import reads_of_tensors, sets_gradients
+from .kept import reads_of_tensors, sets_gradients, source_of
 from .methods import (
     backward_names,
     forward_names,
@@ -17,11 +18,13 @@ from .methods import (
 from .models import PADDED, THROUGH, TRAINED, TURNED, is_model
 from .roles import (
     LOSS_GRADIENT,
+    TURNED_TARGETS,
     is_function,
 )
 from .training import roles_after_forward, roles_of_training, training_names
 
 MAX_WRAPPED = 6
+_TURNS_TARGETS = re.compile(r"\b(y|Y|labels?|targets?|one_?hot\w*|y_\w+)\.T\b")
 
 
 def wrapped(conventions: list[Convention], target: object, namespace: dict[str, Any]) -> Iterator[Convention]:
@@ -85,6 +88,19 @@ def _training_calls(target: type, backward: str, construct: tuple[str, ...]) -> 
                 )
     for given in itertools.islice(roles_of_training(target, backward), MAX_WRAPPED):
         yield dataclasses.replace(alone, arguments=given)
+
+
+def with_turned_targets(conventions: list[Convention], target: Any) -> Iterator[Convention]:
+    """The same conventions with the targets transposed, where the code transposes them: batch is their other axis."""
+    if not (inspect.isclass(target) or is_function(target)) or not _TURNS_TARGETS.search(source_of(target)):
+        return
+    told = [each for each in conventions if "targets" in each.roles and not each.wrapping and not each.between]
+    for each in told[:MAX_WRAPPED]:
+        arguments, given = (
+            tuple(TURNED_TARGETS if role == "targets" else role for role in roles)
+            for roles in (each.arguments, each.forward_arguments)
+        )
+        yield dataclasses.replace(each, arguments=arguments, forward_arguments=given)
 
 
 def of_one_loss(conventions: list[Convention]) -> Iterator[Convention]:

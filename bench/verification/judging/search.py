@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import re
 import textwrap
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from .things import (
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
+LONGEST_SEARCH_S = 20.0  # after which no more arrangements are tried: a call may train a network for seconds
 MOST_UNUSUAL = 24  # conventions that are tried with nested lists, and with more axes: the likeliest
 # Mistakes that a batch shows when the code is meant for one vector at a time.
 OF_VECTORS = (
@@ -160,8 +162,9 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
     names: list[str] = []
     misfits: set[Convention] = set()  # whose arguments are not those of the target, in whatever they come
     conventions = [each for each in conventions if each.style != FORWARD_ONLY] or conventions
+    ends_s = time.monotonic() + LONGEST_SEARCH_S
     for layout, container in _arrangements(subject, options):
-        if best is not None and _is_settled(best, layout, container):
+        if best is not None and (time.monotonic() > ends_s or _is_settled(best, layout, container)):
             continue
         is_unusual = container == "list" or layout in MANY_AXES
         for convention in conventions[: MOST_UNUSUAL if is_unusual else None]:

@@ -15,7 +15,7 @@ CLOSE = 1e-6
 _RELATIVES = r"softmin|sparsemax|entmax|hardmax|softplus|d?sigmoid"
 _OTHER_NAMES = (
     rf"{_RELATIVES}|accuracy|perplexity|hinge|svm|focal|triplet|contrastive|info_?nce|dice|huber|kl"
-    r"|gelu|relu|elu|selu|silu|swish|mish|tanh|layernorm|batchnorm|norm"
+    r"|gelu|relu|elu|selu|silu|swish|mish|tanh|layernorm|batchnorm|norm|logsumexp"
     r"|dropout|gumbel|sampl\w*|argmax|train\w*|fit|update\w*|optimi[sz]\w*|conv\w*|lstm|gru|embedding"
 )
 SOFTMAX, LOG_SOFTMAX, LOSS = "softmax", "log-softmax", "a loss"
