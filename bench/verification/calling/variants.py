@@ -92,7 +92,8 @@ def _training_calls(target: type, backward: str, construct: tuple[str, ...]) -> 
 
 def with_turned_targets(conventions: list[Convention], target: Any) -> Iterator[Convention]:
     """The same conventions with the targets transposed, where the code transposes them: batch is their other axis."""
-    if not (inspect.isclass(target) or is_function(target)) or not _TURNS_TARGETS.search(source_of(target)):
+    code: Any = target if inspect.isclass(target) or is_function(target) else None  # other objects have none
+    if not _TURNS_TARGETS.search(source_of(code)):
         return
     told = [each for each in conventions if "targets" in each.roles and not each.wrapping and not each.between]
     for each in told[:MAX_WRAPPED]:
