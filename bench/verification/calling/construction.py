@@ -22,12 +22,8 @@ FILLINGS = ("features", "sizes", "name", "nothing", "logits", "empty")
 MAX_CONSTRUCTIONS = 2
 # The methods of a layer that is told after it was made how many features there are, or the shape of its input.
 INITIALISE, BUILD = "initialize", "build"
-ACTIVATIONS = (
-    "sigmoid",
-    "tanh",
-    "relu",
-    "linear",
-)  # of hidden layers, in the order in which ``passing`` looks for them
+# Of hidden layers, in the order in which ``models.passing`` looks for them.
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "linear")
 TEMPERATURE = 2.0  # for a constructor or a function that asks for one
 _SHAPE = re.compile(r"(in(put)?_?)?shape")
 _ROLES = {  # of what their names match first

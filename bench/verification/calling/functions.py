@@ -92,7 +92,8 @@ def _after_forward(
         if inspect.isfunction(value) and value is not target and value.__module__ == getattr(target, "__module__", "")
     }
     shared = {name: len(roles_of_returned(parameters, returned_names(value))) for name, value in beside.items()}
-    after = Convention("softmax_cross_entropy", "function", (), backward=target.__name__, weights=TRAINED)
+    own = getattr(target, "__name__", "")
+    after = Convention("softmax_cross_entropy", "function", (), backward=own, weights=TRAINED)
     for name in sorted(filter(lambda name: shared[name], beside), key=lambda name: -shared[name])[:MOST_FORWARDS]:
         for given, arguments in calls_of_network(beside[name], target):
             yield dataclasses.replace(after, arguments=arguments, forward=name, forward_arguments=given)

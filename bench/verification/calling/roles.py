@@ -29,12 +29,11 @@ _WEIGHTS = r"weights?"  # attention's, or of the classes or the rows of a loss
 _GROUP = r"\w*group"
 _OUTPUT = r"out|last|final|sa[ií]da|salida|sortie|ausgabe"
 _OPERATION = r"op|operation|node"
-_FORM = (
-    r"_(flat|1d|2d|np|arr(ay)?|tensor|t|l|L|mat(rix)?)$"  # at the end of a name: what the array is, not what it means
-)
+# At the end of a name: what the array is, not what it means.
+_FORM = r"_(flat|1d|2d|np|arr(ay)?|tensor|t|l|L|mat(rix)?)$"
 _SIZE = r"n|size|n_?(classes|features|outputs?|labels)|num_\w+|(number|no)_of_\w+"
 _LENGTHS = r"(\w+_)?len(gth)?s"  # of the sequences whose rows follow one another
-_TIMES = r"(n_?|num_?)?epochs?|(n|max|num)_?iter\w*|iterations?|time_?steps?"  # how often, or the how manieth time
+_TIMES = r"(n_?|num_?)?epochs?|(n|max|num)_?iter\w*|iterations?|time_?steps?"  # how often, or at which time
 _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"(\w+_)?logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
