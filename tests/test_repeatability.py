@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from rich.console import Console
 from softmax_bench.charts.style import write_figure
 from softmax_bench.errors import NothingToDrawError, UserError
 from softmax_bench.implementations import is_installed
@@ -387,6 +388,14 @@ def test_stored_sessions_are_reported_and_drawn(
     assert "charts in" in said
     drawn = sorted(path.name for path in (tmp_path / "plots" / "repeatability").iterdir())
     assert drawn == ["repeatability.png", "repeatability.svg"]
+
+
+def test_the_table_of_outcomes_fits_a_terminal_of_80_columns() -> None:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(command.to_table(list(outcomes(frame_of(*some_rows())))))
+    assert "ours, " in captured.get()
+    assert "…" not in captured.get()
 
 
 def test_sessions_are_made_until_the_time_is_up(

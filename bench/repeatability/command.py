@@ -87,7 +87,7 @@ def _sentence(planned: Planned, measured: Measured) -> str:
 
 def to_table(found: list[Outcome]) -> Table:
     """The outcomes by load and tool, no wider than a terminal of 80 columns; the docs page has the medians, too."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("\ntool, cases", no_wrap=True)
     table.add_column("\nruns", justify="right", no_wrap=True)
     for heading in ("time\n90th", "\nworst", "speed-up\n90th", "\nworst", "\nsettled", "interval\nheld", "s a\ncase"):
