@@ -6,7 +6,6 @@ have to allow for that: the check of two revisions, which times both side by sid
 """
 
 import dataclasses
-import math
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..implementations import registered
 from ..instruments import host
 from ..instruments.lifetime import ending_with_this
 from ..instruments.scratch import temporary_folder
-from ..report.differences import Unlike, both_settled, have_intervals, largest_peak, lie_apart, time_ratio
+from ..report.differences import Unlike, both_settled, have_intervals, largest_peak, lie_apart, pace_ratio, time_ratio
 from ..report.output import label_of
 from ..storage.results import Row, Run, load_pace_s, load_rows, load_run
 from .gate import Check, Finding, memory_growth, presence_findings
@@ -48,8 +47,7 @@ def check_against_run(folder: Path, *, allow_removed: bool) -> Check:
         new, pace_s = _sweep()
     except RuntimeError as error:
         return Check(str(folder), presence, str(error))
-    pace = pace_s / old_pace_s
-    return compare_rows(str(folder), old, new, presence, 1.0 if math.isnan(pace) else pace)
+    return compare_rows(str(folder), old, new, presence, pace_ratio(old_pace_s, pace_s))
 
 
 def _unlike_here(stored: Run) -> list[str]:

@@ -158,7 +158,7 @@ class Comparison:
 def compare(old: StoredRun, new: StoredRun) -> Comparison:
     """The comparison of two runs."""
     unlike = Unlike.between(old.run, new.run)
-    pace = 1.0 if unlike.surroundings else pace_ratio(old, new)
+    pace = 1.0 if unlike.surroundings else pace_ratio(old.pace_s, new.pace_s)
     of_old, of_new = old.by_case, new.by_case
     pairs = [(of_old[case], row) for case, row in of_new.items() if case in of_old]
     measured = [pair for pair in pairs if _measured(*pair)]
@@ -182,9 +182,9 @@ def compare(old: StoredRun, new: StoredRun) -> Comparison:
     )
 
 
-def pace_ratio(old: StoredRun, new: StoredRun) -> float:
+def pace_ratio(old_s: float, new_s: float) -> float:
     """What the loop beside the visits took in the new run over what it took in the old one; 1 where that is unknown."""
-    ratio = new.pace_s / old.pace_s
+    ratio = new_s / old_s
     return 1.0 if math.isnan(ratio) else ratio
 
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..errors import UserError
@@ -86,11 +86,8 @@ def history_of(runs: Sequence[StoredRun], texts: Sequence[str]) -> History:
     breaks = {place: its for place, its in enumerate(unlike, start=1) if its.surroundings}
     rows = [{case: row for case, row in run.by_case.items() if row.status == "measured"} for run in runs]
     cases = dict.fromkeys(case for its in rows for case in its if matches(case, texts))
-
-    def pace(old: int, new: int) -> float:
-        return pace_ratio(runs[old], runs[new])
-
-    tracks = [_track(case, [its.get(case) for its in rows], breaks, pace) for case in cases]
+    paces_s = [run.pace_s for run in runs]
+    tracks = [_track(case, [its.get(case) for its in rows], breaks, paces_s) for case in cases]
     tracks = [track for track in tracks if len(track.timed) > 1]
     if not tracks:
         raise UserError("no history: no case has a time in two of the runs")
@@ -100,18 +97,18 @@ def history_of(runs: Sequence[StoredRun], texts: Sequence[str]) -> History:
     return History(runs, chosen[:LINES], breaks, len(chosen[LINES:]) if texts else 0)
 
 
-def _track(case: Case, rows: Sequence[Row | None], breaks: Collection[int], pace: Callable[[int, int], float]) -> Track:
-    """The track of a case; ``pace`` gives the ratio of the paces of two runs by their places."""
+def _track(case: Case, rows: Sequence[Row | None], breaks: Collection[int], paces_s: Sequence[float]) -> Track:
     timed = [row if row is not None and row.time_s > 0 else None for row in rows]
     known = [(place, row) for place, row in enumerate(timed) if row is not None]
     steps = {}
     last: tuple[int, Row] | None = None
     for number, (place, row) in enumerate(known):
         lasting = True
-        if last and lie_apart(last[1], row, pace=pace(last[0], place)):
+        if last and lie_apart(last[1], row, pace=pace_ratio(paces_s[last[0]], paces_s[place])):
             comparable = not _is_broken(last[0], place, breaks)
             lasting = all(
-                _is_broken(last[0], later, breaks) or lie_apart(last[1], after, pace=pace(last[0], later))
+                _is_broken(last[0], later, breaks)
+                or lie_apart(last[1], after, pace=pace_ratio(paces_s[last[0]], paces_s[later]))
                 for later, after in known[number + 1 : number + 2]
             )
             steps[place] = Step(time_ratio(row, last[1]), both_settled(last[1], row), comparable, lasting)

@@ -219,17 +219,20 @@ class Call:
     def _function(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The call of a function; its forward, if any, makes its cache."""
         if self.convention.forward:
-            result = self.namespace[self.convention.forward](*self._given(self.convention.forward_arguments, values))
-            self._take_returned(result, values)
-            is_pair = isinstance(result, tuple) and len(result) == 2
-            self.forward_result, values["cache"] = result if is_pair else (result, result)
+            forward = self.namespace[self.convention.forward]
+            self._take_returned(forward(*self._given(self.convention.forward_arguments, values)), values)
         elif self.convention.cached:
             values |= {"cache": NamedCache(values), "operation": NamedAttributes(values)}
         return self._alone(self.target, values)
 
     def _take_returned(self, result: Any, values: dict[str, Any]) -> None:
-        """Take in what a forward returned, for a backward to which it is handed; a model's probabilities, too."""
+        """Take in what a forward returned, for a backward to which it is handed; a model's probabilities, too.
+
+        Of two things the second one is the cache; else all that was returned is.
+        """
         returned = result if isinstance(result, tuple) else (result,)
+        whole = returned[0] if len(returned) == 1 else result
+        self.forward_result, values["cache"] = returned if len(returned) == 2 else (whole, whole)
         values |= dict(zip(RETURNED, returned, strict=False))
         shape = getattr(values.get("probs"), "shape", None)
         of_model = [item for item in returned if getattr(item, "shape", ()) == shape]
@@ -356,19 +359,12 @@ class Call:
         forward = getattr(owner, self.convention.forward)
         if not self.convention.forward_arguments:
             _lay_down(owner, forward, values["logits"], "logits")
-        self.forward_result = self._bound(
-            forward, self.convention.forward_arguments, values, self._wrap(in_forward=True)
-        )()
+        result = self._bound(forward, self.convention.forward_arguments, values, self._wrap(in_forward=True))()
         if "context" in set(self.convention.arguments) - set(self.convention.forward_arguments):
-            self._set_up_context(owner, values)
-        self._take_returned(self.forward_result, values)
+            self._set_up_context(owner, values, result)
+        self._take_returned(result, values)
         if self.convention.between:
             getattr(owner, self.convention.between)(values[self.convention.told])
-        if isinstance(self.forward_result, tuple) and len(self.forward_result) == 1:
-            (self.forward_result,) = self.forward_result
-        if isinstance(self.forward_result, tuple) and len(self.forward_result) == 2:
-            self.forward_result, values["cache"] = self.forward_result
-        values.setdefault("cache", self.forward_result)
         if "operation" in self.convention.arguments:  # a graph's node: its inputs, its output
             values["operation"] = NamedAttributes(values)
         backward = getattr(owner, self.convention.backward)
@@ -380,12 +376,12 @@ class Call:
         bound = self._bound(backward, self.convention.arguments, values, self._wrap(in_forward=False))
         return self._with_result(owner, bound, values)
 
-    def _set_up_context(self, owner: Any, values: dict[str, Any]) -> None:
+    def _set_up_context(self, owner: Any, values: dict[str, Any], result: Any) -> None:
         """Fill the context of an autograd function whose forward does not take it, as PyTorch does."""
         if callable(set_up := getattr(owner, "setup_context", None)):
             wrap = self._wrap(in_forward=True) or _as_it_is
             inputs = tuple(wrap(value) for value in self._given(self.convention.forward_arguments, values))
-            set_up(values["context"], inputs, self.forward_result)
+            set_up(values["context"], inputs, result)
 
     def _node(self, values: dict[str, Any]) -> Callable[[], Any]:
         """The backward of a graph's node, made from its parents."""

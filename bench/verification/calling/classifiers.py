@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .roles import optional_names, roles_of, without_form
+from .roles import optional_names, replaced, roles_of, without_form
 
 # What the data of a classifier is: one row for each class of weights, or for each component of a vector.
 IDENTITY, BASIS = "identity", "basis"
@@ -46,7 +46,7 @@ def roles_of_classifier(parameters: list[str]) -> Iterator[tuple[str, ...]]:
         if {"logits", data, "labels"} <= set(roles) and "" not in roles and len(set(roles)) == len(roles):
             yield tuple(roles)
             if fits is not _of_vectors:
-                yield tuple("targets" if role == "labels" else role for role in roles)
+                yield replaced(tuple(roles), "labels", "targets")
 
 
 def optional_of_classifier(function: Callable[..., Any]) -> dict[str, str]:

@@ -234,12 +234,11 @@ def _pair_conventions(
     forwards = list(forward_roles(forward_parameters(target, forward), operation))
     if is_loss(operation) and (told := optional_targets(target, forward)):
         forwards += forward_roles([*forward_parameters(target, forward), told], operation)
-    told = optional_targets(target, backward) if is_loss(operation) and not options.signature else ""
-    backwards = itertools.chain(
-        _after_forward(target, forward, backward, operation) if not options.signature else (),
-        backward_roles([*given_to_backward, told], operation, ()) if told else (),
-        backward_roles(given_to_backward, operation, options.signature),
-    )
+    backwards = [*backward_roles(given_to_backward, operation, options.signature)]
+    if not options.signature:
+        told = optional_targets(target, backward) if is_loss(operation) else ""
+        told_too = backward_roles([*given_to_backward, told], operation, ()) if told else ()
+        backwards = [*_after_forward(target, forward, given_to_backward, operation), *told_too, *backwards]
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
         if is_loss(operation) and not _OF_LOGITS & {*arguments, *given, *construct}:
@@ -251,9 +250,8 @@ def _pair_conventions(
             yield from (plain, dataclasses.replace(plain, told="labels"))
 
 
-def _after_forward(target: object, forward: str, backward: str, operation: str) -> Iterator[tuple[str, ...]]:
+def _after_forward(target: object, forward: str, parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
     """The roles of a backward's parameters, some of which have the names of what the forward returned."""
-    parameters = bound_parameters(target, backward)
     returned = roles_of_returned(parameters, returned_names(getattr(target, forward)))
     choices = [
         (returned[name],) if name in returned else backward_choices(name, operation, backward=True)

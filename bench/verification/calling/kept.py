@@ -69,21 +69,19 @@ def roles_of_attributes(function: Callable[..., Any], name: str) -> tuple[str, .
 
 def attributes_read(method: Callable[..., Any]) -> list[str]:
     """The names of the attributes of its object that a method reads, in order."""
-    found = [
-        node.attr
-        for node in _nodes(method)
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name)
-        if node.value.id == "self"
-    ]
-    return list(dict.fromkeys(found))
+    return _attributes(method, ast.Load)
 
 
 def attributes_stored(method: Callable[..., Any]) -> list[str]:
     """The names of the attributes of its object that a method writes, in order."""
+    return _attributes(method, ast.Store)
+
+
+def _attributes(method: Callable[..., Any], context: type[ast.expr_context]) -> list[str]:
     found = [
         node.attr
         for node in _nodes(method)
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, context) and isinstance(node.value, ast.Name)
         if node.value.id == "self"
     ]
     return list(dict.fromkeys(found))

@@ -204,8 +204,7 @@ def gradient_of(model: Any, kind: str, returned: Any, logits: FloatArray) -> Flo
     batch, features = logits.shape
     shape = _shape(kind, batch, features)
     last = weights_of(model)[-1]
-    kept = [(slot.name, slot.array) for slot in _slots(model) if slot.is_beside]
-    for found in (list(_arrays_in(returned, "")), kept):
+    for found in (list(_arrays_in(returned, "")), _kept_beside(model)):
         fitting = [(name, array) for name, array in found if array.shape == shape]
         named = [array for name, array in fitting if name.endswith(last.name)]
         if fitting:
@@ -258,8 +257,7 @@ def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) 
     Raises:
         NoResultError: there is none.
     """
-    kept = [(slot.name, slot.array) for slot in _slots(model) if slot.is_beside] if model else []
-    every = (*_arrays_in(returned, ""), *kept)
+    every = (*_arrays_in(returned, ""), *_kept_beside(model))
     named = [pair for pair in every if _GRADIENT_OF_BIAS.fullmatch(pair[0])]
     if named:
         last: FloatArray = max(named, key=lambda pair: _number_in(pair[0]))[1]
@@ -270,6 +268,11 @@ def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) 
             found: FloatArray = np.asarray(bias)
             return found
     raise NoResultError("gave no gradient of its last bias")
+
+
+def _kept_beside(model: Any) -> list[tuple[str, FloatArray]]:
+    """The arrays that a model keeps beside its parameters, such as their gradients, with their names."""
+    return [(slot.name, slot.array) for slot in _slots(model) if slot.is_beside]
 
 
 def _number_in(name: str) -> int:

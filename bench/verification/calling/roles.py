@@ -208,6 +208,11 @@ def roles_of_returned(parameters: list[str], returned: tuple[str, ...]) -> dict[
     return {name: RETURNED[places[name]] for name in parameters if name in places and roles_of(name) == UNKNOWN}
 
 
+def replaced(roles: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
+    """The roles with another one in the place of one of them."""
+    return tuple(new if role == old else role for role in roles)
+
+
 def without_form(name: str) -> str:
     """A name without an ending that says what form the array has, such as ``_flat``."""
     return re.sub(_FORM, "", name)

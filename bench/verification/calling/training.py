@@ -8,7 +8,7 @@ from .classifiers import is_data, setting_of
 from .kept import returned_names
 from .methods import bound_parameters, public_methods
 from .models import BIAS, LAST, PADDED, PARAMETERS, PASSING, SHIFT
-from .roles import FIXED, UNKNOWN, asked_names, distinct, roles_of, roles_of_returned
+from .roles import FIXED, UNKNOWN, asked_names, distinct, replaced, roles_of, roles_of_returned
 
 _NUMBERED = re.compile(r"([zahwb])_?(\d)", re.IGNORECASE)
 _PARAMETERS = re.compile(r"param(eter)?s?|par(a|â)metros|weights|pesos", re.IGNORECASE)
@@ -52,11 +52,11 @@ def roles_of_network(parameters: list[str]) -> Iterator[tuple[str, ...]]:
     """The roles of the parameters of a network's backward with numbered names, ``(Z1, A1, Z2, A2, W1, W2, X, Y)``."""
     numbered = [match for match in map(_NUMBERED.fullmatch, parameters) if match]
     last = max((int(match[2]) for match in numbered), default=0)
-    roles = [_role_in_network(name, last) for name in parameters]
+    roles = tuple(_role_in_network(name, last) for name in parameters)
     once = [role for role in roles if role in ("probs", "labels", "logits", LAST)]
     if last and "" not in roles and "labels" in roles and PADDED in roles and len(set(once)) == len(once):
-        yield tuple(roles)
-        yield tuple("targets" if role == "labels" else role for role in roles)
+        yield roles
+        yield replaced(roles, "labels", "targets")
 
 
 def calls_of_network(
@@ -76,7 +76,7 @@ def calls_of_network(
             then = tuple(role or "probs" for role in then)  # what else is handed on is the network's output
         if "" not in (*given, *then) and PADDED in given and "labels" in then and {LAST, parameters} & set(given):
             yield given, then
-            yield given, tuple("targets" if role == "labels" else role for role in then)
+            yield given, replaced(then, "labels", "targets")
 
 
 def roles_of_parametrised(parameters: list[str]) -> Iterator[tuple[str, ...]]:
@@ -85,7 +85,7 @@ def roles_of_parametrised(parameters: list[str]) -> Iterator[tuple[str, ...]]:
         roles = tuple(_role_in_network(name, 0, layers) for name in parameters)
         if "" not in roles and {PADDED, "labels", layers} <= set(roles):
             yield roles
-            yield tuple("targets" if role == "labels" else role for role in roles)
+            yield replaced(roles, "labels", "targets")
 
 
 def _role_in_network(name: str, last: int, parameters: str = "") -> str:

@@ -20,6 +20,7 @@ from .roles import (
     LOSS_GRADIENT,
     TURNED_TARGETS,
     is_function,
+    replaced,
 )
 from .training import roles_after_forward, roles_of_training, training_names
 
@@ -98,8 +99,7 @@ def with_turned_targets(conventions: list[Convention], target: Any) -> Iterator[
     told = [each for each in conventions if "targets" in each.roles and not each.wrapping and not each.between]
     for each in told[:MAX_WRAPPED]:
         arguments, given = (
-            tuple(TURNED_TARGETS if role == "targets" else role for role in roles)
-            for roles in (each.arguments, each.forward_arguments)
+            replaced(roles, "targets", TURNED_TARGETS) for roles in (each.arguments, each.forward_arguments)
         )
         yield dataclasses.replace(each, arguments=arguments, forward_arguments=given)
 
@@ -115,5 +115,5 @@ def of_one_loss(conventions: list[Convention]) -> Iterator[Convention]:
     ]
     plain, of_models = ([each for each in taking if bool(each.weights) is of_model] for of_model in (False, True))
     for each in (*plain[:MAX_WRAPPED], *of_models[:MAX_WRAPPED]):
-        arguments = tuple(LOSS_GRADIENT if role == "grad_output" else role for role in each.arguments)
+        arguments = replaced(each.arguments, "grad_output", LOSS_GRADIENT)
         yield dataclasses.replace(each, operation="softmax_cross_entropy", arguments=arguments)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ..calling.convention import Convention
+from ..calling.roles import replaced
 from ..process.failures import Failure
 from ..process.subject import Subject
 from .trials import PROBING, trials
@@ -41,5 +42,5 @@ def _readings(conventions: Sequence[Convention], containers: Sequence[str]) -> I
             arranged = dataclasses.replace(convention, layout=layout, container=container)
             yield arranged
             if "grad_output" in arranged.arguments:
-                by_row = ("row_upstream" if role == "grad_output" else role for role in arranged.arguments)
-                yield dataclasses.replace(arranged, arguments=tuple(by_row))
+                by_row = replaced(arranged.arguments, "grad_output", "row_upstream")
+                yield dataclasses.replace(arranged, arguments=by_row)
