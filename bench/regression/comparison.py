@@ -8,7 +8,7 @@ from ..paths import IMPLEMENTATIONS
 from ..verification.calling.convention import Options
 from ..verification.judging.trials import OPERATIONS
 from .duel import Duel, Side
-from .gate import Check, Progress, Rule, controls_of, judge_duels
+from .gate import Check, Progress, Rule, controls_of, judge_duels, margin_of
 from .targets import (
     VERIFIED,
     Asked,
@@ -29,7 +29,7 @@ def compared(a: str, b: str, asked: Asked, logits: str, operation: str | None, p
     Raises:
         UserError: there is no such function or operation, or two functions compute two operations.
     """
-    rule = Rule(screening=None, margin=asked.fail_above or 0.0, memory_margin=asked.fail_memory_above or 0.0)
+    rule = Rule(screening=None, margin=asked.fail_above, memory_margin=asked.fail_memory_above or 0.0)
     failing = ["wrong"]
     if asked.fail_above is not None or asked.fail_memory_above is not None:
         failing.append("larger")
@@ -45,9 +45,18 @@ def compared(a: str, b: str, asked: Asked, logits: str, operation: str | None, p
 def _of_implementations(
     a: str, b: str, asked: Asked, logits: str, operation: str, rule: Rule, progress: Progress
 ) -> Check:
-    base, work = (Side(str(IMPLEMENTATIONS), _installed(name, operation).name, operation) for name in (a, b))
-    cases = asked.cases(operation, f"{b}-against-{a}", logits)
-    duels = [Duel(f"{b} against {a} at {place_of(case)}", case, base, work) for case in cases]
+    specs = [_installed(name, operation) for name in (a, b)]
+    base, work = (Side(str(IMPLEMENTATIONS), spec.name, operation) for spec in specs)
+    duels = [
+        Duel(
+            f"{b} against {a} at {place_of(case)}",
+            case,
+            base,
+            work,
+            margin=max(margin_of(spec, case) for spec in specs),
+        )
+        for case in asked.cases(operation, f"{b}-against-{a}", logits)
+    ]
     return judge_duels(duels, controls_of(str(IMPLEMENTATIONS)), rule, a, progress)
 
 

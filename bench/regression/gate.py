@@ -225,7 +225,8 @@ def _predicted_s(spec: Implementation, case: Case) -> float:
     return spec.traffic(case.batch, case.features, case.itemsize) / PREDICTION_BYTES_PER_S
 
 
-def _margin_of(spec: Implementation, case: Case) -> float:
+def margin_of(spec: Implementation, case: Case) -> float:
+    """The largest slow-down of an implementation at a case, as a share, that is no concern."""
     if _library_of(spec) not in OWN_LIBRARIES:
         return LIBRARY_MARGIN
     if case.threads > 1:
@@ -496,7 +497,7 @@ def duels_of(base: Path, work: Path, of_base: Registry, of_work: Registry) -> li
             Side(str(base), pairs[case.operation, case.implementation][1], case.operation),
             Side(str(work), case.implementation, case.operation),
             library=_library_of(of_work[case.operation, case.implementation]),
-            margin=_margin_of(of_work[case.operation, case.implementation], case),
+            margin=margin_of(of_work[case.operation, case.implementation], case),
         )
         for case in dict.fromkeys(cases)
     ]
