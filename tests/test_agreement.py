@@ -124,9 +124,18 @@ def test_visits_that_agree_while_the_core_is_shared_have_not_settled() -> None:
     estimate = estimated(slow, AGREEMENT, FULL)
     assert not estimate.settled
     assert estimate.low_s <= 1.0  # undisturbed, a call may take half of it
-    half = paced(alike, [FULL, SLOW] * (len(alike) // 2))
-    assert agree(half, AGREEMENT, FULL)
+    many = paced(alike, [FULL, FULL, SLOW] * (len(alike) // 3))
+    assert agree(many, AGREEMENT, FULL)
     assert agree(moments(alike), AGREEMENT, FULL)  # of an earlier version, whose visits say nothing of it
+
+
+def test_a_case_is_visited_on_until_its_fastest_visits_are_a_choice() -> None:
+    quick = [FULL] * AGREEMENT.moments
+    slow = [SLOW] * (2 * AGREEMENT.visits)
+    few = paced([2.0] * len(quick + slow), quick + slow)
+    assert not agree(few, AGREEMENT, FULL)
+    assert estimated(few, AGREEMENT, FULL).settled  # if there is no time for more
+    assert agree(paced([2.0] * len(quick + slow + quick), quick + slow + quick), AGREEMENT, FULL)
 
 
 def test_what_has_not_settled_takes_as_long_as_its_visits_at_full_pace() -> None:

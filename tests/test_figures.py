@@ -21,6 +21,7 @@ from softmax_bench.implementations import NUMPY
 from softmax_bench.implementations.cross_entropy import BACKWARD, BOTH
 from softmax_bench.instruments.agreement import (
     AGREEMENT,
+    CHOICE,
     FULL_PACE,
     LONG_S,
     LONGEST_S,
@@ -290,6 +291,7 @@ def regression(_: Sweep) -> Iterator[str]:
 def own_repository(_: Sweep) -> Iterator[str]:
     yield f"slowed by {mark(f'{PADDING:.0%}')} must"
     yield f"Its margin is {mark(f'{TARGET_MARGIN:.0%}')}."
+    yield f"differ by more than {mark(f'{TARGET_MARGIN:.0%}')} (two implementations"
     yield f'as `"3%"` or `0.03` | {mark(f"{TARGET_MARGIN:.0%}")} |'
     yield f"| {', '.join(mark(f'{batch} × {features}') for batch, features in SHAPES)} |"
 
@@ -457,6 +459,8 @@ def repeatability(_: Sweep) -> Iterator[str]:
     yield f"with fewer than {mark(OF_LONG_CALLS.least)} they have not settled"
     yield f"At least {mark('half')} of the {mark(rule.moments)} have to have been made at full pace"
     yield f"a loop beside them takes at most {mark(f'{FULL_PACE:g} times')} as long as the run's fastest one"
+    yield f"visited on until {mark(CHOICE * rule.moments)} visits were, settled or not"
+    yield f"the {mark(rule.moments)} fastest are nearly all that were made at full pace"
     for replay in rule_outcomes(load_rules(folder)):
         if (replay.moments, replay.within, replay.apart_s, replay.at_least) in SHOWN_RULES:
             yield f"| {replay.load} | {' | '.join(map(mark, rule_cells(replay)))} |"

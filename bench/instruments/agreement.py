@@ -75,6 +75,9 @@ REACH_OF_RUNS, REACH_OF_SPREAD = 0.03, 0.75
 # Of the visits that agree, at least so many have to have been made at full pace, at which the loop beside them takes at
 # most so many times as long as the fastest one of the run: where a core is shared, all visits may be slow, and agree.
 AT_FULL_PACE, FULL_PACE = 0.5, 1.3
+# No more visits are made once so many times the moments that agree were made at full pace. With fewer, the fastest of
+# them are nearly all that there were.
+CHOICE = 2
 QUICK = 0.05  # the share of a run's visits that are quicker than the run's pace
 SLOWEST = 2.0  # times as long: what a call takes where a processor runs at half its speed
 
@@ -113,8 +116,14 @@ def run_pace_s(visits: Iterable[Moment]) -> float:
 
 
 def agree(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> bool:
-    """Whether the visits agree and are so many that no more are needed; ``pace_s`` is the best one of their run."""
-    return len(visits) >= rule.visits and bool(agreeing(visits, rule, pace_s))
+    """Whether the visits agree and no more are needed; ``pace_s`` is the best one of their run."""
+    return are_enough(visits, rule, pace_s) and bool(agreeing(visits, rule, pace_s))
+
+
+def are_enough(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> bool:
+    """Whether the visits are as many as the rule wants, and enough of them were made at full pace to choose from."""
+    wanted = min(CHOICE * rule.moments, rule.visits)
+    return len(visits) >= rule.visits and count_at_full_pace(visits, pace_s) >= wanted
 
 
 def agreeing(visits: Sequence[Moment], rule: Agreement, pace_s: float = math.inf) -> list[Moment]:

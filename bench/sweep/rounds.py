@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..instruments.agreement import Moment, agreeing, agreement_of, best_pace_s
+from ..instruments.agreement import Moment, agreeing, agreement_of, are_enough, best_pace_s
 from ..instruments.bandwidth import Stream
 from ..operations.cases import Case
 
@@ -111,7 +111,7 @@ class Rounds:
         visits = self.visits[str(subject)]
         rule = agreement_of(subject.threads, visits)
         settled = bool(agreeing(visits, rule, self._pace_s))
-        agreed = settled and len(visits) >= rule.visits
+        agreed = settled and are_enough(visits, rule, self._pace_s)
         for found, holds in ((self._agreed, agreed), (self._settled, settled)):
             (found.add if holds else found.discard)(subject)
 
