@@ -1,15 +1,20 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from softmax_bench.errors import UserError
 from softmax_bench.loading import load
+from softmax_bench.regression.targets import Verifying, verified
 from softmax_bench.verification.calling.convention import Options
+from softmax_bench.verification.process.isolation import Isolated
 from softmax_bench.verification.process.subject import Local
-from softmax_bench.verification.verdict import examine
+from softmax_bench.verification.verdict import examine, verify
 
 TARGETS = Path(__file__).parent / "targets"
 Expected = tuple[str, str, str, str]
 MODELS: tuple[Expected, ...] = load(f"{TARGETS / 'models.py'}:MODELS")[0]
 NETWORKS: tuple[Expected, ...] = load(f"{TARGETS / 'networks.py'}:NETWORKS")[0]
+WHOLE: tuple[tuple[str, str, str], ...] = load(f"{TARGETS / 'whole_networks.py'}:NETWORKS")[0]
 NUMBERS: tuple[Expected, ...] = load(f"{TARGETS / 'number_graphs.py'}:NUMBERS")[0]
 
 
@@ -33,3 +38,28 @@ def test_a_backward_gets_what_its_forward_left_or_returned(name: str, words: str
 @pytest.mark.parametrize(("name", "words", "mistake", "said"), NUMBERS, ids=[each[0] for each in NUMBERS])
 def test_graphs_of_numbers_and_layers_for_tensors_of_elsewhere(name: str, words: str, mistake: str, said: str) -> None:
     check("number_graphs.py", name, words, mistake, said)
+
+
+@pytest.mark.parametrize(("name", "words", "said"), WHOLE, ids=[each[0] for each in WHOLE])
+def test_a_whole_network_is_judged_by_all_its_gradients(name: str, words: str, said: str) -> None:
+    check("whole_networks.py", name, words, "", said)
+
+
+def test_a_network_has_no_cost_and_draws_from_a_state_of_its_own() -> None:
+    with Isolated(f"{TARGETS / 'whole_networks.py'}:LayersOfItsOwn") as subject:
+        report = examine(subject, "LayersOfItsOwn", Options(), with_cost=True)
+    assert (report.words, report.operation, report.cost) == ("right", "network", None)
+    before = np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002 - what its authors draw from
+    assert verify(load(f"{TARGETS / 'whole_networks.py'}:Letters")[0]).words == "right"
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
+
+
+def test_a_network_with_a_wrong_gradient_is_not_called_right() -> None:
+    with pytest.raises(UserError, match="has no forward and backward with a known name"):
+        verify(load(f"{TARGETS / 'whole_networks.py'}:LettersOfAnother")[0])
+
+
+def test_a_network_is_not_timed() -> None:
+    name = f"{TARGETS / 'whole_networks.py'}:LayersOfItsOwn"
+    with pytest.raises(UserError, match="is a network with .* softmax-bench verify judges it, and nothing times it"):
+        verified(name, Verifying())

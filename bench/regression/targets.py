@@ -15,7 +15,7 @@ from ..verification.calling.convention import Convention, Options
 from ..verification.judging.search import probe
 from ..verification.process.failures import Failure
 from ..verification.process.isolation import Isolated, TargetFailedError
-from ..verification.verdict import Report, Status, examine, layout_of_axis
+from ..verification.verdict import NETWORK, Report, Status, examine, layout_of_axis
 from . import named
 from .duel import Duel, Side
 from .gate import CONTROL_CASE, PADDED, SAME, Finding
@@ -190,6 +190,8 @@ def verified(target: str, verifying: Verifying, name: str = "", root: Path | Non
             report = examine(subject, target, verifying.options)
             if report.thing and report.status is Status.NOT_CALLED:
                 raise UserError(f"{name} is {report.thing}; see softmax-bench verify")
+            if report.operation == NETWORK:
+                raise UserError(f"{name} is {report.thing}: softmax-bench verify judges it, and nothing times it")
             answers = probe(subject, verifying.options).answers
         except TargetFailedError as error:
             raise UserError(f"{name}: does not import: {_of_failure(error.failure, str(root))}") from None

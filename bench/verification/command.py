@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -212,7 +213,7 @@ def _show(report: Report, console: Console) -> None:
         console.print(f"it is      {escape(report.thing)}")
     if report.called_as:
         console.print(f"called as  {escape(report.called_as)} ({report.operation})")
-    if report.right:
+    if report.right and not math.isnan(report.max_error_ulp):
         console.print(f"accuracy   within {report.max_error_ulp:.2g} ulp of its terms")
     if report.failure is not None:
         _show_failure(report.failure, console)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from ..instruments.machine_lock import hold_machine
 from .calling.attention import VALUES
 from .calling.classifiers import BASIS, IDENTITY
@@ -40,6 +41,7 @@ from .judging.penalty import is_wrongly_penalised
 from .judging.search import Found, probe
 from .judging.trials import ASCENT, SHAPES, patterns
 from .judging.worked_example import worked_row
+from .process.descent import Descent
 from .process.failures import Failure
 from .process.isolation import Isolated, TargetFailedError
 from .process.subject import Local, Subject
@@ -75,6 +77,9 @@ JUDGED_AS = {
     "cross_entropy": "the backward of cross-entropy",
     "softmax_cross_entropy": "the backward of softmax and cross-entropy together",
 }
+
+NETWORK = "network"  # the operation of a target that is judged by all of its gradients
+LARGE_WEIGHTS = "it is right for moderate weights only: where they are large its loss is NaN"
 
 # What else a right gradient comes with and may be wrong, in which of the trials it is looked at, and its name.
 BESIDE_THE_GRADIENT = ((is_wrongly_penalised, 0, penalty_is_wrong), (has_wrong_bias, 1, bias_is_wrong))
@@ -239,8 +244,15 @@ def examine(
         probed = probe(subject, options)
     except TargetFailedError as error:
         report = Report(name, Status.NOT_CALLED, failure=error.failure)
+    except UserError:  # there is nothing that could be called by itself, but it may be part of a network
+        of_network = _report_on_network(subject, name, options)
+        if of_network is None:
+            raise
+        report = of_network
     else:
         report = _report(subject, name, probed, options)
+        if _may_be_network(report, probed):
+            report = _report_on_network(subject, name, options) or report
     report.printed = subject.printed() if isinstance(subject, Isolated) else ""
     if isinstance(subject, Isolated) and subject.forks():
         report.notes.append("it forks processes; they are ended with it")
@@ -248,10 +260,35 @@ def examine(
         report.complaints.append(changed)
     report.verdict_s = time.perf_counter() - started
     announce(report)
-    if with_cost and report.right and probed is not None:
+    if with_cost and report.right and report.operation != NETWORK and probed is not None:
         with alone():
             report.cost = measure_cost(subject, name, probed.answers.convention, inexact=bool(report.limits))
         report.complaints += report.cost.complaints
+    return report
+
+
+def _may_be_network(report: Report, found: Found) -> bool:
+    """Whether a target that is not right may be so as a whole network: a penalty is judged elsewhere."""
+    if report.failure is not None and report.failure.ends_the_search:
+        return False
+    is_penalised = report.diagnosis is not None and report.diagnosis.name == "wrong_penalty"
+    is_of_weights = bool(found.answers.convention.weights) and not is_penalised
+    return report.status is Status.NOT_CALLED or (report.status is Status.WRONG and is_of_weights)
+
+
+def _report_on_network(subject: Subject, name: str, options: Options) -> Report | None:
+    """The report on a target as a whole network, if all its gradients are right; None if they are not, or not known."""
+    found = subject.descent() if options == Options() else Descent()
+    if isinstance(found, Failure) or not found.called_as:
+        return None
+    report = Report(name, Status.RIGHT, NETWORK, found.called_as)
+    report.thing = "a network with softmax and cross-entropy at its end"
+    report.limits += [LARGE_WEIGHTS] if found.overflows else []
+    report.notes += [
+        f"compared with central differences of its loss: the gradients of {found.parameters} arrays of parameters "
+        "(one factor for all of them, such as a learning rate, is not judged)",
+        "the cost of a network is not measured",
+    ]
     return report
 
 

@@ -29,6 +29,7 @@ MODELS = (
     ("new_weights", "right", "", "the update of the weights is taken"),
     ("with_a_penalty_of_its_own", "right, with a limit", "", "a penalty on the weights that it is not told to add"),
     ("with_a_wrong_penalty", "wrong", "wrong_penalty", ""),
+    ("forgets_its_penalty", "wrong", "wrong_penalty", ""),
     ("counts_classes", "right, with a limit", "", "the highest label for the last class"),
     ("of_layer", "right, with a limit", "", "moderate logits only"),
     ("forgets_the_data", "wrong", "", ""),
@@ -306,6 +307,13 @@ def with_a_wrong_penalty(W, X, y, reg):
     delta = softmax(X @ W)
     delta[np.arange(len(y)), y] -= 1
     return X.T @ delta / len(y) + 2 * reg * W.sum()
+
+
+def forgets_its_penalty(W, X, y, reg):
+    probs, rows = softmax(X @ W), np.arange(len(y))
+    loss = -np.log(probs[rows, y]).mean() + 0.5 * reg * (W**2).sum()
+    probs[rows, y] -= 1
+    return loss, X.T @ probs / len(y)
 
 
 def counts_classes(theta, X, labels):

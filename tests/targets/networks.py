@@ -1,5 +1,7 @@
 """Networks and layers whose backward needs what their forward left or returned; ``NETWORKS`` says what each is."""
 
+import itertools
+
 import numpy as np
 
 # Name, what the report calls it, the mistake's name, and what the report says somewhere.
@@ -19,6 +21,10 @@ NETWORKS = (
     ("MayBeToldTargets.backward", "right, with a limit", "", "backward(upstream, targets)"),
     ("turns_the_targets", "right", "", "turns_the_targets(logits, identity, turned_targets)"),
     ("spares_the_bias", "right", "", "its data was an identity matrix"),
+    ("ListsOfGradients", "right", "", "ListsOfGradients(sizes)"),
+    ("ToldItsLabels", "right", "", "loadLabel(targets), then backward()"),
+    ("Attention", "right", "", "forward(logits, long_keys, values), then backward(grad_output)"),
+    ("LossOfAnotherAxis", "wrong", "", ""),
     ("loss_of_a_word", "right, with a limit", "", "softmax and cross-entropy together"),
 )
 
@@ -281,3 +287,63 @@ def loss_of_a_word(h, context_word_idx, U_context_words_weights):
     loss = -np.log(chances[context_word_idx])
     chances[context_word_idx] -= 1
     return loss, U_context_words_weights @ chances, np.outer(h, chances)
+
+
+class ListsOfGradients:
+    def __init__(self, sizes):
+        self.weights = [drawn(*pair) for pair in itertools.pairwise(sizes)]
+        self.biases = [np.zeros((1, size)) for size in sizes[1:]]
+        self.rate = 0.1
+
+    def forward(self, X):
+        self.kept = [X]
+        for W, b in zip(self.weights, self.biases, strict=True):
+            z = self.kept[-1] @ W + b
+            self.kept.append(softmax(z) if W is self.weights[-1] else np.maximum(z, 0))
+        return self.kept[-1]
+
+    def backward(self, y_true):
+        self.d_weights, self.d_biases = [], []
+        d = (self.kept[-1] - y_true) / len(y_true)
+        for W, kept in zip(self.weights[::-1], self.kept[-2::-1], strict=True):
+            self.d_weights.insert(0, kept.T @ d)
+            self.d_biases.insert(0, d.sum(axis=0, keepdims=True))
+            d = d @ W.T * (kept > 0)
+        for kept, gradients in ((self.weights, self.d_weights), (self.biases, self.d_biases)):
+            for array, gradient in zip(kept, gradients, strict=True):
+                array -= self.rate * gradient
+
+
+class ToldItsLabels:
+    def loadLabel(self, label):
+        self.label = label
+
+    def forward(self, x):
+        self.p = softmax(x)
+        return self.p
+
+    def backward(self):
+        return self.p - self.label
+
+
+class Attention:
+    def forward(self, Q, K, V, mask=None):
+        self.Q, self.K, self.V = Q, K, V
+        scores = Q @ np.swapaxes(K, -2, -1) / np.sqrt(Q.shape[-1])
+        e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        self.P = e / e.sum(axis=-1, keepdims=True)
+        return self.P @ V
+
+    def backward(self, d_output):
+        d = d_output @ np.swapaxes(self.V, -2, -1)
+        d = self.P * (d - (d * self.P).sum(axis=-1, keepdims=True)) / np.sqrt(self.Q.shape[-1])
+        return d @ self.K, np.swapaxes(d, -2, -1) @ self.Q, np.swapaxes(self.P, -2, -1) @ d_output
+
+
+class LossOfAnotherAxis:
+    def forward(self, x, t):
+        self.x, self.t = x, t
+        return -(t * (x - np.log(np.exp(x).sum(axis=0)))).sum(axis=1)
+
+    def backward(self):
+        return -self.t / self.x

@@ -32,6 +32,7 @@ _ROLES = {  # of what their names match first
         r"\w*batch\w*": "batch",
         r"T": "temperature",
         r"name|kind|type|mode|func(tion)?|(\w+_)?h?act(ivation)?(_?(name|type|func(tion)?|fn))?|nonlinearity": "name",
+        r"act(ivation)?(_func\w*|_fns?)?s": "activations",
         r"(n|num|number_of|no_of)_?layers": "layers",
         r"hidden_?(\w+_)?(sizes|dims|units|layers|nodes|neurons)": "hidden_sizes",
         r"\w*size|n|units|\w*dims?|\w*features|n_\w+|num_\w+": "features",
@@ -76,10 +77,10 @@ def _is_called(target: type, name: str) -> bool:
     return re.search(rf"\b{name}\s*(\(|==\s*[a-zA-Z_])", source_of(target)) is not None
 
 
-def _softmax_beside(target: type) -> Any:
-    """The function in a class's module that is softmax by its name; else None."""
+def _function_beside(target: type, activation: str) -> Any:
+    """The function in a class's module that is an activation by its name, such as softmax; else None."""
     names = getattr(inspect.getattr_static(target, "__init__"), "__globals__", {})
-    found = [value for name, value in names.items() if "softmax" in name.lower() and not sounds_backward(name)]
+    found = [value for name, value in names.items() if activation in name.lower() and not sounds_backward(name)]
     return next(filter(inspect.isfunction, found), None)
 
 
@@ -157,7 +158,10 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
         values = {**values, "name": next(name for name in ACTIVATIONS if name in known)}
     names = constructor_parameters(target) if roles else []
     by_name = keyword_only_without_default(target)
-    values = {**values, FUNCTION: _softmax_beside(target)} if FUNCTION in roles else values
+    values = {**values, FUNCTION: _function_beside(target, "softmax")} if FUNCTION in roles else values
+    if "activations" in roles:
+        hidden = (_function_beside(target, name) for name in ACTIVATIONS)
+        values = {**values, "activations": [next(filter(None, hidden), None), _function_beside(target, "softmax")]}
     given = [(name, values[role]) for name, role in zip(names, roles, strict=True)]
     placed = [value for name, value in given if name not in by_name]
     named = {name: value for name, value in given if name in by_name}

@@ -231,7 +231,9 @@ def _pair_conventions(
     given_to_backward = bound_parameters(target, backward)
     if operation == "jacobian" and any(roles_of(name) == ("grad_output",) for name in given_to_backward):
         return  # what is handed a gradient multiplies it
-    forwards = list(forward_roles(forward_parameters(target, forward), operation))
+    asked = forward_parameters(target, forward)
+    forwards = list(roles_of_attention(asked, backward=False)) if operation == "softmax" else []
+    forwards += forward_roles(asked, operation)
     if is_loss(operation) and (told := optional_targets(target, forward)):
         forwards += forward_roles([*forward_parameters(target, forward), told], operation)
     backwards = [*backward_roles(given_to_backward, operation, options.signature)]

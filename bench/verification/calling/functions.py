@@ -13,7 +13,7 @@ from .convention import Convention, Options
 from .graphs import DRIVES, LOSS_DRIVE
 from .kept import returned_names, returns_nothing, roles_of_attributes, roles_read
 from .kernels import roles_of_kernel
-from .methods import sounds_backward
+from .methods import sounds_backward, trains
 from .models import LAST, TRAINED
 from .roles import (
     FIXED,
@@ -90,6 +90,7 @@ def _after_forward(
         name: value
         for name, value in namespace.items()
         if inspect.isfunction(value) and value is not target and value.__module__ == getattr(target, "__module__", "")
+        if not trains(name)
     }
     shared = {name: len(roles_of_returned(parameters, returned_names(value))) for name, value in beside.items()}
     own = getattr(target, "__name__", "")

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .kept import attributes_read, attributes_stored
@@ -37,6 +37,7 @@ _NO_FORWARD = re.compile(
     r"^(zero|reset|clear|clip|update|accumulate|set|init|step|check|numerical)|loss|param|cost|grad"
 )
 _TRAINS = re.compile(r"^(fit|train|learn|build|load|compile|optimi)")
+_TELLS_TARGETS = re.compile(r"(\w+_)?(loss|cost)|(load|set|feed)_?(label|target|y)s?", re.IGNORECASE)
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
 
@@ -111,8 +112,8 @@ def _other(
 
 
 def told_targets_by(target: object) -> str:
-    """The method that only computes a loss, from targets alone: its forward came before; empty if there is none."""
-    named = [name for name in public_methods(target) if re.fullmatch(r"(\w+_)?(loss|cost)", name)]
+    """The method that is told targets alone, to compute a loss or to keep them for the backward; empty: none is."""
+    named = [name for name in public_methods(target) if _TELLS_TARGETS.fullmatch(name)]
     return next((name for name in named if len(bound_parameters(target, name)) == 1), "")
 
 
@@ -126,6 +127,11 @@ def takes_only_a_rate(target: object, method: str) -> bool:
 def sounds_backward(name: str) -> bool:
     """Whether a name is that of a backward, or sounds like one."""
     return name in BACKWARDS or _SOUNDS_BACKWARD.search(name) is not None
+
+
+def trains(name: str) -> bool:
+    """Whether a name is that of what trains a whole model, or loads or makes it."""
+    return _TRAINS.match(name) is not None
 
 
 def _sounding(target: object, sound: re.Pattern[str]) -> list[str]:
@@ -198,7 +204,12 @@ def forward_parameters(target: object, forward: str) -> list[str]:
 
 def optional_targets(target: object, forward: str) -> str:
     """The second parameter of a forward if it may be left out and is one of targets by its name; empty if it is not."""
-    defined = list(inspect.signature(getattr(target, forward)).parameters.values())
+    return optional_targets_of(getattr(target, forward))
+
+
+def optional_targets_of(function: Callable[..., Any]) -> str:
+    """The same of a function."""
+    defined = list(inspect.signature(function).parameters.values())
     after = [parameter for parameter in defined if parameter.name not in ("self", "cls")][1:2]
     named = [parameter.name for parameter in after if parameter.default is None]
     return next((name for name in named if {"targets", "labels"} & set(roles_of(name))), "")

@@ -12,6 +12,7 @@ that forgets the inputs would be right, too.
 
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Set
 from dataclasses import dataclass
@@ -151,13 +152,19 @@ def equip(model: Any, kind: str, logits: FloatArray, rate: float) -> None:
     for place, slot in enumerate(biases):
         is_last = kind == THROUGH or place >= len(biases) - 1
         length, value = (features, 0.0) if is_last else (hidden, shift)
-        shape = tuple(length if size == slot.array.size else 1 for size in slot.array.shape)
-        slot.fill(np.full(shape, value, logits.dtype))
+        slot.fill(np.full(_shape_of_bias(slot.array.shape, length, kind), value, logits.dtype))
     _fit_beside(model, [*weights, *biases], shapes)
     for name, value in vars(model).items():
         role = setting_of(name)
         if isinstance(value, float) and role in ("learning_rate", PENALTY):
             setattr(model, name, rate if role == "learning_rate" else 0.0)
+
+
+def _shape_of_bias(shape: tuple[int, ...], length: int, kind: str) -> tuple[int, ...]:
+    """The shape of a bias of another length: [N], [1, N], or [N, 1] where the weights are turned."""
+    if shape == (1, 1):
+        return (length, 1) if kind == TURNED else (1, length)
+    return tuple(length if size == math.prod(shape) else 1 for size in shape)
 
 
 def _fit_beside(model: Any, parameters: list[Slot], shapes: Mapping[tuple[int, Any], tuple[int, ...]]) -> None:
@@ -177,20 +184,20 @@ def _identity(owner: type, shape: tuple[int, ...], logits: FloatArray) -> FloatA
     features = logits.shape[1]
     if shape != (features + 1, features):
         return np.eye(features, dtype=logits.dtype)
-    is_first = "[1:" in _source(owner)  # the other rows are taken where the input's gradient is worked out
+    is_first = "[1:" in whole_source(owner)  # the other rows are taken where the input's gradient is worked out
     return np.eye(features + 1, features, -1 if is_first else 0, dtype=logits.dtype)
 
 
 def passing(owner: Any, dtype: np.dtype[Any]) -> tuple[float, float]:
     """The factor on the identity, and the bias, with which a hidden layer gives the identity; from the code."""
-    source = _source(owner)
+    source = whole_source(owner)
     if re.search(r"sigmoid|expit|logistic", source):
         saturated = float(np.log(np.finfo(dtype).max)) - 2.0  # exp of it is finite, and 1 / (1 + exp(-it)) is 1
         return 2 * saturated, -saturated
     return (_TANH_OF_ONE, 0.0) if "tanh" in source else (1.0, 0.0)
 
 
-def _source(code: Any) -> str:
+def whole_source(code: Any) -> str:
     """The code of a function, or of a class and of those that it inherits from."""
     return "\n".join(map(source_of, getattr(code, "__mro__", (code, object))[:-1]))
 
@@ -204,7 +211,7 @@ def gradient_of(model: Any, kind: str, returned: Any, logits: FloatArray) -> Flo
     batch, features = logits.shape
     shape = _shape(kind, batch, features)
     last = weights_of(model)[-1]
-    for found in (list(_arrays_in(returned, "")), _kept_beside(model)):
+    for found in (list(arrays_in(returned, "")), _kept_beside(model)):
         fitting = [(name, array) for name, array in found if array.shape == shape]
         named = [array for name, array in fitting if name.endswith(last.name)]
         if fitting:
@@ -242,7 +249,7 @@ def gradient_among(returned: Any, kind: str, batch: int, features: int) -> Float
     Raises:
         NoResultError: nothing of that shape was returned.
     """
-    fitting = [pair for pair in _arrays_in(returned, "") if pair[1].shape == _shape(kind, batch, features)]
+    fitting = [pair for pair in arrays_in(returned, "") if pair[1].shape == _shape(kind, batch, features)]
     if not fitting:
         raise NoResultError("returned no gradient of its last weights")
     _, last = max(enumerate(fitting), key=lambda each: (_number_in(each[1][0]), each[0]))
@@ -257,8 +264,10 @@ def bias_among(returned: Any, model: Any, kind: str, batch: int, features: int) 
     Raises:
         NoResultError: there is none.
     """
-    every = (*_arrays_in(returned, ""), *_kept_beside(model))
+    every = (*arrays_in(returned, ""), *_kept_beside(model))
     named = [pair for pair in every if _GRADIENT_OF_BIAS.fullmatch(pair[0])]
+    # In a list of all layers' gradients, which has one name, the last layer's is known by its size.
+    named = [pair for pair in named if pair[1].size == features] or named
     if named:
         last: FloatArray = max(named, key=lambda pair: _number_in(pair[0]))[1]
         return last
@@ -289,7 +298,7 @@ def _rows(gradient: FloatArray, kind: str, batch: int) -> FloatArray:
     return (gradient.T if kind == TURNED else gradient)[:batch]
 
 
-def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
+def arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
     """The arrays in nested tuples, lists and dicts, with the names of those in dicts."""
     if isinstance(value, np.ndarray):
         yield name, value
@@ -297,10 +306,10 @@ def _arrays_in(value: Any, name: str) -> Iterator[tuple[str, FloatArray]]:
         yield name, np.asarray(unwrapped(value))
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _arrays_in(item, str(key))
+            yield from arrays_in(item, str(key))
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _arrays_in(item, name)
+            yield from arrays_in(item, name)
     elif isinstance(value, np.number):
         yield name, np.asarray(value)
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard
@@ -116,6 +117,7 @@ FIXED = (
 LEAST_SMOOTHING = 1e-3  # what is less is added against division by 0
 NO_LABEL = -100  # as PyTorch's losses have it
 CONSTANTS = ("first", "zero", "one", "ones", "row_ones", "nothing")  # several parameters may have one of these
+MOST_WAYS = 200_000
 _PACKED = re.compile(r"inputs|args|xs|pair|tensors|parents")
 
 
@@ -219,7 +221,12 @@ def without_form(name: str) -> str:
 
 
 def distinct(choices: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Every way to give each parameter one role without using a role twice, the likeliest first."""
+    """Every way to give each parameter one role without using a role twice, the likeliest first.
+
+    Of very many parameters with very many roles no way is given: nobody's backward takes so many arrays.
+    """
+    if math.prod(map(len, choices)) > MOST_WAYS:
+        return
     ranked = sorted(
         itertools.product(*(range(len(roles)) for roles in choices)),
         key=lambda places: (sum(places), places),

@@ -1,7 +1,7 @@
 """The roles of the parameters of a model's methods, and of a network that is a function, from their names."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .classifiers import is_data, setting_of
@@ -31,6 +31,12 @@ def roles_after_forward(target: type, forward: str, method: str) -> Iterator[tup
     parameters = bound_parameters(target, method)
     returned = roles_of_returned(parameters, returned_names(getattr(target, forward)))
     yield from distinct([(returned[name],) if name in returned else _choices(name) for name in parameters])
+
+
+def roles_of_step(parameters: list[str], known: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The roles that the parameters of a network's backward may have, those aside whose values are known by name."""
+    choices = [("nothing",) if name in known else _choices(name) for name in parameters]
+    yield from distinct(choices)
 
 
 def _choices(name: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from .penalty import with_own_penalty
 from .trials import ASCENT, OPERATIONS, PROBING, Trial, trials
 
 MANY_FEATURES = 50
+OTHER_LOSSES = "the losses of the rows that its forward gives are not those of cross-entropy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,9 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
     others = [answer for answer in answers if answer not in slow]
     entries = [(answer.trial, answer.value, answer.problem) for answer in others]
     limits = limits_of(entries, of_attention=VALUES in convention.roles)
-    if limits or all(answer.right or answer.trial.optional for answer in others):
+    if any(answer.problem == OTHER_LOSSES for answer in answers):
+        limits = ()
+    elif limits or all(answer.right or answer.trial.optional for answer in others):
         limits = (*limits, *(f"it is slow ({answer.trial.label}: it {answer.problem})" for answer in slow[:1]))
         known = [
             (IN_HALF, convention.in_half),
@@ -227,6 +230,8 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     A forward that overflows hides the backward's own mistake where logits are extreme: it is then looked for elsewhere.
     """
     operation = answers.convention.operation
+    if any(answer.problem == OTHER_LOSSES for answer in answers.answers):
+        return None
     given = [(answer.trial, answer.value) for answer in answers.answers]
     should = _formula(operation, answers.reduction)
     found = diagnose(operation, given, should)
@@ -263,10 +268,33 @@ def _reductions_told(answer: Answer) -> dict[str, bool] | None:
     loss = answer.outcome.forward
     if loss is None or loss.size != 1 or answer.trial.batch < 2:
         return None
-    inputs = answer.trial.inputs
-    row_losses = -np.log((inputs["probs"] * inputs["targets"]).sum(axis=1))
+    row_losses = _row_losses(answer.trial)
     both = {"mean": float(row_losses.mean()), "sum": float(row_losses.sum())}
     return {reduction: abs(float(loss.reshape(())) - right) < 1e-3 * right for reduction, right in both.items()}
+
+
+def _shows_other_loss(trial: Trial, forward: FloatArray | None, convention: Convention) -> bool:
+    """Whether a forward gave numbers for each row, and their sums are no share of the rows' cross-entropies.
+
+    Of single rows the last one's loss is known: it is a sum over the classes, or their mean.
+    """
+    row_losses = _row_losses(trial)
+    if forward is None or len(row_losses) < 2 or not (row_losses > 0).all():
+        return False
+    if convention.is_single:
+        usual = [row_losses[-1], row_losses[-1] / trial.features]
+        return forward.size in (1, trial.features) and not np.isclose(forward.sum(), usual, rtol=1e-3).any()
+    if forward.size not in (trial.batch, trial.expected.size):
+        return False
+    by_row = forward.T if forward.shape == trial.expected.T.shape != trial.expected.shape else forward
+    shares = by_row.reshape(trial.batch, -1).sum(axis=1) / row_losses
+    return not (shares[0] > 0 and np.allclose(shares, shares[0], rtol=1e-3))
+
+
+def _row_losses(trial: Trial) -> FloatArray:
+    """The cross-entropy of each row, -sum_k targets[k] ln probs[k], [B]."""
+    picked: FloatArray = (trial.inputs["probs"] * trial.inputs["targets"]).sum(axis=1)
+    return -np.log(picked)
 
 
 def _formula(operation: str, reduction: str) -> str:
@@ -294,6 +322,8 @@ def judge(trial: Trial, outcome: Outcome, convention: Convention) -> Answer:
         place = tuple(int(index) for index in np.argwhere(off)[0])
         got, expected = _distinguished(float(value[place]), float(trial.expected[place]))
         problem = f"element {list(place)} is {got}, expected {expected}"
+    if convention.operation == "cross_entropy" and _shows_other_loss(trial, outcome.forward, convention):
+        problem = OTHER_LOSSES
     keeps_state = not outcome.repeatable or (not problem and not _is_right_turned(trial, outcome, convention, upstream))
     return Answer(trial, outcome, value, worst, problem, keeps_state)
 

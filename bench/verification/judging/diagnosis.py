@@ -90,9 +90,9 @@ def state_is_kept(operation: str) -> Diagnosis:
 
 
 def penalty_is_wrong(operation: str) -> Diagnosis:
-    """The diagnosis of a classifier's right gradient to which the gradient of no penalty is added."""
-    explanation = "The penalty's gradient is no multiple of the weights, as that of the sum of their squares is."
-    computes = f"{OPERATIONS[operation]} + something else"
+    """The diagnosis of a classifier's right gradient to which the penalty adds what is not its gradient, or nothing."""
+    explanation = "The penalty has to add a multiple of the weights, as the gradient of the sum of their squares is."
+    computes = f"{OPERATIONS[operation]} + something else, or nothing"
     return Diagnosis("wrong_penalty", explanation, computes, f"{OPERATIONS[operation]} + penalty * weights")
 
 

@@ -52,8 +52,20 @@ def share_of_weights(trial: Trial, value: FloatArray) -> float | None:
 
 
 def is_wrongly_penalised(subject: Subject, convention: Convention, trial: Trial) -> bool:
-    """Whether a right target, called with a penalty, adds what is no share of the weights to their gradient."""
+    """Whether a right target, called with a penalty, adds what is no share of the weights to their gradient.
+
+    It may add nothing, unless the loss that is returned with the gradient is larger for the penalty.
+    """
     if IDENTITY not in convention.roles or convention.descends:
         return False
-    value = subject.call(convention, {**trial.inputs, PENALTY: TRIED}).value
-    return value is not None and value.shape == trial.expected.shape and share_of_weights(trial, value) is None
+    penalised = subject.call(convention, {**trial.inputs, PENALTY: TRIED})
+    value = penalised.value
+    if value is None or value.shape != trial.expected.shape:
+        return False
+    share = share_of_weights(trial, value)
+    if share is None or abs(share) > NEAR:
+        return share is None
+    with_it, without = penalised.forward, subject.call(convention, trial.inputs).forward
+    if with_it is None or without is None or with_it.size != 1 or without.size != 1:
+        return False
+    return not np.allclose(with_it, without, rtol=NEAR)

@@ -23,6 +23,7 @@ from ...instruments.scratch import temporary_folder
 from ..calling.call import Inputs
 from ..calling.convention import Convention, Options
 from .block import Assignment, Made, Ran
+from .descent import Descent
 from .failures import Failure, Kind, failure_from_stack
 from .handover import Handover, hand_over
 from .shared import Shared
@@ -49,6 +50,7 @@ ANSWERS: dict[str, Any] = {  # to each request, what kind of answer there is
     "changed": str,
     "call": Outcome,
     "slopes": Slopes | Failure,
+    "descent": Descent | Failure,
     "steps": int | Failure,
     "warm": Made,
     "ready": None,
@@ -211,15 +213,20 @@ class Isolated:
         found: Slopes | Failure = self._request_or_failure("slopes", convention, inputs)
         return found
 
+    def descent(self) -> Descent | Failure:
+        """Whether the target is a whole network whose gradients are right, by central differences."""
+        found: Descent | Failure = self._request_or_failure("descent")
+        return found
+
     def printed(self) -> str:
         """The end of what the target printed."""
         if not self._output.exists():
             return ""
         return self._output.read_text(encoding="utf-8", errors="replace")[-SHOWN_OUTPUT:].strip()
 
-    def _request_or_failure(self, method: str, convention: Convention, inputs: Inputs) -> Any:
+    def _request_or_failure(self, method: str, *arguments: Any) -> Any:
         try:
-            return self._request(method, convention, inputs)
+            return self._request(method, *arguments)
         except TargetFailedError as error:
             return error.failure
 

@@ -26,6 +26,7 @@ from ..calling.factories import made_by
 from ..calling.graphs import unwrapped, with_tensors_of_bases
 from ..calling.transforms import compute_in_float64
 from .block import Assignment, Block, Made, Ran, placeholders
+from .descent import Descent, descent
 from .failures import Failure, failure_of
 from .handover import Handover, hand_over
 from .shared import Shared
@@ -73,6 +74,9 @@ class Subject(Protocol):
 
     def slopes(self, convention: Convention, inputs: Inputs) -> Slopes | Failure:
         """How steep the target's own forward is, as its backward says and by central differences."""
+
+    def descent(self) -> Descent | Failure:
+        """Whether the target is a whole network whose gradients are right, by central differences."""
 
 
 class Local:
@@ -228,6 +232,14 @@ class Local:
         try:
             with self._limited(), _quiet():
                 return slopes(Call(self._target, self._namespace, convention), inputs)
+        except (Exception, SystemExit) as error:
+            return failure_of(error)
+
+    def descent(self) -> Descent | Failure:
+        """Whether the target is a whole network whose gradients are right, by central differences."""
+        try:
+            with self._limited(), _quiet():
+                return descent(self._target, self._namespace)
         except (Exception, SystemExit) as error:
             return failure_of(error)
 

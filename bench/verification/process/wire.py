@@ -19,11 +19,14 @@ import numpy.typing as npt
 
 from ..calling.convention import Convention
 from .block import Made, Ran
+from .descent import Descent
 from .failures import Failure
 from .slopes import Slopes
 from .subject import Outcome
 
-CLASSES: Mapping[str, type] = {each.__name__: each for each in (Convention, Failure, Made, Outcome, Ran, Slopes)}
+CLASSES: Mapping[str, type] = {
+    each.__name__: each for each in (Convention, Descent, Failure, Made, Outcome, Ran, Slopes)
+}
 CLASS, ARRAY = "class", "array"  # the keys by which an object is known
 NUMBERS = "biuf"  # the kinds of arrays that an answer may hold
 # They would move a terminal's cursor, and overwrite what the suite has written there.

@@ -1,0 +1,190 @@
+"""Whether what a whole network gives as gradients, or goes down, is the derivative of its loss: central differences."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...implementations import FloatArray
+from ..calling.models import arrays_in
+from ..calling.networks import Network, networks
+from ..calling.parts import Path, floats_in
+from ..calling.runs import SEED
+
+DIRECTIONS, STEP = 2, 1e-5
+AGREES, NOISE = 1e-6, 1e-9  # of the terms of a slope, as in ``slopes``; and of a loss of about 1, over the step
+LEAST_SLOPE = 1e-6  # of what the loss depends on
+LARGE = 1e4  # weights that are to make large logits
+SMALL = 0.1  # weights that are drawn anew: all of an array are smaller
+LONGEST_S = 6.0  # of all ways to call it
+
+
+Arrays = dict[Path, FloatArray]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A network whose gradients are right: how it was called, and of how many arrays; nothing if none is known.
+
+    ``overflows``: whether its loss is no number where its weights are large.
+    """
+
+    called_as: str = ""
+    parameters: int = 0
+    overflows: bool = False
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """The derivative of the loss with respect to a parameter, along some directions [D, ...]."""
+
+    directions: FloatArray
+    slopes: FloatArray  # [D]
+
+    def shows(self, gradient: FloatArray, share: float) -> bool:
+        """Whether an array is this share of the gradient."""
+        along = (self.directions * gradient).reshape(DIRECTIONS, -1)
+        size = np.abs(along).sum(axis=1).max()
+        apart = np.abs(along.sum(axis=1) - share * self.slopes)
+        return bool((apart <= AGREES * size + NOISE * share).all())
+
+    def share_of(self, gradient: FloatArray) -> float:
+        """Which share of the gradient an array is, if it is one."""
+        along = (self.directions * gradient).reshape(DIRECTIONS, -1).sum(axis=1)
+        return float(along @ self.slopes / (self.slopes @ self.slopes))
+
+
+def descent(target: Any, namespace: dict[str, Any]) -> Descent:
+    """The first way to call a target as a whole network in which all its gradients are right."""
+    ends_s = time.monotonic() + LONGEST_S
+    with _seeded():
+        for network in networks(target, namespace):
+            if time.monotonic() > ends_s:
+                break
+            with contextlib.suppress(Exception):  # whatever goes wrong, it is not called so
+                if parameters := _agreeing(network):
+                    return Descent(network.called_as, parameters, _overflows(network))
+    return Descent()
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """A block in which weights that are drawn are the same each time; NumPy's own state is as before after it."""
+    state = np.random.get_state()  # noqa: NPY002 - what networks draw from
+    np.random.seed(SEED)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _agreeing(network: Network) -> int:
+    """Of how many parameters a network gives the right gradients; 0 if one of them is wrong."""
+    trained: Arrays = {}
+    if network.begins_at_zero:
+        network.step()
+        trained = {path: slot.array.copy() for path, slot in floats_in(network.root).items()}
+    before = _set_up(network)
+    slopes = dict(_slopes(network, before))
+    if not any(before[path].ndim == 2 for path in slopes):
+        return 0
+    _restore(network, before)
+    returned = None if network.begins_at_zero else network.step()
+    after = trained or {path: slot.array.copy() for path, slot in floats_in(network.root).items()}
+    _restore(network, before)
+    moved = {path: before[path] - after[path] for path in slopes if path in after and not _is_same(before, after, path)}
+    if moved and len(moved) < len(slopes):
+        return 0
+    beside = [array for _, array in arrays_in(returned, "")]
+    beside += [array for path, array in after.items() if path not in slopes]
+    claims = {
+        path: [moved[path]] if moved else [_shaped(each, before[path]) for each in beside if _fits(each, before[path])]
+        for path in slopes
+    }
+    return len(slopes) if _are_gradients(slopes, claims) else 0
+
+
+def _set_up(network: Network) -> Arrays:
+    """The arrays of a network by their paths: in double precision, and of a size at which all have a gradient.
+
+    Where all weights are zero no gradient reaches the first of several layers, and next to zero ReLU has its kink.
+    """
+    rng = np.random.default_rng(SEED)
+    for slot in floats_in(network.root).values():
+        array = slot.array.astype(np.float64)
+        if network.begins_at_zero:
+            array = np.zeros_like(array)
+        elif array.ndim == 2 and min(array.shape) > 1 and np.abs(array).max() < SMALL and not slot.is_beside:
+            array = SMALL * rng.standard_normal(array.shape)
+        slot.fill(array)
+    return {path: slot.array.copy() for path, slot in floats_in(network.root).items()}
+
+
+def _overflows(network: Network) -> bool:
+    """Whether the loss of a network with large weights is no number: exponentials that are infinite were divided."""
+    rng = np.random.default_rng(SEED)
+    for slot in floats_in(network.root).values():
+        if slot.array.ndim == 2 and not slot.is_beside:
+            slot.fill(LARGE * rng.standard_normal(slot.array.shape))
+    with contextlib.suppress(Exception):
+        return bool(np.isnan(network.loss()))
+    return False
+
+
+def _restore(network: Network, before: Arrays) -> None:
+    for path, slot in floats_in(network.root).items():
+        if path in before:
+            slot.fill(before[path].copy())
+
+
+def _slopes(network: Network, before: Arrays) -> Iterator[tuple[Path, _Slope]]:
+    """The slopes of the loss by all that it depends on; none if it is another one each time."""
+    here = network.loss()
+    _restore(network, before)
+    if network.loss() != here:
+        return
+    rng = np.random.default_rng(SEED)
+    for path, array in before.items():
+        directions = rng.standard_normal((DIRECTIONS, *array.shape))
+        found = np.array([_slope(network, before, path, direction) for direction in directions])
+        if np.abs(found).max() > LEAST_SLOPE:
+            yield path, _Slope(directions, found)
+
+
+def _slope(network: Network, before: Arrays, path: Path, direction: FloatArray) -> float:
+    losses = []
+    for sign in (1.0, -1.0):
+        _restore(network, {**before, path: before[path] + sign * STEP * direction})
+        losses.append(network.loss())
+    return (losses[0] - losses[1]) / (2.0 * STEP)
+
+
+def _is_same(before: Arrays, after: Arrays, path: Path) -> bool:
+    return before[path].shape != after[path].shape or bool(np.array_equal(before[path], after[path]))
+
+
+def _fits(array: Any, parameter: FloatArray) -> bool:
+    """Whether an array may be the gradient of a parameter, by its shape; of a bias, axes of length 1 do not count."""
+    is_shaped: bool = np.squeeze(array).shape == np.squeeze(parameter).shape
+    return is_shaped and array.dtype.kind == "f"
+
+
+def _shaped(array: Any, parameter: FloatArray) -> FloatArray:
+    shaped: FloatArray = array.reshape(parameter.shape).astype(np.float64)
+    return shaped
+
+
+def _are_gradients(slopes: Mapping[Path, _Slope], claims: Mapping[Path, Sequence[FloatArray]]) -> bool:
+    """Whether among the claims for each parameter is its gradient, all of them times one positive number.
+
+    That number is the learning rate, or the batch where the loss is a sum.
+    """
+    steepest = max(slopes, key=lambda path: float(np.abs(slopes[path].slopes).max()))
+    for claim in claims[steepest]:
+        share = slopes[steepest].share_of(claim)
+        if share > 0.0 and all(any(slopes[path].shows(each, share) for each in claims[path]) for path in slopes):
+            return True
+    return False
