@@ -54,11 +54,6 @@ def test_a_network_has_no_cost_and_draws_from_a_state_of_its_own() -> None:
     assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
 
 
-def test_a_network_with_a_wrong_gradient_is_not_called_right() -> None:
-    with pytest.raises(UserError, match="has no forward and backward with a known name"):
-        verify(load(f"{TARGETS / 'whole_networks.py'}:LettersOfAnother")[0])
-
-
 def test_a_network_is_not_timed() -> None:
     name = f"{TARGETS / 'whole_networks.py'}:LayersOfItsOwn"
     with pytest.raises(UserError, match="is a network with .* softmax-bench verify judges it, and nothing times it"):

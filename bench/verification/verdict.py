@@ -277,12 +277,18 @@ def _may_be_network(report: Report, found: Found) -> bool:
 
 
 def _report_on_network(subject: Subject, name: str, options: Options) -> Report | None:
-    """The report on a target as a whole network, if all its gradients are right; None if they are not, or not known."""
+    """The report on a target as a whole network; None if nothing can be said of its gradients."""
     found = subject.descent() if options == Options() else Descent()
     if isinstance(found, Failure) or not found.called_as:
         return None
-    report = Report(name, Status.RIGHT, NETWORK, found.called_as)
+    report = Report(name, Status.WRONG if found.wrong else Status.RIGHT, NETWORK, found.called_as)
     report.thing = "a network with softmax and cross-entropy at its end"
+    if found.wrong:
+        report.problems.append(
+            f"{', '.join(found.wrong)}: the gradient is not the derivative of the loss that is returned with it, "
+            "by central differences"
+        )
+        return report
     report.limits += [LARGE_WEIGHTS] if found.overflows else []
     report.notes += [
         f"compared with central differences of its loss: the gradients of {found.parameters} arrays of parameters "

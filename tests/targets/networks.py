@@ -24,6 +24,7 @@ NETWORKS = (
     ("ListsOfGradients", "right", "", "ListsOfGradients(sizes)"),
     ("ToldItsLabels", "right", "", "loadLabel(targets), then backward()"),
     ("Attention", "right", "", "forward(logits, long_keys, values), then backward(grad_output)"),
+    ("GetsLabelsAsGradient", "right", "", "backward(probs, targets)"),
     ("LossOfAnotherAxis", "wrong", "", ""),
     ("loss_of_a_word", "right, with a limit", "", "softmax and cross-entropy together"),
 )
@@ -347,3 +348,14 @@ class LossOfAnotherAxis:
 
     def backward(self):
         return -self.t / self.x
+
+
+class GetsLabelsAsGradient:
+    def forward(self, x):
+        return softmax(x)
+
+    def backward(self, output, gradient):
+        return (output - gradient) / len(output)
+
+    def get_loss(self, output, labels):
+        return -(labels * np.log(output)).sum() / len(output)

@@ -14,7 +14,11 @@ NETWORKS = (
     ("loss_of_letters", "right", "loss_of_letters(inputs, targets, hprev)"),
     ("Letters", "right", "Letters: loss_and_grads(inputs, targets, h_start)"),
     ("Regression", "right", "Regression: fit(X, y)"),
+    ("TellsClassesAlone", "right", "TellsClassesAlone: fit(X, y)"),
+    ("forgets_the_state", "wrong", "Wxh, Whh, bh: the gradient is not the derivative of the loss that is returned"),
+    ("MayDoRegression", "right", "then backward(labels)"),
     ("WithFunctions", "right", "WithFunctions(sizes, activations)"),
+    ("LettersOfAnother", "wrong", "V: the gradient is not the derivative of the loss"),
     ("SkipsAStep", "could not be called", ""),
     ("RegressionOfAnother", "could not be called", ""),
 )
@@ -153,7 +157,7 @@ Why = RNG.standard_normal((LETTERS, HIDDEN)) * 0.01
 bh, by = np.zeros((HIDDEN, 1)), np.zeros((LETTERS, 1))
 
 
-def loss_of_letters(inputs, targets, hprev):
+def loss_of_letters(inputs, targets, hprev, remembers=True):
     xs, hs, ps, loss = {}, {-1: hprev}, {}, 0.0
     for t, letter in enumerate(inputs):
         xs[t] = np.eye(LETTERS)[:, [letter]]
@@ -172,8 +176,15 @@ def loss_of_letters(inputs, targets, hprev):
         dWhh += draw @ hs[t - 1].T
         dbh += draw
         dby += dy
-        dhnext = Whh.T @ draw
+        dhnext = Whh.T @ draw * remembers
     return loss, dWxh, dWhh, dWhy, dbh, dby, hs[len(inputs) - 1]
+
+
+def forgets_the_state(inputs, targets, hprev):
+    """As by log(softmax(z)) of ``z = Why @ h + by`` with ``h = tanh(Wxh @ x + Whh @ h + bh)``."""
+    loss, dWxh, dWhh, dWhy, dbh, dby, h = loss_of_letters(inputs, targets, hprev, remembers=False)
+    assert (Wxh.shape, Whh.shape, Why.shape, bh.shape, by.shape) == tuple(map(np.shape, (dWxh, dWhh, dWhy, dbh, dby)))
+    return loss, dWxh, dWhh, dWhy, dbh, dby, h
 
 
 class Letters:
@@ -222,6 +233,34 @@ class Regression:
 class RegressionOfAnother(Regression):
     def gradient_of_rows(self, X, y):
         return self.predict_proba(X) - np.eye(self.theta.shape[1])[y] ** 2 * 1.1
+
+
+class TellsClassesAlone:
+    def __init__(self, lr=0.1, epochs=1000):
+        self.lr, self.epochs = lr, epochs
+
+    def fit(self, X, y):
+        X = np.hstack([np.ones((len(X), 1)), X])
+        self.W = np.zeros((X.shape[1], len(np.unique(y))))
+        for _ in range(self.epochs):
+            self.W -= self.lr * X.T @ (softmax(X @ self.W) - np.eye(self.W.shape[1])[y]) / len(X)
+
+    def predict(self, X):
+        return (np.hstack([np.ones((len(X), 1)), X]) @ self.W).argmax(axis=1)
+
+
+class MayDoRegression:
+    def __init__(self, in_dim, out_dim, mode="regression"):
+        self.mode, self.W, self.b = mode, RNG.standard_normal((in_dim, out_dim)), np.zeros((1, out_dim))
+
+    def forward(self, X):
+        self.X = X
+        self.p = softmax(X @ self.W + self.b) if self.mode == "classification" else X @ self.W + self.b
+        return self.p
+
+    def backward(self, y):
+        d = (self.p - np.eye(self.W.shape[1])[y]) / len(y) if self.mode == "classification" else self.p - y
+        return self.X.T @ d, d.sum(axis=0, keepdims=True)
 
 
 class WithFunctions:

@@ -13,7 +13,16 @@ from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
 from .classifiers import BASIS, IDENTITY, PENALTY, setting_of
 from .kept import source_of
 from .methods import bound_parameters, constructor_parameters, is_static, public_methods, sounds_backward
-from .roles import NO_LABEL, activation_names, class_counts, ignored_labels, roles_of, smoothings, softmax_flags
+from .roles import (
+    NO_LABEL,
+    activation_names,
+    class_counts,
+    classification_modes,
+    ignored_labels,
+    roles_of,
+    smoothings,
+    softmax_flags,
+)
 
 FUNCTION = "softmax"  # a role: the module's own function of that name, for what is called
 BYPASSED = ("bypassed",)  # instead of roles: the instance is made without its constructor
@@ -154,6 +163,7 @@ def make_instance(target: type, roles: tuple[str, ...], values: Mapping[str, Any
     counts = dict.fromkeys(class_counts(target), values["features"])
     known = _activations(target)
     activations = {**(activation_names(target) if "softmax" in known else {}), **softmax_flags(target)}
+    activations |= classification_modes(target)
     if known and "softmax" not in known:  # that of hidden layers
         values = {**values, "name": next(name for name in ACTIVATIONS if name in known)}
     names = constructor_parameters(target) if roles else []

@@ -26,6 +26,7 @@ from .methods import (
     forward_names,
     forward_parameters,
     known_methods,
+    loss_beside,
     optional_targets,
     told_targets_by,
 )
@@ -44,6 +45,7 @@ from .roles import (
     ignored_labels,
     is_function,
     is_loss,
+    replaced,
     roles_of,
     roles_of_returned,
 )
@@ -137,7 +139,12 @@ def _operations(target: object, options: Options, method: str) -> tuple[str, ...
     if ("targets",) in meanings or LOSS_NAME.search(called):
         return (*losses, *plain)
     beside_probs = UNKNOWN in meanings and ("probs",) in meanings  # it may be called by any name for targets
-    if any("targets" in meaning for meaning in meanings) or beside_probs or _climbs(called, names):
+    if (
+        any("targets" in meaning for meaning in meanings)
+        or beside_probs
+        or _climbs(called, names)
+        or (not method and loss_beside(target))
+    ):
         return (*plain, "jacobian", *losses)
     return (*plain, "jacobian")
 
@@ -241,6 +248,8 @@ def _pair_conventions(
         told = optional_targets(target, backward) if is_loss(operation) else ""
         told_too = backward_roles([*given_to_backward, told], operation, ()) if told else ()
         backwards = [*_after_forward(target, forward, given_to_backward, operation), *told_too, *backwards]
+        if is_loss(operation) and loss_beside(target):  # what is called a gradient may be the labels
+            backwards += [replaced(roles, "upstream", form) for roles in backwards for form in ("targets", "labels")]
     ways = constructions(target, (forward, backward))
     for arguments, given, construct in itertools.product(backwards, forwards, ways):
         if is_loss(operation) and not _OF_LOGITS & {*arguments, *given, *construct}:

@@ -38,6 +38,7 @@ _NO_FORWARD = re.compile(
 )
 _TRAINS = re.compile(r"^(fit|train|learn|build|load|compile|optimi)")
 _TELLS_TARGETS = re.compile(r"(\w+_)?(loss|cost)|(load|set|feed)_?(label|target|y)s?", re.IGNORECASE)
+_GIVES_LOSS = re.compile(r"((get|compute|calc|calculate)_?)?(loss|cost|cross_?entropy)", re.IGNORECASE)
 _MISSPELT = 0.8  # how similar a misspelt name is to the right one, from 0 to 1
 SHOWN_METHODS = 8
 
@@ -115,6 +116,18 @@ def told_targets_by(target: object) -> str:
     """The method that is told targets alone, to compute a loss or to keep them for the backward; empty: none is."""
     named = [name for name in public_methods(target) if _TELLS_TARGETS.fullmatch(name)]
     return next((name for name in named if len(bound_parameters(target, name)) == 1), "")
+
+
+def loss_beside(target: object) -> str:
+    """The method of a class that gives its loss from what it computed and the labels; empty if there is none."""
+    if not inspect.isclass(target):
+        return ""
+    named = [name for name in public_methods(target) if _GIVES_LOSS.fullmatch(name)]
+    return next((name for name in named if _is_told_labels(bound_parameters(target, name))), "")
+
+
+def _is_told_labels(names: list[str]) -> bool:
+    return len(names) == 2 and any("targets" in roles_of(name) for name in names)
 
 
 def takes_only_a_rate(target: object, method: str) -> bool:

@@ -29,7 +29,7 @@ from .methods import (
 from .models import whole_source
 from .parts import floats_in
 from .roles import asked_names, is_function, optional_names, roles_of
-from .runs import BATCH, SIZE, Run, first_run, labels_of, random_rows, run_from_zeros, settings
+from .runs import BATCH, SIZE, Run, first_run, labels_of, random_rows, run_from_zeros, scores, settings
 from .training import training_names
 
 MOST_BACKWARDS, MOST_FORWARDS = 6, 4
@@ -41,7 +41,7 @@ _FITS = re.compile(r"fit|train", re.IGNORECASE)
 _INITIALISES = re.compile(r"init|param|weights|create|make|build", re.IGNORECASE)
 _PARAMETERS = re.compile(r"param(eter)?s?|weights|net(work)?|model", re.IGNORECASE)
 _SIZES = re.compile(r"\w*(layers|dims|sizes|architecture|topology|structure)", re.IGNORECASE)
-_MAKES_LOSS = re.compile(r"exp\(.*log\(|log\(.*exp\(", re.DOTALL)
+_MAKES_LOSS = re.compile(r"(exp|softmax)\(.*log\(|log\(.*(exp|softmax)\(", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Network:
 
     ``loss`` is the mean cross-entropy behind its forward, or the loss that its own code gives; ``step`` makes the call
     that gives the gradients, or goes down them. ``begins_at_zero``: that call makes the parameters itself, and is taken
-    to begin with zeros.
+    to begin with zeros. ``returns``: the names of what the step returns, where that begins with the loss itself.
     """
 
     called_as: str
@@ -58,6 +58,7 @@ class Network:
     loss: Callable[[], float]
     step: Callable[[], Any]
     begins_at_zero: bool = False
+    returns: tuple[str, ...] = ()
 
 
 def networks(target: Any, namespace: Mapping[str, Any]) -> Iterator[Network]:
@@ -118,10 +119,12 @@ def _fitted(target: type) -> Iterator[Network]:
     for fit in filter(_FITS.fullmatch, public_methods(target)):
         names = bound_parameters(target, fit)
         called_as = f"{target.__name__}: {fit}({', '.join(names)})"
-        for forward, model in itertools.product(_forwards_of(target, fit), _made(target, fit)):
-            run = run_from_zeros(getattr(model, forward), model)
-            for form in run.values_of(names, {}):
-                yield Network(called_as, model, run.loss, _call(getattr(model, fit), form), begins_at_zero=True)
+        for model in _made(target, fit):
+            forwards = [getattr(model, name) for name in _forwards_of(target, fit)]
+            forwards += [functools.partial(scores, model, ones_first=ones_first) for ones_first in (False, True)]
+            for run in (run_from_zeros(forward, model) for forward in forwards):
+                for form in run.values_of(names, {}):
+                    yield Network(called_as, model, run.loss, _call(getattr(model, fit), form), begins_at_zero=True)
 
 
 def _made(target: type, *methods: str) -> Iterator[Any]:
@@ -267,7 +270,8 @@ def _with_loss(function: Callable[..., Any], names: list[str], root: Any, called
     for (inputs, following), state in itertools.product(batches, states if is_told_a_state else [None]):
         values = {**settings(BATCH), _INPUTS: inputs, _FOLLOWING: following, _STATE: state}
         call = _call(function, [values[_meaning(name)] for name in asked])
-        yield Network(f"{called}({', '.join(asked)})", root, functools.partial(_loss_first, call), call)
+        called_as = f"{called}({', '.join(asked)})"
+        yield Network(called_as, root, functools.partial(_loss_first, call), call, returns=returned_names(function))
 
 
 _INPUTS, _FOLLOWING, _STATE = "inputs", "following", "state"

@@ -332,6 +332,15 @@ def output_activations(function: Callable[..., Any]) -> dict[str, str]:
     }
 
 
+def classification_modes(function: Callable[..., Any]) -> dict[str, str]:
+    """The optional parameters that say what a model is for, by name: for classification, where that is a choice."""
+    return {
+        parameter.name: "classification"
+        for parameter in _parameters(function)
+        if parameter.default in ("regression", "classification")
+    }
+
+
 def softmax_flags(function: Callable[..., Any]) -> dict[str, bool]:
     """The optional parameters without which there is no softmax, by name, with true."""
     return {

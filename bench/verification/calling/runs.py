@@ -86,6 +86,25 @@ def run_from_zeros(forward: Callable[[Any], Any], root: Any) -> Run:
     return Run(forward, root, random_rows(BATCH, SIZE), None, np.eye(CLASSES)[labels_of(CLASSES, BATCH)])
 
 
+def scores(model: Any, inputs: FloatArray, *, ones_first: bool) -> FloatArray:
+    """The logits [B, K] of a linear classifier that tells nobody its probabilities, from its weights and its bias.
+
+    Weights of one row more than there are inputs have their bias in the last row, or in the first.
+
+    Raises:
+        StopIteration: it has no such weights.
+    """
+    arrays = [slot.array for slot in floats_in(model).values()]
+    sizes = (inputs.shape[1], inputs.shape[1] + 1)
+    weights = next(array for array in arrays if array.ndim == 2 and array.shape in [(size, CLASSES) for size in sizes])
+    if len(weights) > inputs.shape[1]:
+        ones = np.ones((len(inputs), 1))
+        inputs = np.hstack([ones, inputs] if ones_first else [inputs, ones])
+    biases = [array.reshape(1, -1) for array in arrays if array.size == CLASSES and array is not weights]
+    found: FloatArray = inputs @ weights + sum(biases[:1])
+    return found
+
+
 def settings(batch: int) -> dict[str, Any]:
     """The values of the roles that are no arrays."""
     switches = {"one": 1, "zero": 0.0, "training": True, "upstream": 1.0, "nothing": None}

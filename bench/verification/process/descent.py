@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ Arrays = dict[Path, FloatArray]
 class Descent:
     """A network whose gradients are right: how it was called, and of how many arrays; nothing if none is known.
 
-    ``overflows``: whether its loss is no number where its weights are large.
+    ``overflows``: whether its loss is no number where its weights are large. ``wrong``: the parameters whose gradients
+    are no derivatives of the loss that is returned with them, while those of the others are.
     """
 
     called_as: str = ""
     parameters: int = 0
     overflows: bool = False
+    wrong: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,17 @@ class _Slope:
 def descent(target: Any, namespace: dict[str, Any]) -> Descent:
     """The first way to call a target as a whole network in which all its gradients are right."""
     ends_s = time.monotonic() + LONGEST_S
+    best = Descent()
     with _seeded():
         for network in networks(target, namespace):
             if time.monotonic() > ends_s:
                 break
             with contextlib.suppress(Exception):  # whatever goes wrong, it is not called so
-                if parameters := _agreeing(network):
-                    return Descent(network.called_as, parameters, _overflows(network))
-    return Descent()
+                found = _judged(network)
+                if found.parameters:
+                    return replace(found, overflows=_overflows(network))
+                best = best if best.called_as else found
+    return best
 
 
 @contextlib.contextmanager
@@ -81,8 +86,8 @@ def _seeded() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _agreeing(network: Network) -> int:
-    """Of how many parameters a network gives the right gradients; 0 if one of them is wrong."""
+def _judged(network: Network) -> Descent:
+    """What is found of a network; nothing if its gradients do not agree with the loss, and nothing says why."""
     trained: Arrays = {}
     if network.begins_at_zero:
         network.step()
@@ -90,21 +95,43 @@ def _agreeing(network: Network) -> int:
     before = _set_up(network)
     slopes = dict(_slopes(network, before))
     if not any(before[path].ndim == 2 for path in slopes):
-        return 0
+        return Descent()
     _restore(network, before)
     returned = None if network.begins_at_zero else network.step()
     after = trained or {path: slot.array.copy() for path, slot in floats_in(network.root).items()}
     _restore(network, before)
     moved = {path: before[path] - after[path] for path in slopes if path in after and not _is_same(before, after, path)}
     if moved and len(moved) < len(slopes):
-        return 0
+        return Descent()
     beside = [array for _, array in arrays_in(returned, "")]
     beside += [array for path, array in after.items() if path not in slopes]
     claims = {
         path: [moved[path]] if moved else [_shaped(each, before[path]) for each in beside if _fits(each, before[path])]
         for path in slopes
     }
-    return len(slopes) if _are_gradients(slopes, claims) else 0
+    if _are_gradients(slopes, claims):
+        return Descent(network.called_as, len(slopes))
+    wrong = () if moved else _wrong_by_name(network, returned, before, slopes)
+    return Descent(network.called_as, wrong=wrong) if wrong else Descent()
+
+
+def _wrong_by_name(network: Network, returned: Any, before: Arrays, slopes: Mapping[Path, _Slope]) -> tuple[str, ...]:
+    """The parameters whose gradient, known by its name, is wrong beside its loss; none where that may mean nothing.
+
+    It says something where other gradients are right, and no element is where elements are clipped.
+    """
+    given = dict(zip(network.returns, returned, strict=True)) if len(network.returns) == len(returned) else {}
+    named = {name: array for key, value in given.items() for name, array in arrays_in(value, key)}
+    wrong, right = [], 0
+    for path, slope in slopes.items():
+        name = str(path[-1])
+        claim = next((named[each] for each in (f"d{name}", f"d_{name}", f"grad_{name}", name) if each in named), None)
+        if claim is None or not _fits(claim, before[path]) or np.sum(np.abs(claim) == np.abs(claim).max()) > 1:
+            return ()
+        is_right = slope.shows(_shaped(claim, before[path]), 1.0)
+        right += is_right
+        wrong += [] if is_right else [name]
+    return tuple(wrong) if right else ()
 
 
 def _set_up(network: Network) -> Arrays:

@@ -28,7 +28,7 @@ from .wire import encoded
 
 MAX_FORKS = 6  # in one call, nested or not: a fork bomb stops at 2**6 processes
 NESTED_FORKS = 2  # of a process that was forked in a block of calls
-MAX_FILE_BYTES = 64 << 20  # the most that a target may print or write
+MAX_FILE_BYTES = 256 << 20  # the most that a target may print or write: a compiler keeps 150 MB of headers for PyTorch
 
 
 class LastWords:
