@@ -54,6 +54,14 @@ def test_a_network_has_no_cost_and_draws_from_a_state_of_its_own() -> None:
     assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
 
 
+def test_the_arrays_of_a_module_are_as_before() -> None:
+    function, module = load(f"{TARGETS / 'whole_networks.py'}:loss_of_letters")
+    before = {name: module[name].copy() for name in ("Wxh", "Whh", "Why", "bh", "by")}
+    assert verify(function).words == "right"
+    for name, array in before.items():
+        np.testing.assert_array_equal(module[name], array)
+
+
 def test_a_network_is_not_timed() -> None:
     name = f"{TARGETS / 'whole_networks.py'}:LayersOfItsOwn"
     with pytest.raises(UserError, match="is a network with .* softmax-bench verify judges it, and nothing times it"):

@@ -67,12 +67,24 @@ def descent(target: Any, namespace: dict[str, Any]) -> Descent:
         for network in networks(target, namespace):
             if time.monotonic() > ends_s:
                 break
-            with contextlib.suppress(Exception):  # whatever goes wrong, it is not called so
+            with _as_it_was(network.root), contextlib.suppress(Exception):  # whatever goes wrong, it is not called so
                 found = _judged(network)
                 if found.parameters:
                     return replace(found, overflows=_overflows(network))
                 best = best if best.called_as else found
     return best
+
+
+@contextlib.contextmanager
+def _as_it_was(root: Any) -> Iterator[None]:
+    """A block after which the arrays are there that were there before: a module's are its author's own."""
+    before = {path: slot.array for path, slot in floats_in(root).items()}
+    try:
+        yield
+    finally:
+        for path, slot in floats_in(root).items():
+            if path in before:
+                slot.fill(before[path])
 
 
 @contextlib.contextmanager
