@@ -242,7 +242,7 @@ def _pair_conventions(
     forwards = list(roles_of_attention(asked, backward=False)) if operation == "softmax" else []
     forwards += forward_roles(asked, operation)
     if is_loss(operation) and (told := optional_targets(target, forward)):
-        forwards += forward_roles([*forward_parameters(target, forward), told], operation)
+        forwards += forward_roles([*asked, told], operation)
     backwards = [*backward_roles(given_to_backward, operation, options.signature)]
     if not options.signature:
         told = optional_targets(target, backward) if is_loss(operation) else ""

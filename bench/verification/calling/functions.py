@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .attention import roles_of_attention
@@ -86,18 +86,23 @@ def _after_forward(
     target: Callable[..., Any], namespace: dict[str, Any], parameters: list[str]
 ) -> Iterator[Convention]:
     """The conventions of a network's backward that gets what a function of the same module returned."""
-    beside = {
-        name: value
-        for name, value in namespace.items()
-        if inspect.isfunction(value) and value is not target and value.__module__ == getattr(target, "__module__", "")
-        if not trains(name)
-    }
+    beside = {name: value for name, value in functions_beside(target, namespace).items() if not trains(name)}
     shared = {name: len(roles_of_returned(parameters, returned_names(value))) for name, value in beside.items()}
     own = getattr(target, "__name__", "")
     after = Convention("softmax_cross_entropy", "function", (), backward=own, weights=TRAINED)
     for name in sorted(filter(lambda name: shared[name], beside), key=lambda name: -shared[name])[:MOST_FORWARDS]:
         for given, arguments in calls_of_network(beside[name], target):
             yield dataclasses.replace(after, arguments=arguments, forward=name, forward_arguments=given)
+
+
+def functions_beside(target: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
+    """The other functions that are defined in a function's own module, by their names there."""
+    own = getattr(target, "__module__", "")
+    return {
+        name: value
+        for name, value in namespace.items()
+        if inspect.isfunction(value) and value is not target and value.__module__ == own
+    }
 
 
 def _updates(parameters: list[str], name: str) -> Iterator[Convention]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .classifiers import PENALTY, is_data, setting_of
 from .construction import constructions, sample_instance
+from .functions import functions_beside
 from .kept import returned_names
 from .methods import (
     backward_names,
@@ -34,6 +35,8 @@ from .training import training_names
 
 MOST_BACKWARDS, MOST_FORWARDS = 6, 4
 TOKENS, NEXT_TOKENS = [0, 1, 0, 1, 1], [1, 0, 1, 1, 0]  # of a text with two letters, for a network of sequences
+# What the parameters of a function with its own loss are, but for settings.
+_INPUTS, _FOLLOWING, _STATE = "inputs", "following", "state"
 _TIMES = re.compile(r"(n_?|num_?|max_?|number_of_)?(epochs?|iter\w*|iterations?|steps)", re.IGNORECASE)
 _BATCH_SIZE = re.compile(r"(mini_?)?batch_?size", re.IGNORECASE)
 _TRAINS = re.compile(r"fit|train\w*|learn|loss\w*|sgd|update\w*|optimi\w*|step", re.IGNORECASE)
@@ -167,11 +170,7 @@ def _by_name(names: tuple[str, ...], returned: Any) -> dict[str, Any]:
 
 def _of_functions(target: Callable[..., Any], namespace: Mapping[str, Any]) -> Iterator[Network]:
     """Networks of functions: one makes the parameters, one runs forward; what they return is known by its name."""
-    own = {
-        name: value
-        for name, value in namespace.items()
-        if inspect.isfunction(value) and value.__module__ == target.__module__ and value is not target
-    }
+    own = functions_beside(target, namespace)
     names = asked_names(target)
     shared = {name: len(set(returned_names(value)) & set(names)) for name, value in own.items()}
     forwards = [name for name in own if len(asked_names(own[name])) > 1 and not sounds_backward(name)]
@@ -272,9 +271,6 @@ def _with_loss(function: Callable[..., Any], names: list[str], root: Any, called
         call = _call(function, [values[_meaning(name)] for name in asked])
         called_as = f"{called}({', '.join(asked)})"
         yield Network(called_as, root, functools.partial(_loss_first, call), call, returns=returned_names(function))
-
-
-_INPUTS, _FOLLOWING, _STATE = "inputs", "following", "state"
 
 
 def _meaning(name: str) -> str:

@@ -64,7 +64,7 @@ class Run:
             **settings(len(self.probs)),
             **dict(zip(RETURNED, returned, strict=False)),
         }
-        for roles in roles_of_step(names, known):
+        for roles in roles_of_step(names, dict.fromkeys(known, "nothing")):
             if all(role in given or name in known for role, name in zip(roles, names, strict=True)):
                 yield [known[name] if name in known else given[role] for role, name in zip(roles, names, strict=True)]
 

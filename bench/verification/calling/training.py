@@ -22,21 +22,18 @@ def training_names(target: type) -> list[str]:
 
 def roles_of_training(target: type, method: str) -> Iterator[tuple[str, ...]]:
     """The roles that the parameters of a model's method may have; nothing if the name of one says nothing."""
-    choices = [_choices(name) for name in bound_parameters(target, method)]
-    yield from distinct(choices)
+    yield from roles_of_step(bound_parameters(target, method), {})
 
 
 def roles_after_forward(target: type, forward: str, method: str) -> Iterator[tuple[str, ...]]:
     """The same of a method that comes after a forward, what that returned under its names there."""
     parameters = bound_parameters(target, method)
-    returned = roles_of_returned(parameters, returned_names(getattr(target, forward)))
-    yield from distinct([(returned[name],) if name in returned else _choices(name) for name in parameters])
+    yield from roles_of_step(parameters, roles_of_returned(parameters, returned_names(getattr(target, forward))))
 
 
-def roles_of_step(parameters: list[str], known: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The roles that the parameters of a network's backward may have, those aside whose values are known by name."""
-    choices = [("nothing",) if name in known else _choices(name) for name in parameters]
-    yield from distinct(choices)
+def roles_of_step(parameters: list[str], known: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """The roles that the parameters of a model's or a network's step may have; ``known``: those of some, by name."""
+    yield from distinct([(known[name],) if name in known else _choices(name) for name in parameters])
 
 
 def _choices(name: str) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
     others = [answer for answer in answers if answer not in slow]
     entries = [(answer.trial, answer.value, answer.problem) for answer in others]
     limits = limits_of(entries, of_attention=VALUES in convention.roles)
-    if any(answer.problem == OTHER_LOSSES for answer in answers):
+    if _have_other_losses(answers):
         limits = ()
     elif limits or all(answer.right or answer.trial.optional for answer in others):
         limits = (*limits, *(f"it is slow ({answer.trial.label}: it {answer.problem})" for answer in slow[:1]))
@@ -230,7 +230,7 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     A forward that overflows hides the backward's own mistake where logits are extreme: it is then looked for elsewhere.
     """
     operation = answers.convention.operation
-    if any(answer.problem == OTHER_LOSSES for answer in answers.answers):
+    if _have_other_losses(answers.answers):
         return None
     given = [(answer.trial, answer.value) for answer in answers.answers]
     should = _formula(operation, answers.reduction)
@@ -271,6 +271,11 @@ def _reductions_told(answer: Answer) -> dict[str, bool] | None:
     row_losses = _row_losses(answer.trial)
     both = {"mean": float(row_losses.mean()), "sum": float(row_losses.sum())}
     return {reduction: abs(float(loss.reshape(())) - right) < 1e-3 * right for reduction, right in both.items()}
+
+
+def _have_other_losses(answers: Sequence[Answer]) -> bool:
+    """Whether the losses beside any answer say that the gradient is that of something else."""
+    return any(answer.problem == OTHER_LOSSES for answer in answers)
 
 
 def _shows_other_loss(trial: Trial, forward: FloatArray | None, convention: Convention) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from ..calling.convention import Convention
 from ..calling.roles import replaced
 from ..process.failures import Failure
+from ..process.slopes import AGREES
 from ..process.subject import Subject
 from .trials import PROBING, trials
 
 OF_OWN_FORWARD = "the backward of another function: by central differences, it is the derivative of its own forward"
-AGREES = 1e-6  # of the slope's terms; central differences with float64's best step are more exact than that
 MOST_READINGS = 24
 _LAYOUTS = ("rows", "stack")
 

@@ -13,15 +13,13 @@ from ..calling.models import arrays_in
 from ..calling.networks import Network, networks
 from ..calling.parts import Path, floats_in
 from ..calling.runs import SEED
+from .slopes import AGREES, DIRECTIONS, STEP
 
-DIRECTIONS, STEP = 2, 1e-5
-AGREES, NOISE = 1e-6, 1e-9  # of the terms of a slope, as in ``slopes``; and of a loss of about 1, over the step
+NOISE = 1e-9  # of a slope of a loss of about 1: its rounding, over the step
 LEAST_SLOPE = 1e-6  # of what the loss depends on
 LARGE = 1e4  # weights that are to make large logits
 SMALL = 0.1  # weights that are drawn anew: all of an array are smaller
 LONGEST_S = 6.0  # of all ways to call it
-
-
 Arrays = dict[Path, FloatArray]
 
 

@@ -14,6 +14,7 @@ from ..calling.graphs import unwrapped
 
 MOVED = ("logits", "probs", "log_probs")  # the roles of what a forward is given, of which one is moved
 DIRECTIONS, STEP, SEED = 2, 1e-5, 1
+AGREES = 1e-6  # of the slope's terms; central differences with float64's best step are more exact than that
 
 
 @dataclasses.dataclass(frozen=True)
