@@ -18,7 +18,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +52,7 @@ class Mistake:
         """Whether the gradient is right, within a limit that has to be known."""
         return self.seen_by in ("range", "precision")
 
-    @property
+    @cached_property
     def arguments(self) -> tuple[str, ...]:
         """The names of the arrays that the function takes."""
         return tuple(inspect.signature(self.function).parameters)

@@ -58,6 +58,13 @@ def test_nodes_are_computed_and_get_a_consumer_that_has_their_gradient(name: str
     assert "node(" in report.called_as
 
 
+def test_a_pass_through_a_graph_begins_with_gradients_of_zero() -> None:
+    file = Path(__file__).parent / "targets" / "adding_nodes.py"
+    report = examine(Local.load(f"{file}:AddingSoftmax"), "AddingSoftmax", Options())
+    assert report.words == "right, with a limit", report
+    assert "AddingSoftmax(logits): node(logits).backward()" in report.called_as
+
+
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "softmax_bench.cli", "verify", "--no-cost", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

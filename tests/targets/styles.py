@@ -1546,6 +1546,26 @@ class ColumnsWithTargetsInRows:
         return self.out - labels.T
 
 
+# What its backward is told first is what its forward was told.
+class LogSoftmaxOfExponentials:
+    def forward(self, input):
+        return input - np.log(np.exp(input).sum(axis=1, keepdims=True))
+
+    def backward(self, input, grad_output):
+        probs = np.exp(input) / np.exp(input).sum(axis=1, keepdims=True)
+        return grad_output - probs * grad_output.sum(axis=1, keepdims=True)
+
+
+class JacobiansBelowOneMaximum:
+    def forward(self, inputs):
+        e = np.exp(inputs - np.max(inputs))
+        self.s = e / (e.sum(axis=1, keepdims=True) + 1e-10)
+        return self.s
+
+    def backward(self):
+        return np.array([np.diagflat(row) - np.outer(row, row) for row in self.s])
+
+
 STYLES = (
     ("ToldTheShape", "right", "", "ToldTheShape(shape)"),
     ("ColumnsWithTargetsInRows", "right, with a limit", "", "turned_targets"),
@@ -1683,6 +1703,8 @@ STYLES = (
     ("plus_epsilon", "right, with a limit", "", "inexact"),
     ("wrong_where_a_probability_is_small", "wrong", "", "is 0.1, expected"),
     ("LogSoftmax", "right", "", "the backward of log-softmax"),
+    ("LogSoftmaxOfExponentials", "right, with a limit", "", "forward(logits), then backward(logits, grad_output)"),
+    ("JacobiansBelowOneMaximum", "right, with a limit", "", "the Jacobian of softmax"),
     ("NamedSoftmax", "right", "", "the backward of log-softmax"),
     ("WithTemperature", "right", "", "with a temperature of 2.5"),
     ("AsksForATemperature", "right", "", "with a temperature of 2"),

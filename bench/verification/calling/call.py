@@ -37,6 +37,7 @@ from .graphs import (
     NoGradientError,
     computed,
     consume,
+    forget,
     grad_slot,
     leaf_factory,
     spread,
@@ -390,6 +391,8 @@ class Call:
         node = computed(self.target(*parents))
         self.forward_result = next((getattr(node, name) for name in ("data", "value") if hasattr(node, name)), None)
         incoming = values["upstream" if "targets" in self.convention.roles else "grad_output"]
+        for parent in parents:
+            forget(parent)
         consume(node, incoming)
         slot = grad_slot(node) or grad_slot(parents[0])
         roles = self.convention.arguments

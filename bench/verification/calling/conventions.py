@@ -262,13 +262,16 @@ def _pair_conventions(
 
 
 def _after_forward(target: object, forward: str, parameters: list[str], operation: str) -> Iterator[tuple[str, ...]]:
-    """The roles of a backward's parameters, some of which have the names of what the forward returned."""
+    """The roles of a backward's parameters, some of which have the names of what the forward took or returned."""
     returned = roles_of_returned(parameters, returned_names(getattr(target, forward)))
-    choices = [
-        (returned[name],) if name in returned else backward_choices(name, operation, backward=True)
-        for name in parameters
-    ]
-    yield from distinct(choices) if returned else ()
+    known = {name: (role,) for name, role in returned.items()}
+    known |= {
+        name: ("logits",)
+        for name in forward_parameters(target, forward)[:1]
+        if name in parameters and "logits" in backward_choices(name, operation, backward=True)
+    }
+    choices = [known.get(name) or backward_choices(name, operation, backward=True) for name in parameters]
+    yield from distinct(choices) if known else ()
 
 
 def _method_conventions(

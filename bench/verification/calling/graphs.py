@@ -116,6 +116,13 @@ def consume(node: Any, incoming: Any) -> None:
             setattr(node, name, [SimpleNamespace(**{GRADIENTS: {node: incoming}})])
 
 
+def forget(node: Any) -> None:
+    """Set the gradient that a node holds to 0, as a pass through a graph begins: it may be made of unset memory."""
+    gradient = getattr(node, grad_slot(node), None) if grad_slot(node) else None
+    if isinstance(gradient, np.ndarray):
+        gradient.fill(0)
+
+
 def unwrapped(value: Any) -> Any:
     """The numbers inside a tensor of any framework."""
     if isinstance(value, np.ndarray | np.generic | list | tuple | int | float):

@@ -195,6 +195,7 @@ def is_loss(operation: str) -> bool:
     return operation.endswith("cross_entropy")
 
 
+@functools.cache
 def roles_of(name: str) -> tuple[str, ...]:
     """The roles that a name may mean; all usual ones if no pattern matches."""
     bare = without_form(name.strip("_"))

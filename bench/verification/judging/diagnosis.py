@@ -131,7 +131,13 @@ def _agreement(mistake: Mistake, results: Results) -> int:
 
 
 def _value_of(mistake: Mistake, trial: Trial) -> FloatArray | None:
-    """What a mistake computes in a trial, None if it fails."""
+    """What a mistake computes in a trial, None if it fails. It is computed once: many readings are compared with it."""
+    if mistake.name not in trial.mistaken:
+        trial.mistaken[mistake.name] = _computed(mistake, trial)
+    return trial.mistaken[mistake.name]
+
+
+def _computed(mistake: Mistake, trial: Trial) -> FloatArray | None:
     inputs = {name: trial.inputs[name].copy() for name in mistake.arguments}
     try:
         with np.errstate(all="ignore"):

@@ -71,14 +71,15 @@ def _underflows(entry: tuple[Trial, FloatArray | None, str]) -> bool:
     if result is None or result.shape != trial.expected.shape:
         return False
     highest = trial.inputs["logits"].max(axis=1)  # [B]
-    off = (np.abs(result - trial.expected) > INEXACT * trial.largest_term).any(axis=1)  # [B]
+    is_off = np.abs(result - trial.expected) > INEXACT * trial.largest_term  # [B, N] or, of a Jacobian, [B, N, N]
+    off = is_off.any(axis=tuple(range(1, is_off.ndim)))  # [B]
     return bool(off.any() and (highest[off] < highest.max() - FAR).all())
 
 
 def _loses_squares(entry: tuple[Trial, FloatArray | None, str]) -> bool:
     """Whether an exponential's square overflows, as in the slope of 1 / sum: wrong elements lack that, or are small."""
     trial, result, _ = entry
-    if result is None or result.shape != trial.expected.shape:
+    if result is None or not result.shape == trial.expected.shape == trial.inputs["logits"].shape:
         return False
     largest = float(np.log(np.finfo(trial.dtype).max)) / 2
     off = np.abs(result - trial.expected) > INEXACT * trial.largest_term

@@ -67,6 +67,11 @@ class Trial:
         unusual = [value for value, usual in ((self.dtype, "float64"), (self.logits, "normal")) if value != usual]
         return " ".join([f"{self.batch} × {self.features}", *unusual])
 
+    @functools.cached_property
+    def mistaken(self) -> dict[str, FloatArray | None]:
+        """What known mistakes compute here, by name, None where one fails; filled as they are asked for."""
+        return {}
+
     @property
     def telling(self) -> bool:
         """Whether a right result says anything: the gradient has an element that is not 0."""
