@@ -15,6 +15,7 @@ Expected = tuple[str, str, str, str]
 MODELS: tuple[Expected, ...] = load(f"{TARGETS / 'models.py'}:MODELS")[0]
 NETWORKS: tuple[Expected, ...] = load(f"{TARGETS / 'networks.py'}:NETWORKS")[0]
 WHOLE: tuple[tuple[str, str, str], ...] = load(f"{TARGETS / 'whole_networks.py'}:NETWORKS")[0]
+HANDED: tuple[tuple[str, str, str], ...] = load(f"{TARGETS / 'handed_parameters.py'}:NETWORKS")[0]
 NUMBERS: tuple[Expected, ...] = load(f"{TARGETS / 'number_graphs.py'}:NUMBERS")[0]
 
 
@@ -43,6 +44,11 @@ def test_graphs_of_numbers_and_layers_for_tensors_of_elsewhere(name: str, words:
 @pytest.mark.parametrize(("name", "words", "said"), WHOLE, ids=[each[0] for each in WHOLE])
 def test_a_whole_network_is_judged_by_all_its_gradients(name: str, words: str, said: str) -> None:
     check("whole_networks.py", name, words, "", said)
+
+
+@pytest.mark.parametrize(("name", "words", "said"), HANDED, ids=[each[0] for each in HANDED])
+def test_a_network_is_handed_its_parameters_or_the_gradient_of_its_loss(name: str, words: str, said: str) -> None:
+    check("handed_parameters.py", name, words, "", said)
 
 
 def test_a_network_has_no_cost_and_draws_from_a_state_of_its_own() -> None:

@@ -253,6 +253,9 @@ def examine(
         report = _report(subject, name, probed, options)
         if _may_be_network(report, probed):
             report = _report_on_network(subject, name, options) or report
+        elif report.right and probed.answers.convention.weights:  # those of its last layer are right
+            of_network = _report_on_network(subject, name, options)
+            report = of_network if of_network is not None and of_network.status is Status.WRONG else report
     report.printed = subject.printed() if isinstance(subject, Isolated) else ""
     if isinstance(subject, Isolated) and subject.forks():
         report.notes.append("it forks processes; they are ended with it")
@@ -282,11 +285,11 @@ def _report_on_network(subject: Subject, name: str, options: Options) -> Report 
     if isinstance(found, Failure) or not found.called_as:
         return None
     report = Report(name, Status.WRONG if found.wrong else Status.RIGHT, NETWORK, found.called_as)
-    report.thing = "a network with softmax and cross-entropy at its end"
+    report.thing = f"a network with softmax and cross-entropy {'at its end' if found.ends_in_loss else 'put behind it'}"
     if found.wrong:
+        loss = "loss that is returned with it" if found.gives_loss else "cross-entropy, of which the others are"
         report.problems.append(
-            f"{', '.join(found.wrong)}: the gradient is not the derivative of the loss that is returned with it, "
-            "by central differences"
+            f"{', '.join(found.wrong)}: the gradient is not the derivative of the {loss}, by central differences"
         )
         return report
     report.limits += [LARGE_WEIGHTS] if found.overflows else []
@@ -323,7 +326,8 @@ def _report(subject: Subject, name: str, found: Found, options: Options) -> Repo
         report.failure = Failure("nothing", f"{SQUARE_ONLY}, and is called with other numbers of both")
         return report
     report.status = Status.RIGHT if answers.fits and not found.one_row_only else Status.WRONG
-    report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)
+    if not convention.descends:  # what is subtracted from weights is rounded to their digits
+        report.max_error_ulp = max((answer.error_ulp for answer in answers.answers if answer.right), default=np.nan)
     if report.right:
         _add_limits(report, answers, found, options)
     else:

@@ -1716,7 +1716,7 @@ STYLES = (
     ("LeavesItsOutput", "not a backward of softmax", "", "the forward of softmax, without a backward"),
     ("SquaredError", "not a backward of softmax", "", "a squared error"),
     ("mse_prime", "not a backward of softmax", "", "a squared error"),
-    ("LinearNamedSoftmax", "not a backward of softmax", "", "a layer with weights of its own"),
+    ("LinearNamedSoftmax", "right", "", "the gradient of its last weights"),
     ("ForwardOnly.softmax", "not a backward of softmax", "", "the forward of softmax, without a backward"),
     ("sigmoid_prime", "not a backward of softmax", "", "the derivative of the sigmoid function, not softmax"),
     ("loss_value", "not a backward of softmax", "", "the value of a loss"),

@@ -19,7 +19,7 @@ NETWORKS = (
     ("MayDoRegression", "right", "then backward(labels)"),
     ("WithFunctions", "right", "WithFunctions(sizes, activations)"),
     ("LettersOfAnother", "wrong", "V: the gradient is not the derivative of the loss"),
-    ("SkipsAStep", "could not be called", ""),
+    ("SkipsAStep", "wrong", "first.W, first.b: the gradient is not the derivative of the cross-entropy"),
     ("RegressionOfAnother", "could not be called", ""),
 )
 RNG = np.random.default_rng(0)

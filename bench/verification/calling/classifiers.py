@@ -15,7 +15,8 @@ IDENTITY, BASIS = "identity", "basis"
 PENALTY = "penalty"  # the factor of a penalty on large weights: it is 0, but where the penalty itself is tried
 _WEIGHTS = re.compile(r"w|weights?|thetas?|params?|beta|coef\w*|pesos|poids|gewichte", re.IGNORECASE)
 _DATA = re.compile(
-    r"x|xs|a|a_?prev|data|inputs?|features|images?|samples?|x_?(train|batch|dev|data|b|input)|input_?(data|x|vector)|train_?x|datos|dados|entradas?",
+    r"x|xs|a|a_?0|x_?0|a_?prev|data|inputs?|inp|features|images?|imgs?|samples?|batch_?x|x_?(train|batch|dev|data|b|in(put)?s?)"
+    r"|input_?(data|x|vector|array|batch|features|images?|m(a?)tri?x)|train_?x|datos|dados|entradas?",
     re.IGNORECASE,
 )
 _PENALTY = re.compile(r"reg(ular\w*)?(_\w+)?|lam(b|bda|da)?_?\w*|l2(_\w+)?|(weight_?)?decay|alpha", re.IGNORECASE)

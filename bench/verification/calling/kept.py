@@ -37,9 +37,17 @@ class NamedCache(dict[str, Any]):
 
 def roles_read(function: Callable[..., Any]) -> tuple[str, ...]:
     """The roles of the items that a function reads by their names, such as ``cache["probs"]``."""
-    slices = [node.slice for node in _nodes(function) if isinstance(node, ast.Subscript)]
-    names = [each.value for each in slices if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-    return tuple(dict.fromkeys(roles_of(name)[0] for name in names))
+    return tuple(dict.fromkeys(roles_of(name)[0] for name in names_read(function)))
+
+
+def names_read(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the items that a function reads by them, such as ``params["W1"]``, in order."""
+    slices = [
+        node.slice
+        for node in _nodes(function)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Constant)
+    ]
+    return tuple(dict.fromkeys(each.value for each in slices if isinstance(each.value, str)))
 
 
 class NamedAttributes:

@@ -46,7 +46,7 @@ _TARGETS = (
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
     r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
-    r"|g|g_[a-z]\w+|g[A-Z]\w*|v|u|dvalues|dloss|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
+    r"|g|g_[a-z]\w+|g[A-Z]\w*|v|u|dvalues|dloss|d(logits?|scores?|probs?|preds?|softmax)|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
 )
 _PROBS = (
     r"p|probs?|probabilit(y|ies)|softmax\w*|\w*_softmax|sm|out(put)?s?|(y|t)_?(hat|pred)\w*|preds?|predict\w*"

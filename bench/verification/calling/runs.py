@@ -1,7 +1,8 @@
 """One way to run somebody's network forward: inputs of a size that it takes, and the probabilities that it gives."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +11,31 @@ import numpy.typing as npt
 
 from ...implementations import FloatArray
 from ...implementations.softmax import softmax
-from .classifiers import PENALTY
+from .classifiers import PENALTY, is_data
 from .models import PADDED, arrays_in
 from .parts import floats_in
-from .roles import RETURNED
+from .roles import RETURNED, roles_of
 from .training import roles_of_step
 
 # Examples; neurons of a layer whose size is ours to choose; classes where the labels say how many there are. They
 # differ: else axes are mixed up.
 BATCH, SIZE, CLASSES = 7, 5, 3
+SEQUENCES, TOKENS_EACH = 2, 4
 RATE, SEED = 0.1, 1
 MOST_WEIGHTS = 4  # whose sizes may be those of the inputs
-_LAYOUTS = ("rows", "columns", "column", "vector")
+_LAYOUTS = ("rows", "columns", "column", "vector", "sequences")
+# What a parameter gets, beside what its name alone says: what the forward returned under that name, the logits among
+# that, or the gradient of the mean cross-entropy by what the forward returned, which are logits or probabilities.
+_NAMED, _SCORES, _BY_LOGITS, _BY_PROBS = "returned_by_name", "scores", "slopes_by_logits", "slopes_by_probs"
+SLOPES = {_BY_LOGITS, _BY_PROBS}
 
 
 @dataclass(frozen=True)
 class Run:
     """A forward that gave probabilities [B, K]: its inputs, what it returned, and where it may leave what it does not.
 
-    ``forward`` is called with inputs; ``root`` is the network's model or its parameters.
+    ``forward`` is called with inputs; ``root`` is the network's model or its parameters. ``gives_logits``: it gave no
+    probabilities, and these are the softmax of what it gave.
     """
 
     forward: Callable[[Any], Any]
@@ -36,49 +43,95 @@ class Run:
     inputs: npt.NDArray[Any]
     returned: Any
     probs: FloatArray
+    gives_logits: bool = False
 
     @property
     def labels(self) -> npt.NDArray[np.intp]:
         """The label of each row."""
         return labels_of(self.probs.shape[1], len(self.probs))
 
+    def again(self) -> "Run":
+        """The forward run with the parameters as they are now, where it can be run already."""
+        return self if self.returned is None else _run_with(self.forward, self.inputs, self.root)
+
     def loss(self) -> float:
         """The mean cross-entropy of the probabilities that the forward gives now."""
-        probs = _probabilities(self.forward(self.inputs), self.root, len(self.probs))
+        probs = _run_with(self.forward, self.inputs, self.root).probs
         return float(-np.log(probs[np.arange(len(probs)), self.labels]).mean())
 
-    def values_of(self, names: list[str], known: Mapping[str, Any]) -> Iterator[list[Any]]:
-        """The values of the parameters of a backward with these names, in every way that they may be meant.
+    def ways(self, names: list[str], returned_as: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """The roles of the parameters of a backward or a loss with these names, in every way that they may be meant.
 
-        ``known``: the values of some of them, by their names.
+        ``returned_as``: the names under which the forward returns what it does.
         """
+        named = self._named(returned_as)
+        others = [name for name in names if name not in named]
+        scores = {name: _SCORES for name in others if roles_of(name) == ("logits",)}
+        incoming = [name for name in others if roles_of(name) == ("grad_output",)]
+        if len(names) == 1 and is_data(names[0]):  # what goes through all layers has one name, both ways
+            others = incoming = names
+        there = self._values().keys()
+        for slope in (_BY_LOGITS, _BY_PROBS) if incoming else ("",):
+            told = {incoming[0]: slope} if slope else {}
+            for known in (scores | told, told) if scores else (told,):  # probabilities may have that name, too
+                for roles in roles_of_step(others, known):
+                    if there >= set(roles):
+                        found = dict(zip(others, roles, strict=True))
+                        yield tuple(found.get(name, _NAMED) for name in names)
+
+    def given(self, names: list[str], roles: tuple[str, ...], returned_as: tuple[str, ...]) -> list[Any]:
+        """The values of these parameters in one of these ways, after this run."""
+        named, values = self._named(returned_as), self._values()
+        return [named[name] if role == _NAMED else values[role] for name, role in zip(names, roles, strict=True)]
+
+    def _named(self, returned_as: tuple[str, ...]) -> dict[str, Any]:
+        return by_name(returned_as, self.returned)
+
+    def _values(self) -> dict[str, Any]:
         returned = self.returned if isinstance(self.returned, tuple) else (self.returned,)
         one_hot = np.eye(self.probs.shape[1])[self.labels]
-        given = {
+        batch = len(self.probs)
+        values = {
             PADDED: self.inputs,
             "targets": self._laid_out(one_hot),
-            "labels": int(self.labels[0]) if self.inputs.ndim == 1 else self.labels,
+            "labels": self._labels_laid_out(),
             "probs": self._laid_out(self.probs.copy()),
             "cache": returned[1] if len(returned) == 2 else self.returned,
             "features": self.probs.shape[1],
-            **settings(len(self.probs)),
+            _BY_LOGITS: self._laid_out((self.probs - one_hot) / batch),
+            **settings(batch),
             **dict(zip(RETURNED, returned, strict=False)),
         }
-        for roles in roles_of_step(names, dict.fromkeys(known, "nothing")):
-            if all(role in given or name in known for role, name in zip(roles, names, strict=True)):
-                yield [known[name] if name in known else given[role] for role, name in zip(roles, names, strict=True)]
+        if not self.gives_logits:
+            values[_BY_PROBS] = self._laid_out(-one_hot / self.probs / batch)
+        scores = [array for _, array in arrays_in(self.returned, "") if self._are_scores(array)]
+        return values | ({_SCORES: scores[0].copy()} if scores else {})
+
+    def _are_scores(self, array: npt.NDArray[Any]) -> bool:
+        rows = _as_rows(array, len(self.probs))
+        return rows is not None and rows.shape == self.probs.shape and not np.array_equal(rows, self.probs)
 
     def _laid_out(self, rows: FloatArray) -> FloatArray:
-        """Rows [B, K] as the inputs are: in columns, as one column or as a vector."""
+        """Rows [B, K] as the inputs are: in columns, as one column, as a vector or as sequences."""
         if self.inputs.ndim == 1:
             vector: FloatArray = rows[0]
             return vector
+        if places := _places(self.inputs):
+            return rows.reshape(*places, -1)
         return rows if self.inputs.shape[0] == len(rows) != self.inputs.shape[1] else rows.T
+
+    def _labels_laid_out(self) -> Any:
+        if self.inputs.ndim == 1:
+            return int(self.labels[0])
+        return self.labels.reshape(_places(self.inputs) or -1)
 
 
 def first_run(forward: Callable[[Any], Any], root: Any) -> Run | None:
     """The forward with the first inputs that it takes and gives probabilities of; None if it takes none of ours."""
-    return next(filter(None, (_run(forward, inputs, root) for inputs in _inputs_for(root))), None)
+    for inputs in _inputs_for(root):
+        with contextlib.suppress(Exception):  # whatever goes wrong, these are no inputs of it
+            return _run_with(forward, inputs, root)
+    return None
 
 
 def run_from_zeros(forward: Callable[[Any], Any], root: Any) -> Run:
@@ -121,47 +174,61 @@ def labels_of(classes: int, batch: int) -> npt.NDArray[np.intp]:
     return (classes - 1 - np.arange(batch)) % classes
 
 
-def _run(forward: Callable[[Any], Any], inputs: npt.NDArray[Any], root: Any) -> Run | None:
-    batch = BATCH if BATCH in inputs.shape else 1
-    try:
-        returned = forward(inputs)
-        probs = _probabilities(returned, root, batch)
-    except Exception:  # whatever goes wrong, these are no inputs of it
-        return None
-    return Run(forward, root, inputs, returned, probs)
+def by_name(names: tuple[str, ...], returned: Any) -> dict[str, Any]:
+    """What a function returned, by the names that it has there."""
+    values = returned if isinstance(returned, tuple) else (returned,)
+    return {name: value for name, value in zip(names, values, strict=True) if name} if len(names) == len(values) else {}
+
+
+def _run_with(forward: Callable[[Any], Any], inputs: npt.NDArray[Any], root: Any) -> Run:
+    """A run of a forward.
+
+    Raises:
+        ValueError: it gives no probabilities.
+    """
+    places = _places(inputs)
+    batch = int(np.prod(places)) if places else BATCH if BATCH in inputs.shape else 1
+    returned = forward(inputs)
+    every = [array for _, array in arrays_in(returned, "")][::-1]
+    given = [rows for rows in (_as_rows(array, batch) for array in every) if rows is not None]
+    left = [slot.array for slot in floats_in(root).values()] if not given else []
+    given += [rows for rows in (_as_rows(array, batch) for array in left) if rows is not None and _are_probs(rows)]
+    if not given:
+        raise ValueError("no probabilities")
+    probs = next(filter(_are_probs, given), None)
+    return Run(forward, root, inputs, returned, softmax(given[0]) if probs is None else probs, probs is None)
+
+
+def _places(inputs: npt.NDArray[Any]) -> tuple[int, ...]:
+    """How many sequences there are, and how long each is; nothing where the inputs are no sequences."""
+    if inputs.dtype.kind != "f":
+        return inputs.shape
+    return inputs.shape[:-1] if inputs.ndim == 3 else ()
 
 
 def _inputs_for(root: Any) -> Iterator[npt.NDArray[Any]]:
-    """Inputs of the sizes that a network's weights have: in rows, in columns, one column, one vector."""
+    """Inputs of the sizes that a network's weights have: rows, columns, one column, a vector, sequences; or tokens."""
     shapes = [slot.array.shape for slot in floats_in(root).values() if slot.array.ndim == 2][:MOST_WEIGHTS]
     sizes = [size for size in dict.fromkeys([*itertools.chain(*shapes), SIZE]) if size > 1]
     for layout, size in itertools.product(_LAYOUTS, sizes):
+        if layout == "sequences":
+            yield random_rows(SEQUENCES * BATCH, size).reshape(SEQUENCES, BATCH, size)
+            continue
         rows = random_rows(BATCH if layout in ("rows", "columns") else 1, size)
         yield rows if layout == "rows" else rows[0] if layout == "vector" else np.ascontiguousarray(rows.T)
+    yield labels_of(2, SEQUENCES * TOKENS_EACH).reshape(SEQUENCES, TOKENS_EACH)
 
 
-def _probabilities(returned: Any, root: Any, batch: int) -> FloatArray:
-    """The probabilities [B, K] that a forward returned or left in its model, or else the softmax of what it returned.
-
-    Raises:
-        ValueError: there are none.
-    """
-    every = [array for _, array in arrays_in(returned, "")][::-1]
-    for array in itertools.chain(every, (slot.array for slot in floats_in(root).values())):
-        rows = _as_rows(array, batch)
-        if rows is not None and (rows >= 0.0).all() and np.allclose(rows.sum(axis=1), 1.0):
-            return rows
-    logits = [rows for rows in (_as_rows(array, batch) for array in every) if rows is not None]
-    if not logits:
-        raise ValueError("no probabilities")
-    probs: FloatArray = softmax(logits[0])
-    return probs
+def _are_probs(rows: FloatArray) -> bool:
+    return bool((rows >= 0.0).all() and np.allclose(rows.sum(axis=1), 1.0))
 
 
 def _as_rows(array: npt.NDArray[Any], batch: int) -> FloatArray | None:
     """An array as rows [B, K] of at least two classes; None if it is none of these."""
-    if array.dtype.kind != "f" or array.ndim not in (1, 2) or array.size < 2 * batch or array.size % batch:
+    if array.dtype.kind != "f" or array.ndim not in (1, 2, 3) or array.size < 2 * batch or array.size % batch:
         return None
+    if array.ndim == 3:
+        return array.reshape(batch, -1) if array.shape[0] * array.shape[1] == batch else None
     if array.ndim == 1 or batch == 1:
         row: FloatArray = array.reshape(1, -1)
         return row if batch == 1 and max(array.shape) == array.size else None

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,16 +10,20 @@ import numpy as np
 
 from ...implementations import FloatArray
 from ..calling.models import arrays_in
-from ..calling.networks import Network, networks
+from ..calling.network import Network
+from ..calling.networks import networks
 from ..calling.parts import Path, floats_in
 from ..calling.runs import SEED
 from .slopes import AGREES, DIRECTIONS, STEP
 
 NOISE = 1e-9  # of a slope of a loss of about 1: its rounding, over the step
+LONGEST = 10.0  # of a direction, in steps: farther away, one of thousands of ReLUs is beyond its kink
 LEAST_SLOPE = 1e-6  # of what the loss depends on
 LARGE = 1e4  # weights that are to make large logits
+CLEARLY = 1e-5  # of its terms: what is farther from the slope is wrong, and not inexact
 SMALL = 0.1  # weights that are drawn anew: all of an array are smaller
 LONGEST_S = 6.0  # of all ways to call it
+_OF_GRADIENTS = ("grads", "gradients", "grad")  # a dict of these
 Arrays = dict[Path, FloatArray]
 
 
@@ -28,13 +32,16 @@ class Descent:
     """A network whose gradients are right: how it was called, and of how many arrays; nothing if none is known.
 
     ``overflows``: whether its loss is no number where its weights are large. ``wrong``: the parameters whose gradients
-    are no derivatives of the loss that is returned with them, while those of the others are.
+    are no derivatives of the loss, while those of the others are; ``gives_loss``: that loss is returned with them.
+    ``ends_in_loss``: cross-entropy is its own end, and was not put behind it.
     """
 
     called_as: str = ""
     parameters: int = 0
     overflows: bool = False
     wrong: tuple[str, ...] = ()
+    gives_loss: bool = False
+    ends_in_loss: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,12 @@ class _Slope:
     directions: FloatArray
     slopes: FloatArray  # [D]
 
-    def shows(self, gradient: FloatArray, share: float) -> bool:
-        """Whether an array is this share of the gradient."""
+    def shows(self, gradient: FloatArray, share: float, within: float = AGREES) -> bool:
+        """Whether an array is this share of the gradient, up to ``within`` of its terms."""
         along = (self.directions * gradient).reshape(DIRECTIONS, -1)
         size = np.abs(along).sum(axis=1).max()
         apart = np.abs(along.sum(axis=1) - share * self.slopes)
-        return bool((apart <= AGREES * size + NOISE * share).all())
+        return bool((apart <= within * size + NOISE * share).all())
 
     def share_of(self, gradient: FloatArray) -> float:
         """Which share of the gradient an array is, if it is one."""
@@ -106,6 +113,8 @@ def _judged(network: Network) -> Descent:
     slopes = dict(_slopes(network, before))
     if not any(before[path].ndim == 2 for path in slopes):
         return Descent()
+    if network.is_told_slopes and len(_matrices(before, slopes)) < 2:  # a layer is no network
+        return Descent()
     _restore(network, before)
     returned = None if network.begins_at_zero else network.step()
     after = trained or {path: slot.array.copy() for path, slot in floats_in(network.root).items()}
@@ -119,29 +128,66 @@ def _judged(network: Network) -> Descent:
         path: [moved[path]] if moved else [_shaped(each, before[path]) for each in beside if _fits(each, before[path])]
         for path in slopes
     }
+    found = Descent(network.called_as, gives_loss=network.gives_loss, ends_in_loss=not network.is_told_slopes)
     if _are_gradients(slopes, claims):
-        return Descent(network.called_as, len(slopes))
-    wrong = () if moved else _wrong_by_name(network, returned, before, slopes)
-    return Descent(network.called_as, wrong=wrong) if wrong else Descent()
+        return replace(found, parameters=len(slopes))
+    wrong = () if moved else _wrong_by_name(network, _named(network, returned, before, after), before, slopes)
+    return replace(found, wrong=wrong) if wrong else Descent()
 
 
-def _wrong_by_name(network: Network, returned: Any, before: Arrays, slopes: Mapping[Path, _Slope]) -> tuple[str, ...]:
-    """The parameters whose gradient, known by its name, is wrong beside its loss; none where that may mean nothing.
-
-    It says something where other gradients are right, and no element is where elements are clipped.
-    """
-    given = dict(zip(network.returns, returned, strict=True)) if len(network.returns) == len(returned) else {}
+def _named(network: Network, returned: Any, before: Arrays, after: Arrays) -> dict[Path, FloatArray]:
+    """The gradients that are known by their names, by the paths of their parameters: returned, or left beside these."""
+    values = returned if isinstance(returned, tuple) else (returned,)
+    given = dict(zip(network.returns, values, strict=True)) if len(network.returns) == len(values) else {}
     named = {name: array for key, value in given.items() for name, array in arrays_in(value, key)}
-    wrong, right = [], 0
-    for path, slope in slopes.items():
+    found = {}
+    for path in before:
         name = str(path[-1])
-        claim = next((named[each] for each in (f"d{name}", f"d_{name}", f"grad_{name}", name) if each in named), None)
-        if claim is None or not _fits(claim, before[path]) or np.sum(np.abs(claim) == np.abs(claim).max()) > 1:
-            return ()
-        is_right = slope.shows(_shaped(claim, before[path]), 1.0)
-        right += is_right
-        wrong += [] if is_right else [name]
-    return tuple(wrong) if right else ()
+        forms = (f"d{name}", f"d_{name}", f"grad_{name}", f"{name}_grad", f"{name}_gradient")
+        left = [(*path[:-1], form) for form in forms] + [(*path[:-2], form, *path[-1:]) for form in _OF_GRADIENTS]
+        claims = [named[form] for form in (*forms, name) if form in named]
+        claims += [after[each] for each in left if each in after and not _is_same(before, after, each)]
+        if claims and (claims[0].size == 1 or _fits(claims[0], before[path])):
+            found[path] = _shaped(claims[0], before[path])
+    return found
+
+
+def _wrong_by_name(
+    network: Network, claims: Mapping[Path, FloatArray], before: Arrays, slopes: Mapping[Path, _Slope]
+) -> tuple[str, ...]:
+    """The parameters whose gradient, known by its name, is clearly wrong; none where that may mean nothing.
+
+    It says something where the gradient of another matrix is right, and no element is where elements are clipped.
+    """
+    if not slopes.keys() <= claims.keys() or any(_are_clipped(claims[path]) for path in slopes):
+        return ()
+    matrices = _matrices(before, slopes)
+    shares = [1.0] if network.gives_loss else [slopes[path].share_of(claims[path]) for path in matrices]
+    right = {
+        share: [path for path, slope in slopes.items() if slope.shows(claims[path], share)]
+        for share in shares
+        if share > 0.0
+    }
+    best = max(right, key=lambda share: len(right[share]), default=0.0)
+    said = set(right.get(best, ())) if network.gives_loss else set(right.get(best, ())) & set(matrices)
+    is_clear = any(not slope.shows(claims[path], best, CLEARLY) for path, slope in slopes.items())
+    return tuple(_in_words(path) for path in slopes if path not in right[best]) if said and is_clear else ()
+
+
+def _matrices(arrays: Arrays, paths: Iterable[Path]) -> list[Path]:
+    """The arrays that are weights of a layer, by their shapes: a bias is a vector, or has one row or column."""
+    return [path for path in paths if arrays[path].ndim == 2 and min(arrays[path].shape) > 1]
+
+
+def _in_words(path: Path) -> str:
+    """A path as code has it, such as ``layers[0].W``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _are_clipped(gradient: FloatArray) -> bool:
+    """Whether several elements are as large as the largest one, where they are not all one number."""
+    size = np.abs(gradient)
+    return bool(np.sum(size < size.max(initial=0.0)) > 0 and np.sum(size == size.max()) > 1)
 
 
 def _set_up(network: Network) -> Arrays:
@@ -185,7 +231,7 @@ def _slopes(network: Network, before: Arrays) -> Iterator[tuple[Path, _Slope]]:
         return
     rng = np.random.default_rng(SEED)
     for path, array in before.items():
-        directions = rng.standard_normal((DIRECTIONS, *array.shape))
+        directions = rng.standard_normal((DIRECTIONS, *array.shape)) * min(1.0, LONGEST / np.sqrt(array.size))
         found = np.array([_slope(network, before, path, direction) for direction in directions])
         if np.abs(found).max() > LEAST_SLOPE:
             yield path, _Slope(directions, found)
@@ -200,6 +246,9 @@ def _slope(network: Network, before: Arrays, path: Path, direction: FloatArray) 
 
 
 def _is_same(before: Arrays, after: Arrays, path: Path) -> bool:
+    """Whether an array is as it was; one of another shape is another array."""
+    if path not in before:
+        return False
     return before[path].shape != after[path].shape or bool(np.array_equal(before[path], after[path]))
 
 
@@ -210,8 +259,9 @@ def _fits(array: Any, parameter: FloatArray) -> bool:
 
 
 def _shaped(array: Any, parameter: FloatArray) -> FloatArray:
-    shaped: FloatArray = array.reshape(parameter.shape).astype(np.float64)
-    return shaped
+    """An array in the shape of its parameter; a single number stands for each element, as where it is subtracted."""
+    shaped: FloatArray = np.broadcast_to(array, parameter.shape) if array.size == 1 else array.reshape(parameter.shape)
+    return shaped.astype(np.float64)
 
 
 def _are_gradients(slopes: Mapping[Path, _Slope], claims: Mapping[Path, Sequence[FloatArray]]) -> bool:

@@ -1,0 +1,49 @@
+"""A network that can be run, and the calls of its author's functions that do so."""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .classifiers import PENALTY, setting_of
+from .roles import optional_names
+from .runs import BATCH
+
+_TIMES = re.compile(r"(n_?|num_?|max_?|number_of_)?(epochs?|iter\w*|iterations?|steps)", re.IGNORECASE)
+_BATCH_SIZE = re.compile(r"(mini_?)?batch_?size", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be run. ``root`` holds its parameters, somewhere; ``called_as`` says which calls are made.
+
+    ``loss`` is the mean cross-entropy behind its forward, or the loss that its own code gives; ``step`` makes the call
+    that gives the gradients, or goes down them. ``begins_at_zero``: that call makes the parameters itself, and is taken
+    to begin with zeros. ``returns``: the names of what the step returns; ``gives_loss``: that begins with the loss
+    itself. ``is_told_slopes``: the loss is put behind it, and its step is told the gradient by what its forward gave.
+    """
+
+    called_as: str
+    root: Any
+    loss: Callable[[], float]
+    step: Callable[[], Any]
+    begins_at_zero: bool = False
+    returns: tuple[str, ...] = ()
+    gives_loss: bool = False
+    is_told_slopes: bool = False
+
+
+def once(name: str) -> float | None:
+    """The value of a setting that says how often, how many at once, or what penalty; None if it says none of these."""
+    if _TIMES.fullmatch(name):
+        return 1
+    if _BATCH_SIZE.fullmatch(name):
+        return BATCH
+    return 0.0 if setting_of(name) == PENALTY else None
+
+
+def call_of(function: Callable[..., Any], given: list[Any]) -> Callable[[], Any]:
+    """A call with these values, and with those of such settings that may be left out."""
+    told = {name: once(name) for name in optional_names(function)}
+    return functools.partial(function, *given, **{name: value for name, value in told.items() if value is not None})
