@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,14 @@ EXIT_STATUSES = {
     pytest.ExitCode.INTERRUPTED: INTERRUPTED,
     pytest.ExitCode.NO_TESTS_COLLECTED: 0,  # a resumed run that misses nothing
 }
-# The sweep is run the same in every folder: no configuration or conftest.py of the folder takes part.
+# The sweep is run the same in every folder and environment: no configuration or conftest.py of the folder takes part,
+# and no plugin that happens to be installed. There is no assertion that pytest would have to rewrite.
 PYTEST_ARGUMENTS = (
-    *("-c", os.devnull, "--noconftest", "-p", PLUGIN, "-p", "no:cacheprovider", "-o", "python_functions=bench_*"),
-    *("--import-mode=importlib", "-qq", "--no-header", "--no-summary", "--benchmark-quiet"),
+    *("-c", os.devnull, "--noconftest", "-p", "pytest_benchmark.plugin", "-p", PLUGIN, "-p", "no:cacheprovider"),
+    *("-o", "python_functions=bench_*", "--import-mode=importlib", "--assert=plain"),
+    *("-qq", "--no-header", "--no-summary", "--benchmark-quiet"),
 )
+NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"  # pytest's own variable
 
 
 class Hooks:
@@ -80,7 +84,7 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
     arguments = [*PYTEST_ARGUMENTS, f"--rootdir={Path.cwd()}", *options.arguments(), *pytest_arguments, target]
     voice, complaint = io.StringIO(), io.StringIO()  # pytest ends with an empty line, which would tear the bar
     try:
-        with contextlib.redirect_stdout(voice), contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stdout(voice), contextlib.redirect_stderr(complaint), _without_plugins():
             code = pytest.main(arguments, plugins=[hooks])
     except Exception:
         if not hooks.interrupted:
@@ -96,3 +100,17 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
     if complained:
         observer.said(complained)
     return status, hooks.folder
+
+
+@contextlib.contextmanager
+def _without_plugins() -> Iterator[None]:
+    """A block in which pytest loads no plugins but those that it is told to."""
+    before = os.environ.get(NO_PLUGINS)
+    os.environ[NO_PLUGINS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[NO_PLUGINS]
+        else:
+            os.environ[NO_PLUGINS] = before

@@ -39,7 +39,7 @@ from .judging.labels import COUNTS_LABELS, counts_classes_by_labels
 from .judging.limits import SQUARE_ONLY
 from .judging.penalty import is_wrongly_penalised
 from .judging.search import Found, probe
-from .judging.trials import ASCENT, SHAPES, patterns
+from .judging.trials import ASCENT, ELEMENTS, SHAPES, patterns
 from .judging.worked_example import worked_row
 from .process.descent import Descent
 from .process.failures import Failure
@@ -507,6 +507,8 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     if is_loss(convention.operation) and answers.reduction != ASCENT:
         if convention.names_log_probability:
             notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")
-        notes.append(f"compared with the gradient of the {answers.reduction} of the loss over the batch")
+        is_of_elements = answers.reduction == ELEMENTS
+        loss = f"{answers.reduction.split()[0]} of the loss over {'all elements' if is_of_elements else 'the batch'}"
+        notes.append(f"compared with the gradient of the {loss}")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

@@ -17,6 +17,8 @@ NETWORKS = (
     ("ForgetsItsSlope", "wrong", "W1: the gradient is not the derivative of the cross-entropy"),
     ("Chain", "right", "Chain: forward(inputs), then backward(x)"),
     ("Stack", "wrong", "stacked[0].params.W, stacked[0].params.b: the gradient is not"),
+    ("WindowReader.loss_and_grads", "right", "WindowReader: loss_and_grads(x, y)"),
+    ("MadeLater.train_step", "right", "MadeLater: train_step(x_train, y_train)"),
     ("OneLayer", "not a backward of softmax", "the derivative of its own forward"),
 )
 RNG = np.random.default_rng(0)
@@ -198,3 +200,36 @@ class Stack:
     def backward(self, grad):
         grad = self.stacked[-1].backward(grad)
         self.stacked[0].backward(grad)
+
+
+class WindowReader:
+    """It reads two letters, and returns the loss of the next one, and its gradients."""
+
+    def __init__(self, vocab_size):
+        self.E = RNG.standard_normal((vocab_size, WIDTH))
+        self.W = RNG.standard_normal((2 * WIDTH, vocab_size))
+
+    def loss_and_grads(self, x, y):
+        read = self.E[x].reshape(len(x), 2 * WIDTH)
+        p, rows = softmax(read @ self.W), np.arange(len(x))
+        loss = -np.log(p[rows, y]).mean()
+        p[rows, y] -= 1
+        dE = np.zeros_like(self.E)
+        np.add.at(dE, x, (p @ self.W.T / len(x)).reshape(len(x), 2, WIDTH))
+        return loss, {"E": dE, "W": read.T @ p / len(x)}
+
+
+class MadeLater:
+    """Its weights are made by another method than its constructor."""
+
+    def __init__(self):
+        self.model = {}
+
+    def init_model(self, input_size, output_size):
+        self.model["W"] = RNG.standard_normal((input_size, output_size)) / 9
+
+    def train_step(self, x_train, y_train):
+        p, rows = softmax(x_train @ self.model["W"]), np.arange(len(x_train))
+        loss = -np.log(p[rows, y_train]).mean()
+        p[rows, y_train] -= 1
+        return loss, {"W": x_train.T @ p / len(x_train)}

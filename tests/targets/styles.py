@@ -1566,6 +1566,50 @@ class JacobiansBelowOneMaximum:
         return np.array([np.diagflat(row) - np.outer(row, row) for row in self.s])
 
 
+# Its own loss is the mean over all elements, and so is its gradient.
+class MeanOfElements:
+    def forward(self, logits, targets):
+        self.p = rows_softmax(logits)
+        return -np.mean(targets * np.log(self.p))
+
+    def backward(self, logits, targets):
+        return (self.p - targets) / logits.size
+
+
+def masked_entropy_loss(X, Y, mask):
+    return -np.mean(Y * np.log(rows_softmax(X)) * mask.reshape(-1, 1))
+
+
+def masked_entropy_backward(X, Y, mask):
+    return (rows_softmax(X) - Y) * mask.reshape(-1, 1) / X.size
+
+
+def average_over_elements_alone(logits, targets):
+    return (rows_softmax(logits) - targets) / logits.size
+
+
+def delta_softmax(z):
+    return np.ones_like(z)
+
+
+# The logarithm of what softmax leaves, with all that PyTorch lets a function tell its context.
+class LogOfTheRest(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, dim):
+        ctx.set_materialize_grads(False)
+        probs = logits.softmax(dim)
+        ctx.save_for_backward(probs)
+        return (1 - probs).log()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (probs,) = ctx.saved_tensors
+        if not ctx.needs_input_grad[0]:
+            return None, None
+        scaled = -grad * probs / (1 - probs)
+        return scaled - probs * scaled.sum(-1, keepdim=True), None
+
+
 STYLES = (
     ("ToldTheShape", "right", "", "ToldTheShape(shape)"),
     ("ColumnsWithTargetsInRows", "right, with a limit", "", "turned_targets"),
@@ -1705,6 +1749,11 @@ STYLES = (
     ("LogSoftmax", "right", "", "the backward of log-softmax"),
     ("LogSoftmaxOfExponentials", "right, with a limit", "", "forward(logits), then backward(logits, grad_output)"),
     ("JacobiansBelowOneMaximum", "right, with a limit", "", "the Jacobian of softmax"),
+    ("MeanOfElements", "right", "", "the gradient of the mean of the loss over all elements"),
+    ("masked_entropy_backward", "right", "", "masked_entropy_loss(logits, targets, row_mask)"),
+    ("average_over_elements_alone", "wrong", "averaged_over_elements", ""),
+    ("delta_softmax", "wrong", "pass_through", ""),
+    ("LogOfTheRest", "not a backward of softmax", "", "the derivative of its own forward"),
     ("NamedSoftmax", "right", "", "the backward of log-softmax"),
     ("WithTemperature", "right", "", "with a temperature of 2.5"),
     ("AsksForATemperature", "right", "", "with a temperature of 2"),

@@ -86,6 +86,7 @@ class Convention:
     all_labels_count: bool = False  # whether it may ignore a label, and is called without such a one
     in_half: bool = False  # whether it has shown that it computes in half precision
     of_log_probability: bool = False  # not of a loss: in a candidate, whether a name or a reward says that it may be so
+    of_elements: bool = False  # whether its loss has shown that it is a mean over all elements, not over the rows
     tensor: str = ""  # the name of the file's class of tensors, if it has several, or if arguments are wrapped in it
     lands_in: str = ""  # the role of the argument that the result is written into, if it is not returned
     weights: str = ""  # what a model's own weights are set to, one of those in ``models``; empty if they are left alone

@@ -9,7 +9,7 @@ from typing import Any
 
 from .attention import roles_of_attention
 from .classifiers import optional_of_classifier, roles_of_classifier
-from .convention import Convention, Options
+from .convention import LOSS_NAME, Convention, Options
 from .graphs import DRIVES, LOSS_DRIVE
 from .kept import returned_names, returns_nothing, roles_of_attributes, roles_read
 from .kernels import roles_of_kernel
@@ -58,6 +58,20 @@ def conventions_of_function(
                 yield Convention(operation, "function", arguments, before, given, name, cached=items)
     if not options.signature and not sounds_backward(name):
         yield from _functions_of_tensors(parameters, operation)
+    if not options.signature and is_loss(operation):
+        yield from _with_loss_beside(target, namespace, roles, operation)
+
+
+def _with_loss_beside(
+    target: Callable[..., Any], namespace: dict[str, Any], roles: list[tuple[str, ...]], operation: str
+) -> Iterator[Convention]:
+    """The conventions of a loss's gradient whose loss is another function of the module, with the same parameters."""
+    names, own = asked_names(target), getattr(target, "__name__", "")
+    for name, function in functions_beside(target, namespace).items():
+        if LOSS_NAME.search(name) and not sounds_backward(name) and asked_names(function) == names:
+            for arguments in roles:
+                if may_be_backward(arguments, operation):
+                    yield Convention(operation, "function", arguments, name, arguments, own)
 
 
 def _of_more_than_softmax(target: Callable[..., Any], parameters: list[str], operation: str) -> Iterator[Convention]:

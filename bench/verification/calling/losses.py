@@ -21,6 +21,7 @@ from .runs import BATCH, SIZE, labels_of, random_rows, settings
 
 TOKENS, NEXT_TOKENS = [0, 1, 0, 1, 1], [1, 0, 1, 1, 0]  # of a text with two letters, for a network of sequences
 LONGEST_TEXT = 64
+WINDOWS = (2, 3)  # how many letters of a text come before the one that follows them
 # What the parameters of a function with its own loss are, but for settings and parameters of the network.
 _INPUTS, _FOLLOWING, _STATE = "inputs", "following", "state"
 _MAKES_LOSS = re.compile(r"(exp|softmax)\(.*log\(|log\(.*(exp|softmax)\(", re.DOTALL)
@@ -84,7 +85,7 @@ def _with_loss(
 
 
 def _batches(sizes: list[int], lengths: Iterable[int]) -> Iterator[tuple[Any, Any]]:
-    """Inputs and what is to follow them: letters, rows with labels, the same in columns, and with one-hot targets.
+    """Inputs and what is to follow: a text, windows of one, rows with labels, these in columns, and one-hot targets.
 
     Every number of classes has the labels 0 and 1; where a class count is taken from the labels, the highest is there.
     """
@@ -92,6 +93,8 @@ def _batches(sizes: list[int], lengths: Iterable[int]) -> Iterator[tuple[Any, An
     for length in lengths:
         if len(TOKENS) < length <= LONGEST_TEXT:
             yield (TOKENS * length)[:length], (NEXT_TOKENS * length)[:length]
+    for length in WINDOWS:
+        yield labels_of(2, BATCH * length).reshape(BATCH, length), labels_of(2, BATCH)
     rows = {size: random_rows(BATCH, size) for size in sizes}
     yield from ((rows[size], labels_of(2, BATCH)) for size in sizes)
     for size, classes in itertools.product(sizes, sizes):

@@ -4,6 +4,7 @@ Nothing is known of its layers. Its parameters are the arrays of floats in the m
 makes that initialises them, or in the module itself.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -23,7 +24,8 @@ from .kept import returned_names
 from .losses import function_with_loss, method_with_loss
 from .methods import backward_names, bound_parameters, forward_names, public_methods, sounds_backward
 from .network import Network, call_of, once
-from .parameters import key_of, parameters_for
+from .parameters import INITIALISES, key_of, parameters_for, sizes_for
+from .parts import floats_in
 from .roles import asked_names, is_function
 from .runs import SLOPES, Run, first_run, run_from_zeros, scores
 from .training import training_names
@@ -94,11 +96,21 @@ def _made(target: type, *methods: str) -> Iterator[Any]:
     """Instances of a class, each told to train once, with all examples in one batch and no penalty."""
     for construct in constructions(target, methods):
         model = sample_instance(target, construct)
+        if model is not None and not floats_in(model):
+            _initialise(model)
         for name, value in list(getattr(model, "__dict__", {}).items()):
             if type(value) in (int, float) and (told := once(name)) is not None:
                 setattr(model, name, told)
         if model is not None:
             yield model
+
+
+def _initialise(model: Any) -> None:
+    """Let a model make its parameters where a method does that, and not its constructor."""
+    for name in filter(INITIALISES.search, public_methods(type(model))):
+        with contextlib.suppress(Exception):  # whatever goes wrong, it does not make them so
+            getattr(model, name)(*sizes_for(asked_names(getattr(model, name))))
+            return
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .parts import floats_in
 from .roles import asked_names
 from .runs import SEED, SIZE, by_name
 
-_INITIALISES = re.compile(r"init|param|weights|create|make|build", re.IGNORECASE)
+INITIALISES = re.compile(r"init|param|weights|create|make|build", re.IGNORECASE)
 _PARAMETERS = re.compile(r"param(eter)?s?|weights|net(work)?|model|theta", re.IGNORECASE)
 _SIZES = re.compile(r"\w*(layers|dims|sizes|architecture|topology|structure)", re.IGNORECASE)
 _WEIGHTS = re.compile(r"w(eights?)?_?(\d|[a-z]{1,2}|out(put)?|in(put)?|hid(den)?)?", re.IGNORECASE)
@@ -39,14 +39,18 @@ def key_of(name: str, parameters: Mapping[str, Any]) -> str:
     return next(iter(parameters)) if len(parameters) == 1 and _PARAMETERS.fullmatch(name) else ""
 
 
+def sizes_for(names: list[str]) -> list[Any]:
+    """The arguments of a function that makes parameters: a size each, or those of three layers in a list."""
+    return [[SIZE] * 3 if _SIZES.fullmatch(name) else SIZE for name in names]
+
+
 def _initialised(own: Mapping[str, Callable[..., Any]]) -> Iterator[dict[str, Any]]:
     """The parameters that the functions of a module make, by the names under which they return them."""
     for function in own.values():
-        if not _INITIALISES.search(function.__name__):
+        if not INITIALISES.search(function.__name__):
             continue
-        sizes = [[SIZE] * 3 if _SIZES.fullmatch(name) else SIZE for name in asked_names(function)]
         with contextlib.suppress(Exception):  # whatever goes wrong, it does not make them so
-            parameters = by_name(returned_names(function), function(*sizes))
+            parameters = by_name(returned_names(function), function(*sizes_for(asked_names(function))))
             if floats_in(parameters):
                 yield parameters
 

@@ -14,8 +14,19 @@ class Context:
     """What an autograd function's forward and backward share; they may keep anything in it, under any name.
 
     A method whose name begins with ``save`` keeps values. They are then found under every name that speaks of what was
-    saved, and returned by every method whose name begins with ``get``. Until then these names do not exist.
+    saved, and returned by every method whose name begins with ``get``. Until then these names do not exist. What
+    PyTorch's are told beside that changes nothing here, and they ask for the gradients of all inputs.
     """
+
+    needs_input_grad = (True,) * 16
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Do nothing: every gradient comes in."""
+
+    def mark_dirty(self, *_: Any) -> None:
+        """Do nothing."""
+
+    mark_non_differentiable = mark_dirty
 
     def __getattr__(self, name: str) -> Any:
         """What is not an attribute of its own: a method that saves, or what was saved."""

@@ -27,7 +27,7 @@ from .limits import (
     limits_of,
 )
 from .penalty import with_own_penalty
-from .trials import ASCENT, OPERATIONS, PROBING, Trial, trials
+from .trials import ASCENT, ELEMENTS, OPERATIONS, PROBING, Trial, trials
 
 MANY_FEATURES = 50
 OTHER_LOSSES = "the losses of the rows that its forward gives are not those of cross-entropy"
@@ -111,6 +111,8 @@ def ask(
     if "index" in convention.arguments:  # then there are as many calls as features, each of a whole Jacobian perhaps
         shapes = tuple(shape for shape in shapes if shape[1] <= MANY_FEATURES)
     reductions: tuple[str, ...] = (options.reduction,) if options.reduction else ("mean", "sum")
+    if convention.forward and not options.reduction:  # which may return its loss
+        reductions += (ELEMENTS,)
     if convention.is_of_one_loss:
         reductions = ("sum",)  # what is divided by the batch has been so before
         # What comes in is 1 / probs, of which little is left where these underflow.
@@ -172,6 +174,8 @@ def _judged(convention: Convention, questions: Mapping[str, list[Trial]], outcom
         _with_limits(convention, reduction, [judge(*pair, convention) for pair in zip(asked, outcomes, strict=False)])
         for reduction, asked in questions.items()
     ]
+    # A mean over all elements is what a loss may be that says so; what says nothing has one of the usual reductions.
+    judged = [each for each in judged if each.reduction != ELEMENTS or _tells_its_loss(each)] or judged
     with_right_loss = [answers for answers in judged if has_right_loss(answers)]
     fitting = [answers for answers in with_right_loss if answers.fits]
     others = [_of_other_loss(answers) for answers in judged if answers.fits and is_root(convention)]
@@ -188,7 +192,8 @@ def is_root(convention: Convention) -> bool:
 
 def _of_other_loss(answers: Answers) -> Answers:
     """The answers with the limit that their gradient is that of the sum, and the loss beside it the mean, or so."""
-    other = "mean" if answers.reduction == "sum" else "sum"
+    told = next(filter(None, map(_reductions_told, _with_losses(answers))), {})
+    other = next((reduction for reduction, is_told in told.items() if is_told), "something else")
     limit = (
         f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is their {other}"
     )
@@ -215,7 +220,8 @@ def _with_limits(convention: Convention, reduction: str, answers: list[Answer]) 
             (OWN_PENALTY, bool(convention.own_penalty)),
         ]
         limits = (*(limit for limit, holds in known if holds), *limits)
-    judged = dataclasses.replace(convention, of_log_probability=reduction == ASCENT)
+    climbs, of_elements = reduction == ASCENT, reduction == ELEMENTS
+    judged = dataclasses.replace(convention, of_log_probability=climbs, of_elements=of_elements)
     return Answers(judged, reduction, tuple(answers), limits=limits)
 
 
@@ -239,8 +245,11 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     if found is None and not answers.limits and not all(answer.right for answer in moderate):
         found = diagnose(operation, [pair for pair in given if pair[0].logits in MODERATE], should)
     of_one_item = answers.convention.layout in ("row", "column", "images", "stack", "heads")
-    if found is not None and of_one_item and found.name == "jacobian_summed":
+    is_zero_anyway = of_one_item or {"logits", "probs"} <= answers.convention.roles  # subtracted from each other
+    if found is not None and is_zero_anyway and found.name == "jacobian_summed":
         return None  # the other axis has length 1: code that works along it gives 0
+    if found is None and "grad_output" not in answers.convention.roles and _are_ones(answers.answers):
+        return known(operation, "pass_through") if operation == "softmax" else None
     return None if found is not None and answers.limits and not found.is_limit else found
 
 
@@ -249,7 +258,7 @@ def has_right_loss(answers: Answers) -> bool:
     told = next(filter(None, map(_reductions_told, _with_losses(answers))), None)
     # A number that is returned beside a gradient may be anything.
     may_be_anything = answers.convention.style == "function" and told is not None and not any(told.values())
-    return told is None or may_be_anything or told["mean" if answers.reduction == "mean" else "sum"]
+    return told is None or may_be_anything or told[answers.reduction if answers.reduction in told else "sum"]
 
 
 def shows_right_loss(answers: Answers) -> bool:
@@ -269,8 +278,19 @@ def _reductions_told(answer: Answer) -> dict[str, bool] | None:
     if loss is None or loss.size != 1 or answer.trial.batch < 2:
         return None
     row_losses = _row_losses(answer.trial)
-    both = {"mean": float(row_losses.mean()), "sum": float(row_losses.sum())}
-    return {reduction: abs(float(loss.reshape(())) - right) < 1e-3 * right for reduction, right in both.items()}
+    total = float(row_losses.sum())
+    values = {"mean": total / len(row_losses), "sum": total, ELEMENTS: total / answer.trial.expected.size}
+    return {reduction: abs(float(loss.reshape(())) - right) < 1e-3 * right for reduction, right in values.items()}
+
+
+def _tells_its_loss(answers: Answers) -> bool:
+    """Whether a loss that was returned is what the gradient is judged by."""
+    return any((_reductions_told(answer) or {}).get(answers.reduction, False) for answer in _with_losses(answers))
+
+
+def _are_ones(answers: Sequence[Answer]) -> bool:
+    """Whether every result is an array of ones."""
+    return all(answer.is_shaped and answer.value is not None and (answer.value == 1.0).all() for answer in answers)
 
 
 def _have_other_losses(answers: Sequence[Answer]) -> bool:
@@ -306,6 +326,8 @@ def _formula(operation: str, reduction: str) -> str:
     formula = OPERATIONS[operation]
     if reduction == ASCENT:
         return "targets - probs"
+    if reduction == ELEMENTS:
+        return formula.replace("/ batch", "/ (batch * features)")
     return formula if reduction == "mean" or not is_loss(operation) else formula.replace(" / batch", "").strip("()")
 
 

@@ -149,6 +149,8 @@ def _factor(trial: Trial, got: FloatArray, convention: Convention, batch: int) -
     """What makes a result comparable: the incoming gradient divided out, and a mean over the batch made a sum."""
     loss = is_loss(convention.operation)
     incoming = UPSTREAM if convention.takes_upstream else 1.0
+    if convention.of_elements:
+        return batch * trial.features / incoming
     size, right = float(np.abs(got).sum()) / incoming, float(np.abs(trial.expected).sum())
     is_mean = loss and abs(size * batch - right) < abs(size - right)
     return (batch if is_mean else 1.0) / incoming

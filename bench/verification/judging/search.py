@@ -30,7 +30,8 @@ from .things import (
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
-LONGEST_SEARCH_S = 20.0  # after which no more arrangements are tried: a call may train a network for seconds
+# No more readings are tried after so long, or when calls as slow as that have taken so long: they may train a network.
+LONGEST_SEARCH_S, LONGEST_IN_SLOW_S, SLOW_S = 12.0, 5.0, 0.4
 MOST_UNUSUAL = 24  # conventions that are tried with nested lists, and with more axes: the likeliest
 # Mistakes that a batch shows when the code is meant for one vector at a time.
 OF_VECTORS = (
@@ -85,9 +86,12 @@ def probe(subject: Subject, options: Options) -> Found:
     thing = _thing(name, found, conventions)
     if not thing and not found.answers.convention.forward:  # else it is compared with that
         thing = named_as_relative(f"{found.answers.convention.owner}_{found.answers.convention.backward}")
-    if not thing and found.answers.diagnosis is None:
-        is_of_its_own = not name and is_of_own_forward(subject, conventions)
-        thing = OF_OWN_FORWARD if is_of_its_own else _thing_without_a_mistake(subject, found.answers)
+    shown = found.answers.diagnosis
+    says_little = shown is None or (bool(shown.factor) and found.answers.convention.is_single)
+    if not thing and not name and says_little and is_of_own_forward(subject, conventions):
+        thing = OF_OWN_FORWARD
+    if not thing and shown is None:
+        thing = _thing_without_a_mistake(subject, found.answers)
     return dataclasses.replace(found, thing=thing)
 
 
@@ -162,16 +166,21 @@ def _search(subject: Subject, options: Options, conventions: list[Convention]) -
     names: list[str] = []
     misfits: set[Convention] = set()  # whose arguments are not those of the target, in whatever they come
     conventions = [each for each in conventions if each.style != FORWARD_ONLY] or conventions
-    ends_s = time.monotonic() + LONGEST_SEARCH_S
+    started_s, in_slow_s = time.monotonic(), 0.0
     for layout, container in _arrangements(subject, options):
-        if best is not None and (time.monotonic() > ends_s or _is_settled(best, layout, container)):
+        if best is not None and _is_settled(best, layout, container):
             continue
         is_unusual = container == "list" or layout in MANY_AXES
         for convention in conventions[: MOST_UNUSUAL if is_unusual else None]:
             if convention in misfits or not convention.admits(layout, container):
                 continue
             arranged = dataclasses.replace(convention, layout=layout, container=container)
+            asked_s = time.monotonic()
+            if best is not None and (asked_s - started_s > LONGEST_SEARCH_S or in_slow_s > LONGEST_IN_SLOW_S):
+                continue
             answers = ask(subject, arranged, options, PROBING)
+            took_s = time.monotonic() - asked_s
+            in_slow_s += took_s if took_s > SLOW_S else 0.0
             if answers.fits and not answers.has_other_loss:
                 found = _found(subject, answers, best, options)
                 if not (found.one_row_only and convention.is_of_one_loss):

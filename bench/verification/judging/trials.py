@@ -27,6 +27,7 @@ OPERATIONS = {
     "softmax_cross_entropy": "(probs - targets) / batch",
     "cross_entropy": "-targets / probs / batch",
 }
+ELEMENTS = "mean over all elements"  # of a loss, as a reduction: that of its author, where its value says so
 ASCENT = "log-probability"  # instead of a reduction: not a loss to go down, but what a policy gradient climbs
 # (batch, features, dtype, logits). The first is the most informative, so it comes first.
 SHAPES = (
@@ -123,7 +124,7 @@ def trials(
 
 @functools.cache
 def make_trial(operation: str, reduction: str, case: Case, temperature: float = 1.0) -> Trial:
-    """A trial of the given shape; a loss is the ``mean`` or the ``sum`` of the rows' losses, or ``ASCENT``."""
+    """A trial of the given shape; a loss is the ``mean``, the ``sum`` or another reduction of the rows' losses."""
     if case.logits == "extreme":
         logits = extreme_logits(case)
         probs = softmax(logits)
@@ -178,7 +179,7 @@ def right_gradient(operation: str, reduction: str, inputs: Mapping[str, Any], te
     if operation == "softmax":
         scaled = probs.dtype.type(1.0 / temperature)
         return high_precision_vjp(probs, inputs["grad_output"] * scaled, wide)
-    divisor = max(1, len(probs)) if reduction == "mean" else 1
+    divisor = {"mean": max(1, len(probs)), ELEMENTS: max(1, probs.size)}.get(reduction, 1)
     p, t, g = (widen(inputs[name], wide) for name in ("probs", "targets", "grad_output"))
     if operation == "jacobian":
         outer = p[:, :, None] * p[:, None, :]  # [B, N, N]
