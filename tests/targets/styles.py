@@ -1610,6 +1610,13 @@ class LogOfTheRest(torch.autograd.Function):
         return scaled - probs * scaled.sum(-1, keepdim=True), None
 
 
+# A loss and a part of it, and no gradient.
+def distillation_loss(teacher_values, student_values, temperature, alpha):
+    taught, learnt = (rows_softmax(each / temperature) for each in (teacher_values, student_values))
+    divergence = np.sum(taught * np.log(taught / learnt))
+    return alpha * np.mean((teacher_values - student_values) ** 2) + (1 - alpha) * divergence, divergence
+
+
 STYLES = (
     ("ToldTheShape", "right", "", "ToldTheShape(shape)"),
     ("ColumnsWithTargetsInRows", "right, with a limit", "", "turned_targets"),
@@ -1754,6 +1761,7 @@ STYLES = (
     ("average_over_elements_alone", "wrong", "averaged_over_elements", ""),
     ("delta_softmax", "wrong", "pass_through", ""),
     ("LogOfTheRest", "not a backward of softmax", "", "the derivative of its own forward"),
+    ("distillation_loss", "not a backward of softmax", "", "2 numbers, not a gradient"),
     ("NamedSoftmax", "right", "", "the backward of log-softmax"),
     ("WithTemperature", "right", "", "with a temperature of 2.5"),
     ("AsksForATemperature", "right", "", "with a temperature of 2"),

@@ -100,7 +100,7 @@ def _wrong(
     shape, square = handover.made.shape, (case.features,) * (convention.operation == "jacobian")
     if shape != (case.batch, case.features, *square):
         return f"returns shape {list(shape)}", np.nan
-    rows = _drawn_rows(case, len(trials))  # [calls, rows]
+    rows = _drawn_rows(case, len(trials), math.prod((case.features, *square)))  # [calls, rows]
     got = np.concatenate([result[chosen] for result, chosen in zip(handover.results, rows, strict=True)])
     parts = [_rows(inputs, chosen) for inputs, chosen in zip(trials, rows, strict=True)]
     inputs = {
@@ -133,10 +133,10 @@ def _wrong(
     return f"returns a wrong result: {float(value[place]):.6g} where {float(trial.expected[place]):.6g} is right", worst
 
 
-def _drawn_rows(case: Case, calls: int) -> list[npt.NDArray[np.intp]]:
+def _drawn_rows(case: Case, calls: int, row_items: int) -> list[npt.NDArray[np.intp]]:
     """The rows of each call that are checked: all, or as many as ``CHECKED_ITEMS`` allows, but some of every call."""
     most = EXACT_ITEMS if wide_type(np.dtype(case.dtype)) is Fraction else CHECKED_ITEMS
-    kept = min(case.batch, max(1, most // (calls * case.features)))
+    kept = min(case.batch, max(1, most // (calls * row_items)))
     rng = np.random.default_rng(secrets.randbits(63))
     return [np.sort(rng.choice(case.batch, kept, replace=False)) for _ in range(calls)]
 

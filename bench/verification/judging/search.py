@@ -30,6 +30,7 @@ from .things import (
 from .trials import PROBING, Trial, trials
 
 MANY_AXES = ("stack", "heads", "images")
+MOST_NUMBERS = 3  # that a function may return beside each other, none of which is an array
 # No more readings are tried after so long, or when calls as slow as that have taken so long: they may train a network.
 LONGEST_SEARCH_S, LONGEST_IN_SLOW_S, SLOW_S = 12.0, 5.0, 0.4
 MOST_UNUSUAL = 24  # conventions that are tried with nested lists, and with more axes: the likeliest
@@ -112,15 +113,21 @@ def _thing_without_a_mistake(subject: Subject, answers: Answers) -> str:
     # A loss's weights are those of its classes.
     if not convention.names_loss and _WEIGHTS.search(subject.source(convention)):
         return "a layer with weights of its own, not softmax alone"
-    return named_otherwise(f"{convention.owner}_{convention.backward}") or _one_number(answers)
+    return named_otherwise(f"{convention.owner}_{convention.backward}") or _numbers(answers)
 
 
-def _one_number(answers: Answers) -> str:
-    """What a target is that returns one number, in words; empty if it does not."""
-    given = [
-        (each.value, each.trial) for each in answers.answers if each.value is not None and each.trial.expected.size > 1
-    ]
-    return "a number, not a gradient" if given and all(value.size == 1 for value, _ in given) else ""
+def _numbers(answers: Answers) -> str:
+    """What a target is that returns a number, or as few of them for every shape, in words; empty if it does not."""
+    sizes = {
+        each.value.size
+        for each in answers.answers
+        if each.value is not None and each.trial.expected.size > MOST_NUMBERS
+    }
+    if sizes == {1}:
+        return "a number, not a gradient"
+    shapes = {each.trial.expected.shape for each in answers.answers}
+    are_few = len(sizes) == 1 and max(sizes) <= MOST_NUMBERS and len(shapes) > 1
+    return f"{max(sizes)} numbers, not a gradient" if are_few else ""
 
 
 def _is_of_squared_error(answers: Answers) -> bool:
