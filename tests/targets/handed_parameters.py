@@ -14,6 +14,8 @@ NETWORKS = (
     ("backward_of_scalars", "wrong", "b1, b2: the gradient is not the derivative of the cross-entropy"),
     ("Reader", "right", "softmax and cross-entropy put behind it"),
     ("Listener", "right", "Listener: forward(inputs), then backward(grad_output)"),
+    ("ListensToOthers", "right", "ListensToOthers: forward(inputs), then backward(grad_output)"),
+    ("ListensToThemWrongly", "wrong", "Wq, Wk: the gradient is not the derivative of the cross-entropy"),
     ("ForgetsItsSlope", "wrong", "W1: the gradient is not the derivative of the cross-entropy"),
     ("Chain", "right", "Chain: forward(inputs), then backward(x)"),
     ("Stack", "wrong", "stacked[0].params.W, stacked[0].params.b: the gradient is not"),
@@ -136,6 +138,34 @@ class Listener:
         dq, dk, dv = ds @ self.k, ds.transpose(0, 2, 1) @ self.q, self.p.transpose(0, 2, 1) @ grad_output
         self.dWq, self.dWk, self.dWv = (np.einsum("btd,bte->de", self.x, each) for each in (dq, dk, dv))
         return dq @ self.Wq.T + dk @ self.Wk.T + dv @ self.Wv.T
+
+
+class ListensToOthers(Listener):
+    """The same with queries, keys and values of their own."""
+
+    def forward(self, query, key, value, mask):
+        self.of_q, self.of_k, self.of_v = query, key, value
+        self.q, self.k, self.v = query @ self.Wq, key @ self.Wk, value @ self.Wv
+        self.p = softmax(self.q @ self.k.transpose(0, 2, 1) + (0 if mask is None else mask))
+        return self.p @ self.v
+
+    def backward(self, grad_output):
+        dv = self.p.transpose(0, 2, 1) @ grad_output
+        ds = self.of_scores(grad_output @ self.v.transpose(0, 2, 1))
+        dq, dk = ds @ self.k, ds.transpose(0, 2, 1) @ self.q
+        self.dWq, self.dWk = np.einsum("btd,bte->de", self.of_q, dq), np.einsum("btd,bte->de", self.of_k, dk)
+        self.dWv = np.einsum("btd,bte->de", self.of_v, dv)
+        return dq @ self.Wq.T, dk @ self.Wk.T, dv @ self.Wv.T
+
+    def of_scores(self, dp):
+        return self.p * (dp - (dp * self.p).sum(axis=-1, keepdims=True))
+
+
+class ListensToThemWrongly(ListensToOthers):
+    """It takes the diagonal of softmax's Jacobian alone."""
+
+    def of_scores(self, dp):
+        return self.p * (1 - self.p) * dp
 
 
 class ForgetsItsSlope:

@@ -1617,6 +1617,22 @@ def distillation_loss(teacher_values, student_values, temperature, alpha):
     return alpha * np.mean((teacher_values - student_values) ** 2) + (1 - alpha) * divergence, divergence
 
 
+# Softmax and a squared error in one, with softmax's Jacobian, and without it.
+class SquaresBehindSoftmax:
+    def forward(self, logits, targets):
+        self.p, self.targets = rows_softmax(logits), targets
+        return 0.5 * ((self.p - targets) ** 2).sum(axis=1).mean()
+
+    def backward(self):
+        d = (self.p - self.targets) / len(self.p)
+        return self.p * (d - (d * self.p).sum(axis=1, keepdims=True))
+
+
+class SquaresAlone(SquaresBehindSoftmax):
+    def backward(self):
+        return (self.p - self.targets) / len(self.p)
+
+
 STYLES = (
     ("ToldTheShape", "right", "", "ToldTheShape(shape)"),
     ("ColumnsWithTargetsInRows", "right, with a limit", "", "turned_targets"),
@@ -1762,6 +1778,13 @@ STYLES = (
     ("delta_softmax", "wrong", "pass_through", ""),
     ("LogOfTheRest", "not a backward of softmax", "", "the derivative of its own forward"),
     ("distillation_loss", "not a backward of softmax", "", "2 numbers, not a gradient"),
+    (
+        "SquaresBehindSoftmax",
+        "not a backward of softmax",
+        "",
+        "squared error, not of cross-entropy: by central differences",
+    ),
+    ("SquaresAlone", "not a backward of softmax", "", "squared error, not of cross-entropy\n"),
     ("NamedSoftmax", "right", "", "the backward of log-softmax"),
     ("WithTemperature", "right", "", "with a temperature of 2.5"),
     ("AsksForATemperature", "right", "", "with a temperature of 2"),

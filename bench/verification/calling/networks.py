@@ -26,13 +26,14 @@ from .methods import backward_names, bound_parameters, forward_names, public_met
 from .network import Network, call_of, once
 from .parameters import INITIALISES, key_of, parameters_for, sizes_for
 from .parts import floats_in
-from .roles import asked_names, is_function
+from .roles import asked_names, is_function, roles_of
 from .runs import SLOPES, Run, first_run, run_from_zeros, scores
 from .training import training_names
 
 MOST_BACKWARDS, MOST_FORWARDS, MOST_LOSSES = 6, 4, 2
 _TRAINS = re.compile(r"fit|train\w*|learn|\w*loss\w*|\w*cost\w*|sgd|update\w*|optimi\w*|step", re.IGNORECASE)
 _FITS = re.compile(r"fit|train", re.IGNORECASE)
+_ATTENDED = re.compile(r"(x_?|in_?)?(q|k|v)|(x|input)?_?(quer(y|ies)|keys?|values?)(_\w+)?", re.IGNORECASE)
 _IS_LOSS = re.compile(r"\w*(cost|loss|entropy|error|nll)\w*", re.IGNORECASE)
 
 
@@ -59,11 +60,25 @@ def _backwards_of(target: type) -> list[str]:
 
 
 def _forwards_of(target: type, backward: str) -> list[str]:
-    """The methods that may be a network's forward: they need nothing but its inputs."""
+    """The methods that may be a network's forward: they need nothing but its inputs, or what attends to what."""
     known = forward_names(target, backward)
     found = dict.fromkeys([*known, *(name for name in public_methods(target) if name != backward)])
     asked = {name: bound_parameters(target, name) for name in found}
-    return [name for name in found if len(asked[name]) == 1 and (name in known or is_data(asked[name][0]))]
+    alone = [name for name in found if len(asked[name]) == 1 and (name in known or is_data(asked[name][0]))]
+    return alone or [name for name in known if len(asked[name]) > 1 and all(map(_is_attended, asked[name]))]
+
+
+def _is_attended(name: str) -> bool:
+    """Whether a name is that of queries, keys or values, or of a mask, without which all of them count."""
+    return _ATTENDED.fullmatch(name) is not None or roles_of(name)[0] == "mask"
+
+
+def _given_alone(forward: Callable[..., Any]) -> Callable[[Any], Any]:
+    """A forward of nothing but inputs: where it asks for queries, keys and values, they attend to themselves."""
+    names = asked_names(forward)
+    if len(names) == 1:
+        return forward
+    return lambda inputs: forward(*(inputs if _ATTENDED.fullmatch(name) else None for name in names))
 
 
 def _of_class(target: type, backward: str, parted: list[Any]) -> Iterator[Network]:
@@ -73,7 +88,7 @@ def _of_class(target: type, backward: str, parted: list[Any]) -> Iterator[Networ
         returned_as = returned_names(getattr(target, forward))
         called_as = f"{target.__name__}: {forward}(inputs), then {backward}({', '.join(names)})"
         for model in parted or _made(target, forward, backward):
-            if run := first_run(getattr(model, forward), model):
+            if run := first_run(_given_alone(getattr(model, forward)), model):
                 own = {name: getattr(model, name) for name in public_methods(target)}
                 yield from _after(_Told(own[backward], run, returned_as, {}), called_as, own)
 

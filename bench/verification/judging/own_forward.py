@@ -12,7 +12,8 @@ from ..process.slopes import AGREES
 from ..process.subject import Subject
 from .trials import PROBING, trials
 
-OF_OWN_FORWARD = "the backward of another function: by central differences, it is the derivative of its own forward"
+OWN_FORWARD = "by central differences, it is the derivative of its own forward"
+OF_OWN_FORWARD = f"the backward of another function: {OWN_FORWARD}"
 MOST_READINGS = 24
 _LAYOUTS = ("rows", "stack")
 

@@ -15,7 +15,7 @@ from ..calling.convention import FORWARD_ONLY, SINGLE, Convention, Options
 from ..calling.roles import is_loss
 from ..process.subject import Subject
 from .answers import Answers, ask
-from .own_forward import OF_OWN_FORWARD, is_of_own_forward
+from .own_forward import OF_OWN_FORWARD, OWN_FORWARD, is_of_own_forward
 from .things import (
     LOG_SOFTMAX,
     LOSS,
@@ -29,6 +29,7 @@ from .things import (
 )
 from .trials import PROBING, Trial, trials
 
+OF_SQUARED_ERROR = "the gradient of a squared error, not of cross-entropy"
 MANY_AXES = ("stack", "heads", "images")
 MOST_NUMBERS = 3  # that a function may return beside each other, none of which is an array
 # No more readings are tried after so long, or when calls as slow as that have taken so long: they may train a network.
@@ -73,7 +74,8 @@ def probe(subject: Subject, options: Options) -> Found:
     found = _search(subject, options, conventions)
     failure = found.answers.failure
     if not options.operation and (thing := _thing_by_its_result(subject, found.answers)):
-        return dataclasses.replace(found, thing=thing)
+        is_right = thing == OF_SQUARED_ERROR and is_of_own_forward(subject, conventions)
+        return dataclasses.replace(found, thing=f"{thing}: {OWN_FORWARD}" if is_right else thing)
     if found.answers.fits or options.operation or (failure is not None and failure.ends_the_search):
         return found
     trial, forward = _forward_of(subject, found.answers, conventions)
@@ -99,7 +101,7 @@ def probe(subject: Subject, options: Options) -> Found:
 def _thing_by_its_result(subject: Subject, answers: Answers) -> str:
     """What a target is by what it returned, or by what it takes, in words; empty if it may be a backward of softmax."""
     if _is_of_squared_error(answers):
-        return "the gradient of a squared error, not of cross-entropy"
+        return OF_SQUARED_ERROR
     if any(is_of_binary(each.value, each.trial) for each in answers.answers[:1]):
         return "the gradient of binary cross-entropy, not of softmax's"
     source = "" if answers.fits else subject.source(answers.convention)
