@@ -16,6 +16,7 @@ NETWORKS = (
     ("Listener", "right", "Listener: forward(inputs), then backward(grad_output)"),
     ("ListensToOthers", "right", "ListensToOthers: forward(inputs), then backward(grad_output)"),
     ("ListensToThemWrongly", "wrong", "Wq, Wk: the gradient is not the derivative of the cross-entropy"),
+    ("NormalisesInTraining", "right", "NormalisesInTraining: forward(inputs), then backward(X, y)"),
     ("ForgetsItsSlope", "wrong", "W1: the gradient is not the derivative of the cross-entropy"),
     ("Chain", "right", "Chain: forward(inputs), then backward(x)"),
     ("Stack", "wrong", "stacked[0].params.W, stacked[0].params.b: the gradient is not"),
@@ -166,6 +167,27 @@ class ListensToThemWrongly(ListensToOthers):
 
     def of_scores(self, dp):
         return self.p * (1 - self.p) * dp
+
+
+class NormalisesInTraining:
+    """What it learns it has to be told; else it takes the mean that it saw in training."""
+
+    def __init__(self, input_size, output_size):
+        self.W1 = RNG.standard_normal((input_size, input_size))
+        self.W2 = RNG.standard_normal((input_size, output_size))
+        self.mean = np.zeros(input_size)
+
+    def forward(self, X, training=False):
+        hidden = X @ self.W1
+        self.centred = hidden - (hidden.mean(axis=0) if training else self.mean)
+        self.p = softmax(np.tanh(self.centred) @ self.W2)
+        return self.p
+
+    def backward(self, X, y):
+        d = (self.p - y) / len(X)
+        back = d @ self.W2.T * (1 - np.tanh(self.centred) ** 2)
+        dW2, dW1 = np.tanh(self.centred).T @ d, X.T @ (back - back.mean(axis=0))
+        return dW1, dW2
 
 
 class ForgetsItsSlope:

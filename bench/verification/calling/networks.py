@@ -26,7 +26,7 @@ from .methods import backward_names, bound_parameters, forward_names, public_met
 from .network import Network, call_of, once
 from .parameters import INITIALISES, key_of, parameters_for, sizes_for
 from .parts import floats_in
-from .roles import asked_names, is_function, roles_of
+from .roles import asked_names, is_function, roles_of, training_flags
 from .runs import SLOPES, Run, first_run, run_from_zeros, scores
 from .training import training_names
 
@@ -74,11 +74,11 @@ def _is_attended(name: str) -> bool:
 
 
 def _given_alone(forward: Callable[..., Any]) -> Callable[[Any], Any]:
-    """A forward of nothing but inputs: where it asks for queries, keys and values, they attend to themselves."""
-    names = asked_names(forward)
+    """A forward of nothing but inputs, as in training; queries, keys and values that it asks for are all the inputs."""
+    names, flags = asked_names(forward), training_flags(forward)
     if len(names) == 1:
-        return forward
-    return lambda inputs: forward(*(inputs if _ATTENDED.fullmatch(name) else None for name in names))
+        return functools.partial(forward, **flags) if flags else forward
+    return lambda inputs: forward(*(inputs if _ATTENDED.fullmatch(name) else None for name in names), **flags)
 
 
 def _of_class(target: type, backward: str, parted: list[Any]) -> Iterator[Network]:
@@ -108,7 +108,7 @@ def _fitted(target: type) -> Iterator[Network]:
 
 
 def _made(target: type, *methods: str) -> Iterator[Any]:
-    """Instances of a class, each told to train once, with all examples in one batch and no penalty."""
+    """Instances of a class, each told to train, once, with all examples in one batch and no penalty."""
     for construct in constructions(target, methods):
         model = sample_instance(target, construct)
         if model is not None and not floats_in(model):
@@ -116,6 +116,8 @@ def _made(target: type, *methods: str) -> Iterator[Any]:
         for name, value in list(getattr(model, "__dict__", {}).items()):
             if type(value) in (int, float) and (told := once(name)) is not None:
                 setattr(model, name, told)
+            if type(value) is bool and roles_of(name)[0] == "training":
+                setattr(model, name, True)
         if model is not None:
             yield model
 
@@ -209,4 +211,5 @@ def _forward(
     function: Callable[..., Any], asked: list[str], kept: Mapping[str, str], parameters: Mapping[str, Any], inputs: Any
 ) -> Any:
     """What a forward returns that gets the parameters, as they are now, and inputs."""
-    return function(*(parameters[kept[name]] if name in kept else inputs for name in asked))
+    given = (parameters[kept[name]] if name in kept else inputs for name in asked)
+    return function(*given, **training_flags(function))
