@@ -287,9 +287,10 @@ def _report_on_network(subject: Subject, name: str, options: Options) -> Report 
     report = Report(name, Status.WRONG if found.wrong else Status.RIGHT, NETWORK, found.called_as)
     report.thing = f"a network with softmax and cross-entropy {'at its end' if found.ends_in_loss else 'put behind it'}"
     if found.wrong:
-        loss = "loss that is returned with it" if found.gives_loss else "cross-entropy, of which the others are"
+        loss = "loss that is returned with it" if found.gives_loss else "cross-entropy"
         report.problems.append(
-            f"{', '.join(found.wrong)}: the gradient is not the derivative of the {loss}, by central differences"
+            f"{', '.join(found.wrong)}: the gradient is not the derivative of the {loss}, by central differences; "
+            "those of the others are"
         )
         return report
     report.limits += [LARGE_WEIGHTS] if found.overflows else []
