@@ -22,6 +22,10 @@ NETWORKS = (
     ("Stack", "wrong", "stacked[0].params.W, stacked[0].params.b: the gradient is not"),
     ("WindowReader.loss_and_grads", "right", "WindowReader: loss_and_grads(x, y)"),
     ("MadeLater.train_step", "right", "MadeLater: train_step(x_train, y_train)"),
+    ("DecaysItsFirstWeights", "right", "the gradient of its last weights"),
+    ("LimitsItsFirstGradient", "right", "the gradient of its last weights"),
+    ("TrainsItsLastWeights", "right", "the gradient of its last weights"),
+    ("CallsARightPart", "wrong", "W1: the gradient is not the derivative of the cross-entropy"),
     ("OneLayer", "not a backward of softmax", "the derivative of its own forward"),
 )
 RNG = np.random.default_rng(0)
@@ -285,3 +289,36 @@ class MadeLater:
         loss = -np.log(p[rows, y_train]).mean()
         p[rows, y_train] -= 1
         return loss, {"W": x_train.T @ p / len(x_train)}
+
+
+# A step with a right part: the step is what counts.
+class HasAPart(ForgetsItsSlope):
+    def gradients(self, X, y):
+        d = (self.A2 - y) / len(X)
+        self.dW2, self.dW1 = self.A1.T @ d, X.T @ (d @ self.W2.T * (1 - self.A1**2))
+
+
+class DecaysItsFirstWeights(HasAPart):
+    """Its author's loss may have that penalty; nobody knows."""
+
+    def backward(self, X, y):
+        self.gradients(X, y)
+        self.dW1 = self.dW1 + 0.01 * self.W1
+
+
+class LimitsItsFirstGradient(HasAPart):
+    def backward(self, X, y):
+        self.gradients(X, y)
+        self.dW1 = self.dW1 * min(1.0, 0.01 / np.linalg.norm(self.dW1))
+
+
+class TrainsItsLastWeights(HasAPart):
+    def backward(self, X, y):
+        self.gradients(X, y)
+        self.dW1 = np.zeros_like(self.W1)
+
+
+class CallsARightPart(HasAPart):
+    def backward(self, X, y):
+        self.gradients(X, y)
+        self.dW1 = self.dW1**2

@@ -81,7 +81,7 @@ def _with_loss(
         told = functools.partial(function, **dict.fromkeys(optional, following)) if optional else function
         call = functools.partial(_call, told, asked, kept, parameters, values)
         loss, returns = functools.partial(_loss_first, call), returned_names(function)
-        yield Network(called_as, root, loss, call, returns=returns, gives_loss=True)
+        yield Network(called_as, called, root, loss, call, returns=returns, gives_loss=True)
 
 
 def _batches(sizes: list[int], lengths: Iterable[int]) -> Iterator[tuple[Any, Any]]:

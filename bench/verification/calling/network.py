@@ -18,6 +18,7 @@ _BATCH_SIZE = re.compile(r"(mini_?)?batch_?size", re.IGNORECASE)
 class Network:
     """A network that can be run. ``root`` holds its parameters, somewhere; ``called_as`` says which calls are made.
 
+    ``step_name`` is the name of the function that gives the gradients.
     ``loss`` is the mean cross-entropy behind its forward, or the loss that its own code gives; ``step`` makes the call
     that gives the gradients, or goes down them. ``begins_at_zero``: that call makes the parameters itself, and is taken
     to begin with zeros. ``returns``: the names of what the step returns; ``gives_loss``: that begins with the loss
@@ -25,6 +26,7 @@ class Network:
     """
 
     called_as: str
+    step_name: str
     root: Any
     loss: Callable[[], float]
     step: Callable[[], Any]

@@ -104,7 +104,7 @@ def _fitted(target: type) -> Iterator[Network]:
             for run in (run_from_zeros(forward, model) for forward in forwards):
                 for roles in run.ways(names, ()):
                     step = call_of(getattr(model, fit), run.given(names, roles, ()))
-                    yield Network(called_as, model, run.loss, step, begins_at_zero=True)
+                    yield Network(called_as, fit, model, run.loss, step, begins_at_zero=True)
 
 
 def _made(target: type, *methods: str) -> Iterator[Any]:
@@ -180,12 +180,13 @@ def _after(told: _Told, called_as: str, own: Mapping[str, Callable[..., Any]]) -
         after = dataclasses.replace(told, function=own[name])
         if not sounds_backward(name) and own[name] is not told.function:
             losses += [functools.partial(after.number, roles) for roles in itertools.islice(after.ways(), 1)]
-    returns = returned_names(told.function)
+    returns, step_name = returned_names(told.function), getattr(told.function, "__name__", "")
     for loss, roles in itertools.product(losses, list(told.ways())):
         is_told_slopes = bool(SLOPES & set(roles))
         if loss is losses[0] or not is_told_slopes:
             step = functools.partial(told.call, roles)
-            yield Network(called_as, told.run.root, loss, step, returns=returns, is_told_slopes=is_told_slopes)
+            root = told.run.root
+            yield Network(called_as, step_name, root, loss, step, returns=returns, is_told_slopes=is_told_slopes)
 
 
 def _of_functions(target: Callable[..., Any], namespace: Mapping[str, Any]) -> Iterator[Network]:
