@@ -17,6 +17,7 @@ NETWORKS = (
     ("ListensToOthers", "right", "ListensToOthers: forward(inputs), then backward(grad_output)"),
     ("ListensToThemWrongly", "wrong", "Wq, Wk: the gradient is not the derivative of the cross-entropy"),
     ("NormalisesInTraining", "right", "NormalisesInTraining: forward(inputs), then backward(X, y)"),
+    ("ReturnsNothing", "right", "ReturnsNothing: forward(inputs), then backward(grad_output)"),
     ("ForgetsItsSlope", "wrong", "W1: the gradient is not the derivative of the cross-entropy"),
     ("Chain", "right", "Chain: forward(inputs), then backward(x)"),
     ("Stack", "wrong", "stacked[0].params.W, stacked[0].params.b: the gradient is not"),
@@ -192,6 +193,21 @@ class NormalisesInTraining:
         back = d @ self.W2.T * (1 - np.tanh(self.centred) ** 2)
         dW2, dW1 = np.tanh(self.centred).T @ d, X.T @ (back - back.mean(axis=0))
         return dW1, dW2
+
+
+class ReturnsNothing:
+    """Its forward leaves the probabilities in it."""
+
+    def __init__(self, dim):
+        self.Wq, self.Wv = (0.01 * RNG.standard_normal((dim, dim)) for _ in range(2))
+
+    def forward(self, x):
+        self.x, self.q = x, np.tanh(x @ self.Wq)
+        self.p = softmax(self.q @ self.Wv)
+
+    def backward(self, grad_output):
+        d = self.p * (grad_output - (grad_output * self.p).sum(axis=-1, keepdims=True))
+        self.dWv, self.dWq = self.q.T @ d, self.x.T @ (d @ self.Wv.T * (1 - self.q**2))
 
 
 class ForgetsItsSlope:

@@ -13,7 +13,7 @@ from .classifiers import is_data, setting_of
 from .functions import functions_beside
 from .kept import returned_names
 from .models import whole_source
-from .network import Network, call_of
+from .network import Network, call_of, number
 from .parameters import View, key_of, names_used, parameters_for
 from .parts import floats_in
 from .roles import asked_names, optional_names, roles_of
@@ -137,7 +137,4 @@ def _loss_first(call: Callable[[], Any]) -> float:
         ValueError: it returned none.
     """
     returned = call()
-    first = np.asarray(returned[0] if isinstance(returned, tuple | list) and returned else "")
-    if first.size != 1 or first.dtype.kind != "f":
-        raise ValueError("no loss")
-    return float(first.reshape(()))
+    return number(returned[0] if isinstance(returned, tuple | list) and returned else None)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .classifiers import PENALTY, setting_of
 from .roles import optional_names
 from .runs import BATCH
@@ -49,3 +51,15 @@ def call_of(function: Callable[..., Any], given: list[Any]) -> Callable[[], Any]
     """A call with these values, and with those of such settings that may be left out."""
     told = {name: once(name) for name in optional_names(function)}
     return functools.partial(function, *given, **{name: value for name, value in told.items() if value is not None})
+
+
+def number(value: Any) -> float:
+    """The number that somebody's loss is, whatever its axes of length 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = np.asarray(value)
+    if found.size != 1 or found.dtype.kind != "f":
+        raise ValueError("no number")
+    return float(found.reshape(()))

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .classifiers import is_data
 from .composed import composed
 from .construction import constructions, sample_instance
@@ -23,7 +21,7 @@ from .functions import functions_beside
 from .kept import returned_names
 from .losses import function_with_loss, method_with_loss
 from .methods import backward_names, bound_parameters, forward_names, public_methods, sounds_backward
-from .network import Network, call_of, once
+from .network import Network, call_of, number, once
 from .parameters import INITIALISES, key_of, parameters_for, sizes_for
 from .parts import floats_in
 from .roles import asked_names, is_function, roles_of, training_flags
@@ -162,15 +160,8 @@ class _Told:
         )()
 
     def number(self, roles: tuple[str, ...]) -> float:
-        """The number that it returns.
-
-        Raises:
-            ValueError: it returns none.
-        """
-        found = np.asarray(self.call(roles))
-        if found.size != 1 or found.dtype.kind != "f":
-            raise ValueError("no number")
-        return float(found.reshape(()))
+        """The number that it returns; ValueError if it returns none."""
+        return number(self.call(roles))
 
 
 def _after(told: _Told, called_as: str, own: Mapping[str, Callable[..., Any]]) -> Iterator[Network]:

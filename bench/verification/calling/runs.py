@@ -35,7 +35,8 @@ class Run:
     """A forward that gave probabilities [B, K]: its inputs, what it returned, and where it may leave what it does not.
 
     ``forward`` is called with inputs; ``root`` is the network's model or its parameters. ``gives_logits``: it gave no
-    probabilities, and these are the softmax of what it gave.
+    probabilities, and these are the softmax of what it gave. ``is_to_come``: it can only be run once the network has
+    been fitted.
     """
 
     forward: Callable[[Any], Any]
@@ -44,6 +45,7 @@ class Run:
     returned: Any
     probs: FloatArray
     gives_logits: bool = False
+    is_to_come: bool = False
 
     @property
     def labels(self) -> npt.NDArray[np.intp]:
@@ -52,7 +54,7 @@ class Run:
 
     def again(self) -> "Run":
         """The forward run with the parameters as they are now, where it can be run already."""
-        return self if self.returned is None else _run_with(self.forward, self.inputs, self.root)
+        return self if self.is_to_come else _run_with(self.forward, self.inputs, self.root)
 
     def loss(self) -> float:
         """The mean cross-entropy of the probabilities that the forward gives now."""
@@ -136,7 +138,8 @@ def first_run(forward: Callable[[Any], Any], root: Any) -> Run | None:
 
 def run_from_zeros(forward: Callable[[Any], Any], root: Any) -> Run:
     """A forward that can only be called after its network was fitted to the inputs: nothing was returned yet."""
-    return Run(forward, root, random_rows(BATCH, SIZE), None, np.eye(CLASSES)[labels_of(CLASSES, BATCH)])
+    probs = np.eye(CLASSES)[labels_of(CLASSES, BATCH)]
+    return Run(forward, root, random_rows(BATCH, SIZE), None, probs, is_to_come=True)
 
 
 def scores(model: Any, inputs: FloatArray, *, ones_first: bool) -> FloatArray:

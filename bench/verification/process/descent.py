@@ -53,24 +53,28 @@ class _Slope:
 
     def shows(self, gradient: FloatArray, share: float, within: float = AGREES) -> bool:
         """Whether an array is this share of the gradient, up to ``within`` of its terms."""
-        along = (self.directions * gradient).reshape(DIRECTIONS, -1)
-        size = np.abs(along).sum(axis=1).max()
-        apart = np.abs(along.sum(axis=1) - share * self.slopes)
-        return bool((apart <= within * size + NOISE * share).all())
+        apart = np.abs(self._along(gradient) - share * self.slopes)
+        return bool((apart <= within * self._size_of(gradient) + NOISE * share).all())
 
     def is_penalised(self, gradient: FloatArray, share: float, parameter: FloatArray) -> bool:
         """Whether an array is this share of the gradient, and a multiple of the parameter itself, as of its square."""
-        along = (self.directions * gradient).reshape(DIRECTIONS, -1)
-        beside = along.sum(axis=1) - share * self.slopes
-        of_itself = (self.directions * parameter).reshape(DIRECTIONS, -1).sum(axis=1)
-        multiple = beside @ of_itself / max(of_itself @ of_itself, NOISE)
+        beside, of_itself = self._along(gradient) - share * self.slopes, self._along(parameter)
+        multiple = float(beside @ of_itself) / max(float(of_itself @ of_itself), NOISE)
         apart = np.abs(beside - multiple * of_itself)
-        return bool((apart <= AGREES * np.abs(along).sum(axis=1).max() + NOISE * share).all())
+        return bool((apart <= AGREES * self._size_of(gradient) + NOISE * share).all())
 
     def share_of(self, gradient: FloatArray) -> float:
         """Which share of the gradient an array is, if it is one."""
-        along = (self.directions * gradient).reshape(DIRECTIONS, -1).sum(axis=1)
-        return float(along @ self.slopes / (self.slopes @ self.slopes))
+        return float(self._along(gradient) @ self.slopes / (self.slopes @ self.slopes))
+
+    def _along(self, array: FloatArray) -> FloatArray:
+        """The sums of an array's elements times those of each direction, [D]."""
+        along: FloatArray = (self.directions * array).reshape(DIRECTIONS, -1).sum(axis=1)
+        return along
+
+    def _size_of(self, array: FloatArray) -> float:
+        """The larger one of the sums of the absolute terms."""
+        return float(np.abs(self.directions * array).reshape(DIRECTIONS, -1).sum(axis=1).max())
 
 
 def descent(target: Any, namespace: dict[str, Any]) -> Descent:
