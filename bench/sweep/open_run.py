@@ -203,7 +203,9 @@ class OpenRun:
 
     def _visit(self, subject: Subject, number: int, observer: Observer) -> Moment | None:
         """Make a visit and store it; None where it failed, and then the case's row says why."""
-        when_s, began_s = self.now_s(), time.time()
+        # The machine's clock comes first: a break between the two readings then shortens the visit's span in
+        # `began_s` and `took_s`, and it never seems to overlap the next.
+        began_s, when_s = time.time(), self.now_s()
         try:
             timing: Timing = self._ask("visit", subject, self._rng.getrandbits(32), number=number)
         except (SittingLostError, MeasuringError) as error:
