@@ -1,8 +1,7 @@
 """Arrays in the layout and the container that a target takes, and what it returned as arrays of rows again."""
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -151,13 +150,3 @@ def batch_first(jacobians: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDAr
         return jacobians
     is_last = batch != features or np.array_equal(jacobians, jacobians.transpose(1, 0, 2))
     return np.moveaxis(jacobians, -1, 0) if is_last else jacobians
-
-
-def keyword_only_without_default(function: Callable[..., Any]) -> set[str]:
-    """The keyword-only parameters that have no default."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return set()
-    required = (parameter for parameter in parameters if parameter.default is parameter.empty)
-    return {parameter.name for parameter in required if parameter.kind is parameter.KEYWORD_ONLY}

@@ -22,7 +22,6 @@ from .arrays import (
     as_array,
     batch_first,
     in_container,
-    keyword_only_without_default,
     number_in,
     stacked,
 )
@@ -56,6 +55,8 @@ from .roles import (
     class_counts,
     derivative_flags,
     ignored_labels,
+    keyword_only_without_default,
+    known_parameters,
     output_activations,
     passed_by_name,
     roles_of,
@@ -487,10 +488,7 @@ class Call:
 
     def _axis(self, function: Callable[..., Any]) -> dict[str, int]:
         """The axis as a named argument, if the function has a parameter for it."""
-        try:
-            names = inspect.signature(function).parameters
-        except (TypeError, ValueError):
-            return {}
+        names = {parameter.name: parameter for parameter in known_parameters(function)}
         axis = AXES.get(self.convention.layout)
         for name in ("axis", "dim"):
             # For rows a default is kept: it is part of what is checked.

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import keyword_only_without_default
 from .attention import KEYS, LONG_KEYS, OF_ATTENTION, VALUES
 from .classifiers import BASIS, IDENTITY, PENALTY, setting_of
 from .kept import source_of
@@ -19,6 +18,7 @@ from .roles import (
     class_counts,
     classification_modes,
     ignored_labels,
+    keyword_only_without_default,
     roles_of,
     smoothings,
     softmax_flags,

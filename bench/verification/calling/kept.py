@@ -4,7 +4,7 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .graphs import SLOTS
@@ -158,17 +158,17 @@ def source_of(code: Any) -> str:
         return ""
 
 
-@functools.cache
-def _tree(code: Any) -> ast.AST:
-    try:
-        return ast.parse(source_of(code))
-    except SyntaxError:  # such as a lambda in the middle of a call
-        return ast.Module([], [])
-
-
-def _nodes(function: Callable[..., Any]) -> Iterator[ast.AST]:
+def _nodes(function: Callable[..., Any]) -> tuple[ast.AST, ...]:
     """The parts of a function's code; none if Python does not know it."""
     try:
-        yield from ast.walk(_tree(function))
+        return _parts(function)
     except TypeError:  # it is an object that cannot be hashed
-        return
+        return ()
+
+
+@functools.cache
+def _parts(code: Any) -> tuple[ast.AST, ...]:
+    try:
+        return tuple(ast.walk(ast.parse(source_of(code))))
+    except SyntaxError:  # such as a lambda in the middle of a call
+        return ()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .kept import attributes_read, attributes_stored
-from .roles import UNKNOWN, asked_names, required_names, roles_of
+from .roles import UNKNOWN, asked_names, known_parameters, required_names, roles_of
 
 FORWARDS = (
     "forward", "__call__", "call", "fprop", "forward_pass", "forward_propagation", "feedforward", "forwards", "fp",
@@ -184,7 +184,7 @@ def is_static(owner: type, method: str) -> bool:
         return True
     if not inspect.isfunction(attribute):
         return False
-    names = list(inspect.signature(attribute).parameters)
+    names = [parameter.name for parameter in known_parameters(attribute)]
     return bool(names) and names[0] not in ("self", "cls", "this") and roles_of(names[0]) != UNKNOWN
 
 

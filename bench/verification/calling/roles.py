@@ -259,7 +259,7 @@ def asked_names(function: Callable[..., Any]) -> list[str]:
         return required
     optional = [
         parameter.name
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if _stands_for_none(parameter.default) and roles_of(parameter.name) == ("grad_output",)
     ]
     return required + optional[:1]
@@ -274,7 +274,7 @@ def required_names(function: Callable[..., Any]) -> list[str]:
     """The names of the parameters without a default, in order, but for ``out``: the caller always passes that."""
     return [
         parameter.name
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and not (parameter.kind is parameter.KEYWORD_ONLY and parameter.name == "out")
@@ -283,14 +283,14 @@ def required_names(function: Callable[..., Any]) -> list[str]:
 
 def optional_names(function: Callable[..., Any]) -> list[str]:
     """The names of the parameters with a default, in order."""
-    return [parameter.name for parameter in _parameters(function) if parameter.default is not parameter.empty]
+    return [parameter.name for parameter in known_parameters(function) if parameter.default is not parameter.empty]
 
 
 def training_flags(function: Callable[..., Any]) -> dict[str, bool]:
     """The optional parameters that say whether a network is being trained, by name: a backward follows, so it is."""
     return {
         parameter.name: True
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if parameter.default is False and roles_of(parameter.name) == ("training",)
     }
 
@@ -299,7 +299,7 @@ def derivative_flags(function: Callable[..., Any]) -> dict[str, bool]:
     """The optional parameters by which one function is both a forward and its derivative, by name."""
     return {
         parameter.name: True
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if parameter.default is False and re.fullmatch(_DERIVATIVE, parameter.name.lower())
     }
 
@@ -308,7 +308,7 @@ def class_counts(function: Callable[..., Any]) -> set[str]:
     """The optional parameters that are the number of classes: a default stands for its author's own data."""
     return {
         parameter.name
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if type(parameter.default) is int and re.fullmatch(_CLASSES, parameter.name.lower())
     }
 
@@ -317,7 +317,7 @@ def activation_names(function: Callable[..., Any]) -> dict[str, str]:
     """The optional parameters that name another activation than softmax, by name, with softmax instead."""
     return {
         parameter.name: "softmax"
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if isinstance(parameter.default, str) and re.fullmatch(r"act\w*|nonlinearity", parameter.name.lower())
     }
 
@@ -326,7 +326,7 @@ def output_activations(function: Callable[..., Any]) -> dict[str, str]:
     """The optional parameters that name the activation of a network's last layer, by name, with softmax instead."""
     return {
         parameter.name: "softmax"
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if isinstance(parameter.default, str)
         and re.search(_OUTPUT, parameter.name.lower())
         and re.search(r"a[ck]?ti", parameter.name.lower())
@@ -337,7 +337,7 @@ def classification_modes(function: Callable[..., Any]) -> dict[str, str]:
     """The optional parameters that say what a model is for, by name: for classification, where that is a choice."""
     return {
         parameter.name: "classification"
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if parameter.default in ("regression", "classification")
     }
 
@@ -346,7 +346,7 @@ def softmax_flags(function: Callable[..., Any]) -> dict[str, bool]:
     """The optional parameters without which there is no softmax, by name, with true."""
     return {
         parameter.name: True
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if parameter.default is False and re.fullmatch(r"((use|with|apply|is)_)?softmax", parameter.name.lower())
     }
 
@@ -355,7 +355,7 @@ def ignored_labels(function: Callable[..., Any]) -> dict[str, int]:
     """The optional parameters that say which label does not count, by name, with one that no row has."""
     return {
         parameter.name: NO_LABEL
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if type(parameter.default) is int and roles_of(parameter.name) == ("ignored_label",)
     }
 
@@ -365,7 +365,7 @@ def smoothings(function: Callable[..., Any]) -> dict[str, float]:
     smooths = "smooth" in getattr(function, "__qualname__", "").lower()
     return {
         parameter.name: 0.0
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if type(parameter.default) is float and parameter.default >= LEAST_SMOOTHING
         if "smooth" in parameter.name.lower() or (smooths and re.fullmatch(r"eps(ilon)?|alpha", parameter.name))
     }
@@ -373,7 +373,7 @@ def smoothings(function: Callable[..., Any]) -> dict[str, float]:
 
 def default_temperature(function: Callable[..., Any]) -> float:
     """The default of a parameter that is a temperature by its name; 1 if there is none."""
-    for parameter in _parameters(function):
+    for parameter in known_parameters(function):
         if re.fullmatch(_TEMPERATURE, parameter.name) and isinstance(parameter.default, int | float):
             return float(parameter.default)
     return 1.0
@@ -383,12 +383,18 @@ def passed_by_name(function: Callable[..., Any]) -> set[str]:
     """The parameters that a call has to name: keyword-only ones, and those with a default."""
     return {
         parameter.name
-        for parameter in _parameters(function)
+        for parameter in known_parameters(function)
         if parameter.kind is parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
     }
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+def keyword_only_without_default(function: Callable[..., Any]) -> set[str]:
+    """The keyword-only parameters that have no default."""
+    required = (each for each in known_parameters(function) if each.default is each.empty)
+    return {parameter.name for parameter in required if parameter.kind is parameter.KEYWORD_ONLY}
+
+
+def known_parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     """All parameters of a function that a call may fill; none if Python does not know them."""
     if not inspect.ismethod(function):
         return _defined_parameters(function)

@@ -1,5 +1,6 @@
 """How a call of the target failed: in a phrase, with the target's own last lines and the line to blame."""
 
+import functools
 import linecache
 import re
 import sysconfig
@@ -101,12 +102,14 @@ def _stack_to_blame(last_words: str) -> str:
     return died or hung
 
 
+@functools.cache  # a search fails hundreds of times, in the same few files
 def _is_machinery(path: str) -> bool:
     """Whether a file is the suite's or the import system's; implementations are targets like any other."""
     own = Path(path).is_relative_to(PACKAGE) and not Path(path).is_relative_to(IMPLEMENTATIONS)
     return own or path.startswith("<frozen ")
 
 
+@functools.cache
 def _is_library(path: str) -> bool:
     """Whether a file belongs to Python or to an installed package other than the suite."""
     if Path(path).is_relative_to(IMPLEMENTATIONS):
