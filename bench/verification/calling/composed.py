@@ -2,8 +2,9 @@
 
 import contextlib
 import inspect
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .methods import constructor_parameters
@@ -19,40 +20,44 @@ def composed(target: type, namespace: Mapping[str, Any]) -> Iterator[Any]:
 
     They are given to its constructor, in a list or one by one, or to its method that adds a layer.
     """
-    linear = next(filter(None, (_made(each, SIZE, SIZE) for each in _layers(target, namespace))), None)
-    if linear is None:
-        return
-    alone = (_made(each) for each in _layers(target, namespace))
-    between = [layer for layer in alone if layer is not None and not floats_in(layer)][:1]
-    layers = [linear, *between, type(linear)(SIZE, SIZE)]
     names = constructor_parameters(target)
     if len(names) == 1 and _LAYERS.fullmatch(names[0]):
-        yield from _given(target, layers)
+        yield from (model for layers in _stacks(target, namespace) for model in _given(target, layers))
     elif not names:
         if any(each.kind is each.VAR_POSITIONAL for each in inspect.signature(target).parameters.values()):
-            yield from _given(target, *layers)
+            yield from (model for layers in _stacks(target, namespace) for model in _given(target, *layers))
         for add in [name for name in _ADDS if callable(getattr(target, name, None))][:1]:
-            for model in _given(target):
-                with contextlib.suppress(Exception):  # whatever goes wrong, it does not take them
-                    for layer in layers:
-                        getattr(model, add)(layer)
-                    yield model
+            for layers in _stacks(target, namespace):
+                yield from _added(target, add, layers)
 
 
-def _layers(target: type, namespace: Mapping[str, Any]) -> list[type]:
-    """The classes of a file that have a forward and a backward, but for this one."""
+def _stacks(target: type, namespace: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """New layers of the file's classes, one upon the other; nothing where it has no linear one."""
     found = [value for value in namespace.values() if inspect.isclass(value) and value is not target]
-    return [each for each in found if all(callable(getattr(each, name, None)) for name in ("forward", "backward"))]
+    classes: list[Callable[..., Any]] = [
+        each for each in found if all(callable(getattr(each, name, None)) for name in ("forward", "backward"))
+    ]
+    linear = next((each for each in classes if _is_layer(each, SIZE, SIZE)), None)
+    if linear is not None:
+        between = [each() for each in itertools.islice(filter(_is_layer, classes), 1)]
+        yield [linear(SIZE, SIZE), *between, linear(SIZE, SIZE)]
 
 
-def _made(layer: type, *sizes: int) -> Any:
-    """A layer of these sizes that takes rows and gives as many of as many numbers; None if it is none."""
-    with contextlib.suppress(Exception):  # whatever goes wrong, it is none
-        made = layer(*sizes)
+def _is_layer(layer: Callable[..., Any], *sizes: int) -> bool:
+    """Whether instances of these sizes take rows and give as many of as many numbers; told none, without parameters."""
+    with contextlib.suppress(Exception):  # whatever goes wrong, they do not
         rows = random_rows(BATCH, SIZE)
-        if made.forward(rows).shape == rows.shape and bool(floats_in(layer(*sizes))) == bool(sizes):
-            return layer(*sizes)
-    return None
+        is_right = layer(*sizes).forward(rows).shape == rows.shape
+        return is_right and bool(floats_in(layer(*sizes))) == bool(sizes)
+    return False
+
+
+def _added(target: type, add: str, layers: list[Any]) -> Iterator[Any]:
+    for model in _given(target):
+        with contextlib.suppress(Exception):  # whatever goes wrong, it does not take them
+            for layer in layers:
+                getattr(model, add)(layer)
+            yield model
 
 
 def _given(target: type, *arguments: Any) -> Iterator[Any]:

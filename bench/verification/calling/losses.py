@@ -13,11 +13,11 @@ from .classifiers import is_data, setting_of
 from .functions import functions_beside
 from .kept import returned_names
 from .models import whole_source
-from .network import Network, call_of, number
+from .network import Network, call_of, handed, number
 from .parameters import View, key_of, names_used, parameters_for
 from .parts import floats_in
 from .roles import asked_names, optional_names, roles_of
-from .runs import BATCH, SIZE, labels_of, random_rows, settings
+from .runs import BATCH, labels_of, random_rows, settings, sizes_in
 
 TOKENS, NEXT_TOKENS = [0, 1, 0, 1, 1], [1, 0, 1, 1, 0]  # of a text with two letters, for a network of sequences
 LONGEST_TEXT = 64
@@ -69,8 +69,7 @@ def _with_loss(
     the size of one of the weights. ``lengths``: of the texts that it may insist on.
     """
     asked, optional = asked_names(function), _targets_left_out(function)
-    shapes = [slot.array.shape for slot in floats_in(root).values()]
-    sizes = [size for size in dict.fromkeys([*itertools.chain(*shapes), SIZE]) if size > 1]
+    sizes = sizes_in(slot.array for slot in floats_in(root).values())
     states = [np.zeros(shape) for size in sizes for shape in ((size, 1), (size,), (1, size))]
     is_told_a_state = any(_meaning(name) == _STATE for name in asked if name not in kept)
     called_as = f"{called}({', '.join([*asked, *optional])})"
@@ -120,7 +119,8 @@ def _call(
     values: Mapping[str, Any],
 ) -> Any:
     """What a function returns that gets the parameters, as they are now, and values by what its parameters mean."""
-    return call_of(function, [parameters[kept[name]] if name in kept else values[_meaning(name)] for name in asked])()
+    told = {name: values[_meaning(name)] for name in asked if name not in kept}
+    return call_of(function, handed(asked, told, kept, parameters))()
 
 
 def _meaning(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,16 @@ def once(name: str) -> float | None:
     if _BATCH_SIZE.fullmatch(name):
         return BATCH
     return 0.0 if setting_of(name) == PENALTY else None
+
+
+def handed(
+    names: list[str], told: Mapping[str, Any], kept: Mapping[str, str], parameters: Mapping[str, Any]
+) -> list[Any]:
+    """The values of a function's parameters: what it is told, or parameters of the network as they are now.
+
+    ``kept``: under which names in ``parameters`` these are.
+    """
+    return [told[name] if name in told else parameters[kept[name]] for name in names]
 
 
 def call_of(function: Callable[..., Any], given: list[Any]) -> Callable[[], Any]:

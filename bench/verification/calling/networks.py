@@ -21,7 +21,7 @@ from .functions import functions_beside
 from .kept import returned_names
 from .losses import function_with_loss, method_with_loss
 from .methods import backward_names, bound_parameters, forward_names, public_methods, sounds_backward
-from .network import Network, call_of, number, once
+from .network import Network, call_of, handed, number, once
 from .parameters import INITIALISES, key_of, parameters_for, sizes_for
 from .parts import floats_in
 from .roles import asked_names, is_function, roles_of, training_flags
@@ -107,17 +107,16 @@ def _fitted(target: type) -> Iterator[Network]:
 
 def _made(target: type, *methods: str) -> Iterator[Any]:
     """Instances of a class, each told to train, once, with all examples in one batch and no penalty."""
-    for construct in constructions(target, methods):
-        model = sample_instance(target, construct)
-        if model is not None and not floats_in(model):
+    made = (sample_instance(target, construct) for construct in constructions(target, methods))
+    for model in (each for each in made if each is not None):
+        if not floats_in(model):
             _initialise(model)
         for name, value in list(getattr(model, "__dict__", {}).items()):
             if type(value) in (int, float) and (told := once(name)) is not None:
                 setattr(model, name, told)
             if type(value) is bool and roles_of(name)[0] == "training":
                 setattr(model, name, True)
-        if model is not None:
-            yield model
+        yield model
 
 
 def _initialise(model: Any) -> None:
@@ -154,10 +153,7 @@ class _Told:
         """What it returns after the forward with the parameters as they are now."""
         given = self.run.again().given(self.asked, roles, self.returned_as)
         told = dict(zip(self.asked, given, strict=True))
-        names = asked_names(self.function)
-        return call_of(
-            self.function, [told[name] if name in told else self.run.root[self.kept[name]] for name in names]
-        )()
+        return call_of(self.function, handed(asked_names(self.function), told, self.kept, self.run.root))()
 
     def number(self, roles: tuple[str, ...]) -> float:
         """The number that it returns; ValueError if it returns none."""
@@ -203,5 +199,5 @@ def _forward(
     function: Callable[..., Any], asked: list[str], kept: Mapping[str, str], parameters: Mapping[str, Any], inputs: Any
 ) -> Any:
     """What a forward returns that gets the parameters, as they are now, and inputs."""
-    given = (parameters[kept[name]] if name in kept else inputs for name in asked)
-    return function(*given, **training_flags(function))
+    told = {name: inputs for name in asked if name not in kept}
+    return function(*handed(asked, told, kept, parameters), **training_flags(function))

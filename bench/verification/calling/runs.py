@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,6 +177,11 @@ def labels_of(classes: int, batch: int) -> npt.NDArray[np.intp]:
     return (classes - 1 - np.arange(batch)) % classes
 
 
+def sizes_in(weights: Iterable[npt.NDArray[Any]]) -> list[int]:
+    """The sizes of a network's layers that its weights speak of, and one more in case that they speak of none."""
+    return [size for size in dict.fromkeys([*itertools.chain(*(each.shape for each in weights)), SIZE]) if size > 1]
+
+
 def by_name(names: tuple[str, ...], returned: Any) -> dict[str, Any]:
     """What a function returned, by the names that it has there."""
     values = returned if isinstance(returned, tuple) else (returned,)
@@ -211,9 +216,8 @@ def _places(inputs: npt.NDArray[Any]) -> tuple[int, ...]:
 
 def _inputs_for(root: Any) -> Iterator[npt.NDArray[Any]]:
     """Inputs of the sizes that a network's weights have: rows, columns, one column, a vector, sequences; or tokens."""
-    shapes = [slot.array.shape for slot in floats_in(root).values() if slot.array.ndim == 2][:MOST_WEIGHTS]
-    sizes = [size for size in dict.fromkeys([*itertools.chain(*shapes), SIZE]) if size > 1]
-    for layout, size in itertools.product(_LAYOUTS, sizes):
+    weights = [slot.array for slot in floats_in(root).values() if slot.array.ndim == 2]
+    for layout, size in itertools.product(_LAYOUTS, sizes_in(weights[:MOST_WEIGHTS])):
         if layout == "sequences":
             yield random_rows(SEQUENCES * BATCH, size).reshape(SEQUENCES, BATCH, size)
             continue
