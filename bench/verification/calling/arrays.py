@@ -11,9 +11,14 @@ from ...implementations import FloatArray
 from .graphs import SLOTS, unwrapped
 from .roles import roles_of
 
-DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "flat": 1}  # of layouts that are no matrices
+DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "batch_of_columns": 3, "flat": 1}  # of layouts that are no matrices
 LEADING = ("stack", "heads")  # of these, the layouts with axes before the batch
-AXES = {"columns": 0, "column": 0, "images": 1}  # the features' axis, in layouts where it is not the last
+AXES = {
+    "columns": 0,
+    "column": 0,
+    "images": 1,
+    "batch_of_columns": 1,
+}  # the features' axis, in layouts where it is not the last
 
 
 # The attributes in which a backward leaves its result, and the items of a dict in which it returns it.
@@ -36,6 +41,7 @@ def arranged(array: FloatArray, layout: str) -> FloatArray:
         "stack": (1, batch, features),
         "heads": (1, 1, batch, features),
         "images": (batch, features, 1, 1),
+        "batch_of_columns": (batch, features, 1),
         "flat": (batch * features,),
     }
     array = array.T if layout in ("columns", "column") else array.reshape(shapes.get(layout, array.shape))

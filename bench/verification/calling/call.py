@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -601,6 +602,9 @@ class Call:
             return array.T
         if self.convention.layout == "columns" and self.convention.operation == "jacobian":
             return batch_first(array, shape)
+        if self.convention.layout in DIMENSIONS and self.convention.operation == "jacobian":
+            matrices = (*shape, shape[1])
+            return array.reshape(matrices) if array.size == math.prod(matrices) else array
         if self.convention.layout in DIMENSIONS and array.size == shape[0] * shape[1]:
             return array.reshape(shape)
         return array

@@ -30,6 +30,7 @@ LAYOUTS = {
     "stack": "arrays [1, batch, features]",
     "heads": "arrays [1, 1, batch, features]",
     "images": "arrays [batch, features, 1, 1], axis 1",
+    "batch_of_columns": "arrays [batch, features, 1], axis 1",
     "flat": "arrays [batch * features]",
 }
 CONTAINERS = {"list": "nested lists", "torch": "PyTorch tensors", FLOAT32: "PyTorch tensors of float32"}

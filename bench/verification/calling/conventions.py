@@ -13,7 +13,7 @@ from .construction import TEMPERATURE, constructions
 from .convention import FORWARD_ONLY, LOSS_NAME, Convention, Options
 from .functions import conventions_of_function, may_be_backward
 from .graphs import DRIVES, LOSS_DRIVE, makes_leaves
-from .kept import returned_names
+from .kept import parameters_inside, returned_names
 from .methods import (
     BACKWARDS,
     FORWARDS,
@@ -79,7 +79,7 @@ def candidates(target: object, namespace: dict[str, Any], options: Options, meth
     backwards += [*with_turned_targets(backwards, target), *of_one_loss(backwards)]
     chosen = [*backwards, *([] if options.operation else _forwards_alone(target, options, owner, method))]
     if not chosen:
-        raise UserError(_nothing_to_call(target, options))
+        raise UserError(_nothing_to_call(target, options, method))
     return chosen
 
 
@@ -107,10 +107,11 @@ def _of_target(
         )
 
 
-def _nothing_to_call(target: object, options: Options) -> str:
+def _nothing_to_call(target: object, options: Options, method: str) -> str:
     """Why no convention fits the target, and what to do."""
-    if is_function(target):
-        names = ", ".join(asked_names(target)) or "none"
+    if is_function(target) or (method and not _is_of_pair(target, method)):
+        asked = bound_parameters(target, method) if method else asked_names(target)  # type: ignore[arg-type]
+        names = ", ".join(asked) or "none"
         operation = options.operation or "backward of softmax"
         return f"its parameters ({names}) fit no {operation}; give their roles with --signature"
     kind = f"the class {target.__name__}" if inspect.isclass(target) else f"a {type(target).__name__}"
@@ -346,6 +347,9 @@ def _closure_conventions(target: object, options: Options) -> Iterator[Conventio
         names = [name for name in asked_names(target) if roles_of(name)[0] not in FIXED]
         if len(names) == 2 and re.fullmatch(_ANSWER, names[0]):
             yield Convention("softmax", "closure", ("grad_output",), forward_arguments=("probs", "logits"))
+        if len(names) == 1 and [("targets",)] in [list(map(roles_of, each)) for each in parameters_inside(target)]:
+            for form in ("targets", "labels"):  # what it returns gives the gradient of softmax and its loss
+                yield Convention("softmax_cross_entropy", "closure", (form,), forward_arguments=("logits",))
         if len(names) == 1 and roles_of(names[0]) != ("grad_output",):
             # What takes the probabilities is no forward, but it may return a backward, too.
             for given in ("logits", "probs") if roles_of(names[0])[0] == "probs" else ("logits",):

@@ -137,6 +137,12 @@ def functions_inside(function: Callable[..., Any]) -> list[str]:
     return [node.name for node in _nodes(function) if isinstance(node, ast.FunctionDef)][1:]
 
 
+def parameters_inside(function: Callable[..., Any]) -> list[list[str]]:
+    """The names of the parameters of each function that a function defines inside itself."""
+    defined = [node for node in _nodes(function) if isinstance(node, ast.FunctionDef)][1:]
+    return [[each.arg for each in node.args.args] for node in defined]
+
+
 @functools.cache
 def place_of_gradient(function: Callable[..., Any]) -> int | None:
     """Where in the tuple of names that a function returns the gradient is, if one of them says so, and one only."""

@@ -14,7 +14,7 @@ _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
 _CACHE = r"(\w+_)?caches?|saved|memo(ry)?|tape|residuals?"
-_DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(deriv|derivative|derivate|grad|gradient|prime|backward|back)"
+_DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(der|deriv|derivative|derivate|grad|gradient|prime|backward|back)"
 _FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)|activate"
 _MASK = r"\w*mask\w*"
 _REWARD = r"rewards?|returns?|advantages?|td_?errors?"
@@ -31,7 +31,7 @@ _GROUP = r"\w*group"
 _OUTPUT = r"out|last|final|sa[ií]da|salida|sortie|ausgabe"
 _OPERATION = r"op|operation|node"
 # At the end of a name: what the array is, not what it means.
-_FORM = r"_(flat|1d|2d|np|arr(ay)?|tensor|t|l|L|mat(rix)?)$"
+_FORM = r"_(flat|1d|2d|np|arr(ay)?|tensor|t|l|L|mat(rix)?|curr(ent)?)$"
 _SIZE = r"n|size|n_?(classes|features|outputs?|labels)|num_\w+|(number|no)_of_\w+"
 _LENGTHS = r"(\w+_)?len(gth)?s"  # of the sequences whose rows follow one another
 _TIMES = r"(n_?|num_?)?epochs?|(n|max|num)_?iter\w*|iterations?|time_?steps?"  # how often, or at which time
@@ -39,7 +39,7 @@ _INDEX = r"i|j|k|idx|ind|index|class_?(idx|index|i|id)"
 _LOG_PROBS = r"log_?p(robs?|robabilit(y|ies))?|log_?softmax\w*|log_?likelihoods?"
 _LOGITS = r"(\w+_)?logits?|(raw_?)?scores?|raw\w*|pre_?activations?|unnormalized\w*"
 _TARGETS = (
-    r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_(one_?)?hot|ground_?truth|gt|true_?\w*|\w+_true|desired\w*"
+    r"t|targ|tgt|gold|reals?|targets?|labels?|truths?|(y|t)_?true|one_?hot\w*|\w+_((one_?)?hot|oh)|ground_?truth|gt|true_?\w*|\w+_true|desired\w*"
     r"|expected\w*|actual\w*|correct\w*|answers?|actions|etiquetas?|rotulos?|alvos?|ziel\w*|cibles?|y_?(target|label|real|train|batch)s?|label_\w+|target_\w+"
     r"|(?!\w*(grad|pred|prob))\w+_(label|target)s?"
 )  # fmt: skip

@@ -244,7 +244,7 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     moderate = [answer for answer in answers.answers if answer.trial.logits in MODERATE]
     if found is None and not answers.limits and not all(answer.right for answer in moderate):
         found = diagnose(operation, [pair for pair in given if pair[0].logits in MODERATE], should)
-    of_one_item = answers.convention.layout in ("row", "column", "images", "stack", "heads")
+    of_one_item = answers.convention.layout in ("row", "column", "images", "batch_of_columns", "stack", "heads")
     is_zero_anyway = of_one_item or {"logits", "probs"} <= answers.convention.roles  # subtracted from each other
     if found is not None and is_zero_anyway and found.name == "jacobian_summed":
         return None  # the other axis has length 1: code that works along it gives 0
