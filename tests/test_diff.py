@@ -286,6 +286,7 @@ def test_across_unlike_machines_nothing_is_called_slower(softmax_bench: SoftmaxB
     assert "slower" not in done.stdout.replace("nothing is called slower or faster", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("results")
 def test_a_run_of_an_earlier_version_has_no_times_to_compare(softmax_bench: SoftmaxBench) -> None:
     done = softmax_bench("diff", "former", "changed")

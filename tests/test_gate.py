@@ -793,6 +793,7 @@ def vectorized_out(probs, grad_output, *, out):
 OLD_MISTAKES = "from . import stated\nfrom .softmax import vectorized\n\nMISTAKES = {}\n"
 
 
+@pytest.mark.slow
 def test_a_revision_of_the_old_form_is_paired_examined_and_timed(tmp_path: Path) -> None:
     root = empty_repository(tmp_path)
     commit(root, {"__init__.py": OLD_REGISTRY, "softmax.py": OLD_SOFTMAX, "mistaken.py": OLD_MISTAKES})
@@ -807,6 +808,7 @@ def test_a_revision_of_the_old_form_is_paired_examined_and_timed(tmp_path: Path)
 PRE_MOVE = "e5dc8a8"  # the last commit in which the known mistakes were a module of the implementations
 
 
+@pytest.mark.slow
 def test_the_last_revision_before_the_move_is_paired_examined_and_timed() -> None:
     if output_of_git(ROOT, "rev-parse", "--quiet", "--verify", f"{PRE_MOVE}^{{commit}}") is None:
         pytest.skip(f"this clone does not have commit {PRE_MOVE}")

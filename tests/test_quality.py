@@ -169,6 +169,7 @@ def test_a_chart_of_nothing_is_refused() -> None:
         gate_quality(frame_of())
 
 
+@pytest.mark.slow
 def test_the_stored_trials_are_drawn_in_the_folder_of_the_option_plots(
     softmax_bench: SoftmaxBench, tmp_path: Path
 ) -> None:

@@ -288,6 +288,7 @@ def test_every_shared_case_can_be_called_and_is_in_the_sweep() -> None:
         assert call_of(label)() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", [PYTEST, TIMEIT])
 def test_a_session_of_a_tool_reads_its_number(tool: str) -> None:
     (reading,) = measure_with(tool, [VECTORIZED]).readings.values()

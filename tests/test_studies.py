@@ -23,6 +23,7 @@ def drawn(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "name"), STUDIES, ids=[name for _, name in STUDIES])
 def test_a_stored_study_is_drawn_again_without_being_made(
     command: tuple[str, ...], name: str, softmax_bench: SoftmaxBench, tmp_path: Path

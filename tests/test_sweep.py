@@ -98,6 +98,7 @@ def test_a_run_stores_each_case_once_and_sums_it_up(sweep_small: SoftmaxBench, t
     assert [point.working_set_bytes for point in run.ceiling][:1] == [working_set_bytes]
 
 
+@pytest.mark.slow
 def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: SoftmaxBench, tmp_path: Path) -> None:
     done = softmax_bench(
         "run", "--results=results", "--run-id=its", "--batch=32", "--features=512", "--logits=uniform",
@@ -111,6 +112,7 @@ def test_the_articles_case_is_told_beside_the_articles_figures(softmax_bench: So
     assert "65.1 ms, 31.9 µs, 2000×" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_without_times_is_drawn_without_charts_of_time(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
     done = sweep_small("--implementation=vectorized", "--charts", *UNTIMED)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -118,6 +120,7 @@ def test_a_run_without_times_is_drawn_without_charts_of_time(sweep_small: Softma
     assert files == {"memory_by_features.png", "memory_by_features.svg", "report.html", "report.md"}
 
 
+@pytest.mark.slow
 def test_a_run_with_nothing_to_draw_says_so(softmax_bench: SoftmaxBench) -> None:
     done = softmax_bench(
         "run", "--results=results", "--implementation=row_loop", "--batch=4", "--features=16", *UNTIMED
@@ -220,6 +223,7 @@ def test_a_run_ends_on_time_and_what_is_not_settled_is_said(tmp_path: Path, soft
     assert "Give more with --minutes" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_no_time(sweep_small: SoftmaxBench, tmp_path: Path) -> None:
     (tmp_path / "jumping.py").write_text(JUMPING, encoding="utf-8")
     done = sweep_small("--implementation=vectorized", *TIMED, "-p", "jumping")

@@ -41,11 +41,13 @@ def test_graphs_of_numbers_and_layers_for_tensors_of_elsewhere(name: str, words:
     check("number_graphs.py", name, words, mistake, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words", "said"), WHOLE, ids=[each[0] for each in WHOLE])
 def test_a_whole_network_is_judged_by_all_its_gradients(name: str, words: str, said: str) -> None:
     check("whole_networks.py", name, words, "", said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words", "said"), HANDED, ids=[each[0] for each in HANDED])
 def test_a_network_is_handed_its_parameters_or_the_gradient_of_its_loss(name: str, words: str, said: str) -> None:
     check("handed_parameters.py", name, words, "", said)
