@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,8 +83,10 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
     arguments = [*PYTEST_ARGUMENTS, f"--rootdir={Path.cwd()}", *options.arguments(), *pytest_arguments, target]
     voice, complaint = io.StringIO(), io.StringIO()  # pytest ends with an empty line, which would tear the bar
     try:
-        with contextlib.redirect_stdout(voice), contextlib.redirect_stderr(complaint), _without_plugins():
-            code = pytest.main(arguments, plugins=[hooks])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(NO_PLUGINS, "1")
+            with contextlib.redirect_stdout(voice), contextlib.redirect_stderr(complaint):
+                code = pytest.main(arguments, plugins=[hooks])
     except Exception:
         if not hooks.interrupted:
             raise
@@ -100,17 +101,3 @@ def run_pytest(options: Options, pytest_arguments: tuple[str, ...], observer: Ob
     if complained:
         observer.said(complained)
     return status, hooks.folder
-
-
-@contextlib.contextmanager
-def _without_plugins() -> Iterator[None]:
-    """A block in which pytest loads no plugins but those that it is told to."""
-    before = os.environ.get(NO_PLUGINS)
-    os.environ[NO_PLUGINS] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[NO_PLUGINS]
-        else:
-            os.environ[NO_PLUGINS] = before

@@ -509,7 +509,11 @@ def _notes(answers: Answers, options: Options) -> list[str]:
         if convention.names_log_probability:
             notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")
         is_of_elements = answers.reduction == ELEMENTS
-        loss = f"{answers.reduction.split()[0]} of the loss over {'all elements' if is_of_elements else 'the batch'}"
+        loss = (
+            "mean of the loss over all elements"
+            if is_of_elements
+            else f"{answers.reduction} of the loss over the batch"
+        )
         notes.append(f"compared with the gradient of the {loss}")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

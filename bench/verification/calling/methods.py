@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .kept import attributes_read, attributes_stored
@@ -217,12 +217,7 @@ def forward_parameters(target: object, forward: str) -> list[str]:
 
 def optional_targets(target: object, forward: str) -> str:
     """The second parameter of a forward if it may be left out and is one of targets by its name; empty if it is not."""
-    return optional_targets_of(getattr(target, forward))
-
-
-def optional_targets_of(function: Callable[..., Any]) -> str:
-    """The same of a function."""
-    defined = list(inspect.signature(function).parameters.values())
+    defined = list(inspect.signature(getattr(target, forward)).parameters.values())
     after = [parameter for parameter in defined if parameter.name not in ("self", "cls")][1:2]
     named = [parameter.name for parameter in after if parameter.default is None]
     return next((name for name in named if {"targets", "labels"} & set(roles_of(name))), "")

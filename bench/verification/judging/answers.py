@@ -192,7 +192,7 @@ def is_root(convention: Convention) -> bool:
 
 def _of_other_loss(answers: Answers) -> Answers:
     """The answers with the limit that their gradient is that of the sum, and the loss beside it the mean, or so."""
-    told = next(filter(None, map(_reductions_told, _with_losses(answers))), {})
+    told = _first_told(answers) or {}
     other = next((reduction for reduction, is_told in told.items() if is_told), "something else")
     limit = (
         f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is their {other}"
@@ -255,10 +255,15 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
 
 def has_right_loss(answers: Answers) -> bool:
     """Whether the loss that a forward returned, if any, has the reduction that the gradient is judged by."""
-    told = next(filter(None, map(_reductions_told, _with_losses(answers))), None)
+    told = _first_told(answers)
     # A number that is returned beside a gradient may be anything.
     may_be_anything = answers.convention.style == "function" and told is not None and not any(told.values())
     return told is None or may_be_anything or told[answers.reduction if answers.reduction in told else "sum"]
+
+
+def _first_told(answers: Answers) -> dict[str, bool] | None:
+    """Which reductions the first loss that was returned may have; None if none can tell."""
+    return next(filter(None, map(_reductions_told, _with_losses(answers))), None)
 
 
 def shows_right_loss(answers: Answers) -> bool:
