@@ -1664,7 +1664,18 @@ def loss_or_its_gradient(net_output, labels, der=False):
     return p - labels if der else -np.sum(labels * np.log(p))
 
 
+# Right only behind a loss that hands it minus the one-hot targets.
+class LogSoftmaxOfOneLoss:
+    def forward(self, x):
+        self.log_probs = np.log(rows_softmax(x))
+        return self.log_probs
+
+    def backward(self, x, weight_decay):
+        return (np.exp(self.log_probs) + x) / len(x)
+
+
 STYLES = (
+    ("LogSoftmaxOfOneLoss", "right, with a limit", "", "one incoming gradient"),
     ("softmax_and_its_loss", "right", "", "what it returned(targets)"),
     ("jacobian_of_a_batch_of_columns", "right", "", "[batch, features, 1]"),
     ("jacobian_of_sequences", "right", "", "the Jacobian of softmax"),

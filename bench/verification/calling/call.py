@@ -48,6 +48,7 @@ from .kernels import DESTINATION
 from .methods import applied_parameters, is_static
 from .roles import (
     FIXED,
+    LOG_LOSS_GRADIENT,
     LOSS_GRADIENT,
     RETURNED,
     TURNED_TARGETS,
@@ -68,7 +69,8 @@ from .standins import Carrier, Context, Leaf
 from .transforms import pulled_back
 
 FORWARD_RESULTS = ("output", "outputs", "out", "probs", "y", "a", "A", "value", "result", "activation")
-MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets", LOSS_GRADIENT)  # the roles that are [B, N]
+# The roles that are [B, N].
+MATRICES = ("logits", "probs", "log_probs", "grad_output", "targets", LOSS_GRADIENT, LOG_LOSS_GRADIENT)
 ARRAYS = (*MATRICES, *SUMS, "labels")  # of all arrays with the batch as their first axis
 LEARNING_RATE = 0.125  # for a backward that takes one
 Inputs = Mapping[str, Any]

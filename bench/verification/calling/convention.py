@@ -14,7 +14,7 @@ from .construction import BYPASSED
 from .graphs import DRIVES_IN_WORDS
 from .kernels import DESTINATION
 from .methods import FORWARDS
-from .roles import INCOMING, LOSS_GRADIENT, TURNED_TARGETS, is_loss
+from .roles import INCOMING, LOG_LOSS_GRADIENT, LOSS_GRADIENT, TURNED_TARGETS, is_loss
 
 # Roles that a user may name in --signature.
 ROLES = (
@@ -149,7 +149,7 @@ class Convention:
     @property
     def is_of_one_loss(self) -> bool:
         """Whether the incoming gradient is that of cross-entropy, and the result that of both together."""
-        return LOSS_GRADIENT in self.arguments
+        return LOSS_GRADIENT in self.arguments or LOG_LOSS_GRADIENT in self.arguments
 
     @property
     def works_in_place(self) -> bool:

@@ -23,7 +23,7 @@ _TRAINING = r"(is_?)?train(ing)?(_?(mode|flag|flg))?"
 _REDUCTION = r"reduction|reduce"
 _IGNORED_LABEL = r"\w*ignore\w*|pad(ding)?_?(idx|index|id|label|token)?"
 _SMOOTHING = r"\w*smooth\w*|eps(ilon)?"
-_AUXILIARY = r"z_?loss\w*|\w*dropout\w*"  # what a loss may add, or a layer leave out
+_AUXILIARY = r"z_?loss\w*|\w*dropout\w*|weight_?decay|momentum"  # what a loss or a step may add, or a layer leave out
 _SCALE = r"(sm_?|softmax_?)?scal(e|ing)(_?factor)?"
 _CLASS_WEIGHTS = r"(class_?|pos_?)weights?|\w*proportions?|priors?"
 _WEIGHTS = r"weights?"  # attention's, or of the classes or the rows of a loss
@@ -45,7 +45,7 @@ _TARGETS = (
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
-    r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
+    r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|err(or)?_\w+|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
     r"|g|g_[a-z]\w+|g[A-Z]\w*|v|u|dvalues|dloss|d(logits?|scores?|probs?|preds?|softmax)|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
 )
 _PROBS = (
@@ -54,7 +54,8 @@ _PROBS = (
 )  # fmt: skip
 WEIGHTS = ("probs", "ones", "row_ones")
 # The gradient of cross-entropy with respect to the probabilities, -targets / probs [B, N], as what comes into softmax.
-LOSS_GRADIENT = "loss_gradient"
+# LOG_LOSS_GRADIENT: that with respect to the log-probabilities, -targets [B, N], as what comes into log-softmax.
+LOSS_GRADIENT, LOG_LOSS_GRADIENT = "loss_gradient", "log_loss_gradient"
 TURNED_TARGETS = "turned_targets"  # one-hot, transposed, where the other arrays are not
 INCOMING = ("upstream", "row_upstream")  # into a loss: a number, or one for each row
 _ANYTHING = r"inputs?|inp|inps?|xs?|z|arrays?|values?|data"

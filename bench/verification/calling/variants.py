@@ -17,6 +17,7 @@ from .methods import (
 )
 from .models import PADDED, THROUGH, TRAINED, TURNED, is_model
 from .roles import (
+    LOG_LOSS_GRADIENT,
     LOSS_GRADIENT,
     TURNED_TARGETS,
     is_function,
@@ -25,6 +26,7 @@ from .roles import (
 from .training import roles_after_forward, roles_of_training, training_names
 
 MAX_WRAPPED = 6
+_OF_ONE_LOSS = {"softmax": LOSS_GRADIENT, "log_softmax": LOG_LOSS_GRADIENT}  # what comes into each from cross-entropy
 _TURNS_TARGETS = re.compile(r"\b(y|Y|labels?|targets?|one_?hot\w*|y_\w+)\.T\b")
 
 
@@ -109,11 +111,11 @@ def of_one_loss(conventions: list[Convention]) -> Iterator[Convention]:
     taking = [
         each
         for each in conventions
-        if each.operation == "softmax"
+        if each.operation in _OF_ONE_LOSS
         and "grad_output" in each.arguments
         and each.style in ("function", "pair", "method")
     ]
     plain, of_models = ([each for each in taking if bool(each.weights) is of_model] for of_model in (False, True))
     for each in (*plain[:MAX_WRAPPED], *of_models[:MAX_WRAPPED]):
-        arguments = replaced(each.arguments, "grad_output", LOSS_GRADIENT)
+        arguments = replaced(each.arguments, "grad_output", _OF_ONE_LOSS[each.operation])
         yield dataclasses.replace(each, operation="softmax_cross_entropy", arguments=arguments)

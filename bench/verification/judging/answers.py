@@ -9,7 +9,7 @@ import numpy as np
 from ...implementations import FloatArray
 from ..calling.attention import VALUES
 from ..calling.convention import Convention, Options
-from ..calling.roles import INCOMING, is_loss
+from ..calling.roles import INCOMING, LOSS_GRADIENT, is_loss
 from ..process.failures import Failure
 from ..process.subject import Outcome, Subject
 from .diagnosis import Diagnosis, diagnose, known
@@ -113,7 +113,7 @@ def ask(
     reductions: tuple[str, ...] = (options.reduction,) if options.reduction else ("mean", "sum")
     if convention.forward and not options.reduction:  # which may return its loss
         reductions += (ELEMENTS,)
-    if convention.is_of_one_loss:
+    if LOSS_GRADIENT in convention.arguments:
         reductions = ("sum",)  # what is divided by the batch has been so before
         # What comes in is 1 / probs, of which little is left where these underflow.
         shapes = tuple(shape for shape in shapes if shape[3] in MODERATE)
@@ -193,11 +193,10 @@ def is_root(convention: Convention) -> bool:
 def _of_other_loss(answers: Answers) -> Answers:
     """The answers with the limit that their gradient is that of the sum, and the loss beside it the mean, or so."""
     told = _first_told(answers) or {}
-    other = next((reduction for reduction, is_told in told.items() if is_told), "something else")
-    limit = (
-        f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is their {other}"
-    )
-    mistake = known(answers.convention.operation, "average_missing") if other == "mean" else None
+    others = [f"their {reduction}" for reduction, is_told in told.items() if is_told]
+    other = next(iter(others), "another one")
+    limit = f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is {other}"
+    mistake = known(answers.convention.operation, "average_missing") if other == "their mean" else None
     return dataclasses.replace(answers, limits=(limit, *answers.limits), diagnosis=mistake)
 
 

@@ -20,7 +20,7 @@ from ...units import quantity
 from ..calling.attention import SUMS, log_sums_of
 from ..calling.call import Inputs
 from ..calling.convention import Convention
-from ..calling.roles import LOSS_GRADIENT, is_loss
+from ..calling.roles import LOG_LOSS_GRADIENT, LOSS_GRADIENT, is_loss
 from ..process.handover import Handover
 from .limits import allowed_ulp
 from .trials import ASCENT, UPSTREAM, Trial, loss_gradient, right_gradient
@@ -58,6 +58,7 @@ def fresh_inputs(convention: Convention, case: Case, count: int) -> dict[str, An
         drawn["targets"] = np.zeros_like(made.probs)
         drawn["targets"][np.arange(rows.batch), labels] = 1.0
         drawn[LOSS_GRADIENT] = loss_gradient(made.probs, drawn["targets"])
+        drawn[LOG_LOSS_GRADIENT] = -drawn["targets"]
     if "log_probs" in convention.roles:
         drawn["log_probs"] = log_softmax(made.logits)
     if convention.roles.intersection(SUMS):

@@ -15,7 +15,7 @@ from ...operations.cross_entropy import exact_gradient
 from ...operations.oracle import TOLERANCES, high_precision_vjp
 from ...operations.precision import Rounded, rounded, wide_type, widen
 from ..calling.attention import log_sums_of
-from ..calling.roles import LOSS_GRADIENT
+from ..calling.roles import LOG_LOSS_GRADIENT, LOSS_GRADIENT
 
 SEED = 42
 EXTREME = 1000.0  # beyond the logarithm of float64's largest number, 709.8
@@ -144,6 +144,7 @@ def make_trial(operation: str, reduction: str, case: Case, temperature: float = 
         "grad_output": grad_output,
         "targets": targets,
         LOSS_GRADIENT: loss_gradient(probs, targets),
+        LOG_LOSS_GRADIENT: -targets,
         "labels": labels,
         "upstream": UPSTREAM,
         **log_sums_of(logits),

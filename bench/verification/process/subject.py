@@ -118,7 +118,8 @@ class Local:
 
     def source(self, convention: Convention) -> str:
         """The text of the function, or of the methods that are called; empty if Python does not know it."""
-        names = [convention.forward, convention.backward] if inspect.isclass(self._target) else [""]
+        methods = [name for name in (convention.forward, convention.backward) if name]
+        names = methods if inspect.isclass(self._target) and methods else [""]
         texts = []
         for name in names:
             with contextlib.suppress(TypeError, OSError):
