@@ -352,7 +352,8 @@ def _is_far_fetched(answers: Answers) -> bool:
     A forward that returns the right loss was called rightly, and what it returns beside it is its gradient.
     """
     convention = answers.convention
-    of_logits = convention.roles - ({"logits"} if IDENTITY in convention.roles else set())  # these are weights
+    own = {*convention.arguments, *convention.cached} if convention.forward else convention.roles
+    of_logits = own - ({"logits"} if IDENTITY in convention.roles else set())  # these are weights
     twice = len({"logits", "probs", "log_probs"} & of_logits) > 1
     as_forward = convention.style == FORWARD_ONLY
     if convention.is_forward_called_as_backward:

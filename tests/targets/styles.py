@@ -1674,7 +1674,37 @@ class LogSoftmaxOfOneLoss:
         return (np.exp(self.log_probs) + x) / len(x)
 
 
+# Its backward is known by its parameter, not by its name.
+class ClassifiesAndLearns:
+    def classify(self, x, t):
+        self.p, self.t = rows_softmax(x), t
+        return self.cross_entropy_error()
+
+    def learn(self, dout=1):
+        return (self.p - self.t) / len(self.p)
+
+    def cross_entropy_error(self):
+        return -np.sum(np.log(self.p) * self.t) / len(self.p)
+
+
+# Told to give its derivative, it takes its own output.
+def softmax_or_back(z, BACK=False):
+    return z * (1 - z) if BACK else rows_softmax(z)
+
+
+class OnesForItsOutput:
+    def __call__(self, Z):
+        e = np.exp(Z - np.max(Z, axis=0))  # no empty batch
+        return e / np.sum(e, axis=0)
+
+    def grad(self, A):
+        return np.ones_like(A)
+
+
 STYLES = (
+    ("ClassifiesAndLearns", "right, with a limit", "", "classify(logits, targets), then learn(upstream)"),
+    ("softmax_or_back", "wrong", "diagonal_only_unmultiplied", "told to give its derivative"),
+    ("OnesForItsOutput", "wrong", "pass_through", "grad(probs)"),
     ("LogSoftmaxOfOneLoss", "right, with a limit", "", "one incoming gradient"),
     ("softmax_and_its_loss", "right", "", "what it returned(targets)"),
     ("jacobian_of_a_batch_of_columns", "right", "", "[batch, features, 1]"),

@@ -218,6 +218,8 @@ class Convention:
         elif self.forward:
             told = f", {self.between}({self.told})" if self.between else ""
             called = f"{self.forward}({before}){told}, then {called}"
+        if self.is_flagged:
+            called = f"{called}, told to give its derivative"
         if self.weights:
             called = f"{called}, with {self.weights} as weights"
         if self.descends:

@@ -19,6 +19,7 @@ from .roles import (
     FIXED,
     asked_names,
     backward_choices,
+    derivative_flags,
     distinct,
     forward_roles,
     has_signature,
@@ -44,7 +45,7 @@ def conventions_of_function(
     of_forward = asked_names(namespace[forward]) if forward in namespace else []
     known = of_forward[0] if len(of_forward) == 1 else ""
     roles = [options.signature] if options.signature else list(_of_parameters(parameters, operation, known))
-    name = getattr(target, "__name__", "")
+    name, flagged = getattr(target, "__name__", ""), bool(derivative_flags(target))
     if not options.signature:
         yield from _of_more_than_softmax(target, parameters, operation)
         if operation == "softmax_cross_entropy":
@@ -55,7 +56,8 @@ def conventions_of_function(
         for before, given in befores if "cache" in arguments else [("", ())]:
             if options.signature or may_be_backward((*arguments, *given), operation):
                 items = cached if {"cache", "operation"} & set(arguments) else ()
-                yield Convention(operation, "function", arguments, before, given, name, cached=items)
+                plain = Convention(operation, "function", arguments, before, given, name, cached=items)
+                yield dataclasses.replace(plain, is_flagged=flagged)
     if not options.signature and not sounds_backward(name):
         yield from _functions_of_tensors(parameters, operation)
     if not options.signature and is_loss(operation):

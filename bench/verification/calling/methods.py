@@ -67,6 +67,9 @@ def backward_names(target: object, forward: str = "") -> list[str]:
     if named and takes_only_a_rate(target, named[0]):
         # Such a backward updates weights; the gradient is another method's.
         named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
+    if not named and inspect.isclass(target):  # what is told a gradient alone is one, whatever it is called
+        asked = {name: bound_parameters(target, name) for name in public_methods(target) if name != forward}
+        named = [name for name, names in asked.items() if [roles_of(each) for each in names] == [("grad_output",)]]
     return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, _NO_BACKWARD, (forward, *FORWARDS))
 
 

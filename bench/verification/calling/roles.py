@@ -13,7 +13,7 @@ _AXIS = r"axis|dim|axes"
 _RATE = r"lr|learning_?rate|eta|alpha|rate|step_?size"
 _TEMPERATURE = r"temperature|temp|tau"
 _CONTEXT = r"ctx|context"
-_CACHE = r"(\w+_)?caches?|saved|memo(ry)?|tape|residuals?"
+_CACHE = r"(\w+_)?caches?|saved|memo(ry)?|tape|residuals"
 _DERIVATIVE = r"(is_?|return_?|use_?|get_?)?(der|deriv|derivative|derivate|grad|gradient|prime|backward|back)"
 _FUNCTION_NAME = r"name|kind|fn|fun(c|ction)?(_?name)?|act(ivation)?_?(fn|fun\w*|name|type|kind)|activate"
 _MASK = r"\w*mask\w*"
@@ -45,7 +45,7 @@ _TARGETS = (
 )  # fmt: skip
 _OUTPUT_OR_TARGETS = r"ys?|Y"  # softmax's output in one file, the targets in another
 _GRAD = (
-    r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|err(or)?_\w+|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
+    r"\w*grad\w*|\w*upstream\w*|cotangents?|deltas?|d_?out\w*|\w*err(or)?s?|err(or)?_\w+|residual|d[A-Z]\w*|d_\w+|d(y|z|a|l|o|s|p|x|h)"
     r"|g|g_[a-z]\w+|g[A-Z]\w*|v|u|dvalues|dloss|d(logits?|scores?|probs?|preds?|softmax)|\w*_diff|\w*_delta|sensitivity|seed|g(y|z|out|x)s?|dL_\w+|out_bar|\w+_bar"
 )
 _PROBS = (

@@ -294,7 +294,8 @@ def _tells_its_loss(answers: Answers) -> bool:
 
 def _are_ones(answers: Sequence[Answer]) -> bool:
     """Whether every result is an array of ones."""
-    return all(answer.is_shaped and answer.value is not None and (answer.value == 1.0).all() for answer in answers)
+    needed = [answer for answer in answers if not answer.trial.optional]
+    return all(answer.is_shaped and answer.value is not None and (answer.value == 1.0).all() for answer in needed)
 
 
 def _have_other_losses(answers: Sequence[Answer]) -> bool:

@@ -147,7 +147,8 @@ def _thing(name: str, found: Found, conventions: list[Convention]) -> str:
     gave = found.answers.gave and found.answers.convention.style in ("tensor", "closure", "transform")
     has_backward = gave or any(convention.style in ("pair", "node", "method") for convention in conventions)
     if name == SOFTMAX:
-        is_backward = has_backward or _SAYS_BACKWARD.search(found.answers.convention.backward)
+        shown = found.answers.convention
+        is_backward = has_backward or shown.is_flagged or _SAYS_BACKWARD.search(shown.backward)
         return "" if is_backward else "the forward of softmax, without a backward"
     if name == LOSS:
         gave_both = any(answer.is_shaped for answer in found.answers.answers)
