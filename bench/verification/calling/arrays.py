@@ -13,12 +13,8 @@ from .roles import roles_of
 
 DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "batch_of_columns": 3, "flat": 1}  # of layouts that are no matrices
 LEADING = ("stack", "heads")  # of these, the layouts with axes before the batch
-AXES = {
-    "columns": 0,
-    "column": 0,
-    "images": 1,
-    "batch_of_columns": 1,
-}  # the features' axis, in layouts where it is not the last
+# The features' axis, in layouts where it is not the last.
+AXES = {"columns": 0, "column": 0, "images": 1, "batch_of_columns": 1}
 
 
 # The attributes in which a backward leaves its result, and the items of a dict in which it returns it.

@@ -109,11 +109,11 @@ def _of_target(
 
 def _nothing_to_call(target: object, options: Options, method: str) -> str:
     """Why no convention fits the target, and what to do."""
-    if is_function(target) or (method and not _is_of_pair(target, method)):
-        asked = bound_parameters(target, method) if method else asked_names(target)  # type: ignore[arg-type]
-        names = ", ".join(asked) or "none"
+    alone = bound_parameters(target, method) if method and not _is_of_pair(target, method) else None
+    asked = asked_names(target) if is_function(target) else alone
+    if asked is not None:
         operation = options.operation or "backward of softmax"
-        return f"its parameters ({names}) fit no {operation}; give their roles with --signature"
+        return f"its parameters ({', '.join(asked) or 'none'}) fit no {operation}; give their roles with --signature"
     kind = f"the class {target.__name__}" if inspect.isclass(target) else f"a {type(target).__name__}"
     for forward, backward in _pairs_of(target, options, ""):
         takes = [f"{name}({', '.join(bound_parameters(target, name))})" for name in (forward, backward)]
