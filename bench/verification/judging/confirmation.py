@@ -25,6 +25,7 @@ ORDER = (0, 1, 0, 2, 1, 3, 2, 3)
 # A larger size is tried where the one before says that it takes no longer than SLOWEST_S;
 # from the smallest straight to the largest nothing could be said, as its calls take mostly the same time at any size.
 SIZES: tuple[Ranges, ...] = ((2, 9), (5, 60)), ((2, 4), (150, 300)), ((2, 4), (600, 1200))
+SIZES_OF_JACOBIANS: tuple[Ranges, ...] = (*SIZES[:2], ((2, 3), (300, 500)))  # whose numbers are the square of these
 CACHED = 0.3  # of the time: a call with inputs that came before is so much faster only if its result was kept
 SLOWEST_S = 0.2  # of a call, if it grows quadratically with features
 
@@ -45,21 +46,22 @@ def confirm(subject: Timeable, convention: Convention, *, dtypes: tuple[str, ...
     wrong: list[str] = []
     odd: list[str] = []
     limits: list[str] = []
+    sizes = SIZES_OF_JACOBIANS if convention.operation == "jacobian" else SIZES
     blocks: list[tuple[Case, tuple[Ranges, ...]]] = [
-        (_case(SIZES[0], dtype), SIZES[1:] if dtype == dtypes[0] else ()) for dtype in dtypes
+        (_case(sizes[0], dtype), sizes[1:] if dtype == dtypes[0] else ()) for dtype in dtypes
     ]
     while blocks:
         case, larger_sizes = blocks.pop(0)
         block = _block(subject, convention, case, inexact=inexact)
         if isinstance(block, Failure):
             failed = f"at {case.batch} × {case.features} it fails: {block.summary}"
-            is_slow = block.kind == "hung" and case.features > SIZES[0][1][1]  # more than the smallest size has
+            is_slow = block.kind == "hung" and case.features > sizes[0][1][1]  # more than the smallest size has
             (limits if is_slow or block.summary.startswith("RecursionError") else wrong).append(failed)
             break
         handover, checked = block
         wrong += [f"at {case.batch} × {case.features} it {checked.wrong}"] if checked.wrong else []
         odd += [f"at {case.batch} × {case.features} it {each}" for each in checked.odd]
-        if case.features >= SIZES[-1][1][0]:
+        if case.features >= sizes[-1][1][0]:
             odd += _kept(subject, convention, case, handover)
         if larger_sizes:
             larger = _case(larger_sizes[0], case.dtype)
