@@ -357,17 +357,19 @@ def some_rows() -> list[Row]:
 
 
 def test_the_chart_has_a_panel_a_load_with_the_90th_percentile_of_each_tool(tmp_path: Path) -> None:
-    figure = repeatability(frame_of(*some_rows()))
+    figure = repeatability(list(outcomes(frame_of(*some_rows()))))
     assert [panel.get_title() for panel in figure.axes] == list(LOADS)
     for panel in figure.axes:
         assert [text.get_text() for text in panel.texts] == ["10 %"] * (len(TOOLS) + 1)
-    files = [write_figure(repeatability(frame_of(*some_rows())), tmp_path / f"{name}.svg") for name in "ab"]
+    files = [
+        write_figure(repeatability(list(outcomes(frame_of(*some_rows())))), tmp_path / f"{name}.svg") for name in "ab"
+    ]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_chart_of_too_little_is_refused() -> None:
     with pytest.raises(NothingToDrawError, match="make repeatability"):
-        repeatability(frame_of(ROW))
+        repeatability(list(outcomes(frame_of(ROW))))
     one_session = pd.DataFrame([dataclasses.asdict(one) for one in replayed(IDLE, 1, {VECTORIZED: [Moment(0, 1, 1)]})])
     with pytest.raises(NothingToDrawError, match="make repeatability"):
         rules(one_session)

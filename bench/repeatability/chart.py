@@ -52,18 +52,18 @@ def draw_study(study: Study, sessions: pd.DataFrame, replays: pd.DataFrame, fold
         NothingToDrawError: no tool has two sessions under one load.
     """
     made = made_with(study.machine, study.versions)
-    yield from write_charts(repeatability(sessions, made), folder, "repeatability")
+    yield from write_charts(repeatability(list(outcomes(sessions)), made), folder, "repeatability")
     if not replays.empty:
         yield from write_charts(rules(replays, made), folder, "rules")
 
 
-def repeatability(sessions: pd.DataFrame, made: str = "") -> Figure:
-    """What the speed-ups of two sessions differ by, for each tool and load; ``made`` says on which machine.
+def repeatability(told: Sequence[Outcome], made: str = "") -> Figure:
+    """What the speed-ups of two sessions differ by, by the outcomes of a study; ``made`` says on which machine.
 
     Raises:
         NothingToDrawError: no tool has two sessions under one load.
     """
-    found = [outcome for outcome in outcomes(sessions) if len(outcome.speedup_differences)]
+    found = [outcome for outcome in told if len(outcome.speedup_differences)]
     if not found:
         raise NothingToDrawError("no tool has two sessions under one load yet: make repeatability")
     numbers = "; ".join(f"{tool} {STATES[tool].partition(',')[0]}" for tool in TOOLS)

@@ -93,7 +93,7 @@ def _repeatability(folder: Path) -> Section:
         "How far do two runs differ?",
         sentences=[finding],
         tables=[Table("Difference in speed-up between two sessions of one tool", headings, rows)],
-        pictures=[drawn_picture(repeatability(sessions, made_with(study.machine, study.versions)), finding)],
+        pictures=[drawn_picture(repeatability(found, made_with(study.machine, study.versions)), finding)],
     )
 
 

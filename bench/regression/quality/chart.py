@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from scipy.special import betaincinv
 
 from ...charts.style import COLOURS, STYLE, new_figure
 from ...errors import NothingToDrawError
@@ -101,9 +102,12 @@ def _draw_detection(panel: Axes, trials: pd.DataFrame) -> None:
 
 
 def _reach(hits: int, runs: int) -> tuple[list[float], list[float]]:
-    """How far the 95 % interval of a share reaches below and above it, in the form that matplotlib takes."""
-    from scipy import stats  # noqa: PLC0415 - slow to import, and reports of runs draw no such share
+    """How far the 95 % interval of a share reaches below and above it, in the form that matplotlib takes.
 
-    interval = stats.binomtest(hits, runs).proportion_ci(0.95)
+    The exact interval of Clopper and Pearson (Biometrika 26, 1934), from quantiles of beta distributions, as
+    ``scipy.stats.binomtest`` has it; ``scipy.stats`` takes longer to import than a report to draw.
+    """
     share = hits / runs
-    return [max(0.0, share - interval.low)], [max(0.0, interval.high - share)]
+    low = betaincinv(hits, runs - hits + 1, 0.025) if hits else 0.0
+    high = betaincinv(hits + 1, runs - hits, 0.975) if hits < runs else 1.0
+    return [float(share - low)], [float(high - share)]
