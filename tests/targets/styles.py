@@ -1686,6 +1686,9 @@ class ClassifiesAndLearns:
     def cross_entropy_error(self):
         return -np.sum(np.log(self.p) * self.t) / len(self.p)
 
+    def update(self, grad):
+        self.p -= grad
+
 
 # Told to give its derivative, it takes its own output.
 def softmax_or_back(z, BACK=False):

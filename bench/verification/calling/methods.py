@@ -68,8 +68,11 @@ def backward_names(target: object, forward: str = "") -> list[str]:
         # Such a backward updates weights; the gradient is another method's.
         named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
     if not named and inspect.isclass(target):  # what is told a gradient alone is one, whatever it is called
-        asked = {name: bound_parameters(target, name) for name in public_methods(target) if name != forward}
-        named = [name for name, names in asked.items() if [roles_of(each) for each in names] == [("grad_output",)]]
+        without = (_NO_BACKWARD, _SOUNDS_FORWARD)
+        others = [name for name in public_methods(target) if name not in (forward, *FORWARDS)]
+        may_be = [name for name in others if not any(each.search(name) for each in without)]
+        told = [name for name in may_be if [*map(roles_of, bound_parameters(target, name))] == [("grad_output",)]]
+        named = sorted(told, key=lambda name: name not in sounding)
     return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, _NO_BACKWARD, (forward, *FORWARDS))
 
 
