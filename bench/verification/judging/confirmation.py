@@ -13,6 +13,7 @@ import numpy as np
 
 from ...operations.cases import Case
 from ..calling.convention import Convention
+from ..calling.models import MORE
 from ..process.failures import Failure
 from ..process.handover import Handover
 from .checking import Checked, check, fresh_inputs, split
@@ -72,7 +73,13 @@ def confirm(subject: Timeable, convention: Convention, *, dtypes: tuple[str, ...
 
 
 def _case(ranges: Ranges, dtype: str) -> Case:
+    """A case of a size that nobody can foresee, but not one at which a model's inputs [B, B + MORE] are [B, N].
+
+    The gradient of the inputs, which a model returns while it keeps that of its weights, would be taken for this one.
+    """
     batch, features = (low + secrets.randbelow(high - low + 1) for low, high in ranges)
+    if features == batch + MORE:
+        return _case(ranges, dtype)
     return Case("softmax", "", batch, features, dtype, "normal")
 
 
