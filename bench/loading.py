@@ -65,13 +65,8 @@ def import_folders(target: str, root: Path | None = None) -> list[Path]:
     if ".py:" not in target:
         return [Path.cwd()]
     path = Path(target.rpartition(":")[0]).resolve()
-    found = [_package_folder(path)]
-    project = root.resolve() if root is not None else _project_folder(path)
-    if project is not None:
-        found += [folder for folder in (project, project / "src") if folder.is_dir()]
-    named = _imports(path)[1]
-    found += [folder.parent for folder in path.parents if folder.name in named]
-    return list(dict.fromkeys(found))
+    above_packages = [folder.parent for folder in path.parents if folder.name in _imports(path)[1]]
+    return list(dict.fromkeys([_package_folder(path), *_project_folders(path, root), *above_packages]))
 
 
 def let_import(target: str, root: Path | None = None) -> None:
@@ -84,27 +79,27 @@ def let_import(target: str, root: Path | None = None) -> None:
         sys.path.append(str(Path(target.rpartition(":")[0]).resolve().parent))
 
 
-def _project_folder(path: Path) -> Path | None:
-    """The folder of the project that a file belongs to, as far as that can be told from where it lies."""
+def _project_folders(path: Path, root: Path | None = None) -> list[Path]:
+    """The folder of the project that a file belongs to, and ``src`` in there; the given one, or what is found."""
     marked = (folder for folder in path.parents if any((folder / name).exists() for name in PROJECT_FILES))
-    return next(marked, Path.cwd() if Path.cwd() in path.parents else None)
+    found = root or next(marked, None) or (Path.cwd() if Path.cwd() in path.parents else None)
+    return [folder for folder in (found.resolve(), found.resolve() / "src") if folder.is_dir()] if found else []
 
 
 def _package_folder(path: Path) -> Path:
     """The folder that contains a file's outermost package, or the file itself if it is in no package.
 
-    A folder without ``__init__.py`` is a package, too, if a file in it imports relatively to it: a namespace package.
-    All folders up to the project's are packages then, if their names can be imported, or else as many as are needed.
+    Where a file imports relatively to folders without ``__init__.py``, these are packages, too: namespace packages. So
+    are all folders up to the project's, or its ``src``, if their names can be imported; else as many as are needed.
     """
     regular = next(folder for folder in path.parents if not (folder / "__init__.py").exists())
-    if not _imports(path)[0]:
+    levels = max(_imports(each)[0] for each in path.parent.glob("*.py")) if _imports(path)[0] else 0
+    needed = path.parents[min(levels, len(path.parents) - 1)]
+    if needed not in regular.parents:
         return regular
-    needed = path.parents[min(max(_imports(each)[0] for each in path.parent.glob("*.py")), len(path.parents) - 1)]
-    project = _project_folder(path)
-    if project is not None and project in needed.parents:
-        within = path.parent.relative_to(project).parts
-        needed = project if all(map(str.isidentifier, within)) else needed
-    return min(regular, needed, key=lambda folder: len(folder.parts))
+    tops = [folder for folder in reversed(_project_folders(path)) if folder in (needed, *needed.parents)]
+    named = [folder for folder in tops if all(map(str.isidentifier, path.parent.relative_to(folder).parts))]
+    return next(iter(named), needed)
 
 
 @functools.cache

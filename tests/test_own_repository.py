@@ -259,6 +259,16 @@ def test_a_target_imports_the_modules_of_its_own_project_first(tmp_path: Path) -
     assert import_folders(str(tmp_path / loose), tmp_path / "src")[1] == tmp_path / "src"
 
 
+def test_a_package_keeps_its_name_though_its_folder_lies_in_a_project(tmp_path: Path) -> None:
+    package = tmp_path / "src" / "mylib"
+    package.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    (package / "nn.py").write_text("from .layer import Layer\n", encoding="utf-8")
+    assert import_folders(f"{package / 'nn.py'}:f")[0] == tmp_path / "src"
+    (package / "__init__.py").touch()
+    assert import_folders(f"{package / 'nn.py'}:f")[0] == tmp_path / "src"
+
+
 IMPORTING_LAYER = """
 {import_line}
 from mylib.shapes import KEPT
