@@ -509,12 +509,8 @@ def _notes(answers: Answers, options: Options) -> list[str]:
     if is_loss(convention.operation) and answers.reduction != ASCENT:
         if convention.names_log_probability:
             notes.append("its name says a log-probability; this is the gradient of minus that, as of a loss")
-        is_of_elements = answers.reduction == ELEMENTS
-        loss = (
-            "mean of the loss over all elements"
-            if is_of_elements
-            else f"{answers.reduction} of the loss over the batch"
-        )
-        notes.append(f"compared with the gradient of the {loss}")
+        of_elements = answers.reduction == ELEMENTS
+        reduction, over = ("mean", "all elements") if of_elements else (answers.reduction, "the batch")
+        notes.append(f"compared with the gradient of the {reduction} of the loss over {over}")
     empty = [answer.problem for answer in answers.answers if answer.trial.optional and answer.problem]
     return notes + [f"with an empty batch it fails: {problem}" for problem in empty]

@@ -12,6 +12,7 @@ from .graphs import SLOTS, unwrapped
 from .roles import roles_of
 
 DIMENSIONS = {"stack": 3, "heads": 4, "images": 4, "batch_of_columns": 3, "flat": 1}  # of layouts that are no matrices
+MANY_AXES = tuple(layout for layout, axes in DIMENSIONS.items() if axes > 2)
 LEADING = ("stack", "heads")  # of these, the layouts with axes before the batch
 # The features' axis, in layouts where it is not the last.
 AXES = {"columns": 0, "column": 0, "images": 1, "batch_of_columns": 1}

@@ -21,26 +21,36 @@ def composed(target: type, namespace: Mapping[str, Any]) -> Iterator[Any]:
     They are given to its constructor, in a list or one by one, or to its method that adds a layer.
     """
     names = constructor_parameters(target)
-    if len(names) == 1 and _LAYERS.fullmatch(names[0]):
-        yield from (model for layers in _stacks(target, namespace) for model in _given(target, layers))
-    elif not names:
-        if any(each.kind is each.VAR_POSITIONAL for each in inspect.signature(target).parameters.values()):
-            yield from (model for layers in _stacks(target, namespace) for model in _given(target, *layers))
-        for add in [name for name in _ADDS if callable(getattr(target, name, None))][:1]:
-            for layers in _stacks(target, namespace):
-                yield from _added(target, add, layers)
+    in_a_list = len(names) == 1 and _LAYERS.fullmatch(names[0]) is not None
+    one_by_one = not names and any(
+        each.kind is each.VAR_POSITIONAL for each in inspect.signature(target).parameters.values()
+    )
+    adds = [name for name in _ADDS if not names and callable(getattr(target, name, None))][:1]
+    layers = _stack(target, namespace) if in_a_list or one_by_one or adds else []
+    if not layers:
+        return
+    if in_a_list:
+        yield from _given(target, layers)
+    if one_by_one:
+        yield from _given(target, *layers)
+    for model, add in itertools.product(_given(target) if adds else (), adds):
+        with contextlib.suppress(Exception):  # whatever goes wrong, it does not take them
+            for layer in layers:
+                getattr(model, add)(layer)
+            yield model
 
 
-def _stacks(target: type, namespace: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """New layers of the file's classes, one upon the other; nothing where it has no linear one."""
+def _stack(target: type, namespace: Mapping[str, Any]) -> list[Any]:
+    """New layers of the file's classes, to be put one upon the other; none where it has no linear one."""
     found = [value for value in namespace.values() if inspect.isclass(value) and value is not target]
     classes: list[Callable[..., Any]] = [
         each for each in found if all(callable(getattr(each, name, None)) for name in ("forward", "backward"))
     ]
     linear = next((each for each in classes if _is_layer(each, SIZE, SIZE)), None)
-    if linear is not None:
-        between = [each() for each in itertools.islice(filter(_is_layer, classes), 1)]
-        yield [linear(SIZE, SIZE), *between, linear(SIZE, SIZE)]
+    if linear is None:
+        return []
+    between = [each() for each in itertools.islice(filter(_is_layer, classes), 1)]
+    return [linear(SIZE, SIZE), *between, linear(SIZE, SIZE)]
 
 
 def _is_layer(layer: Callable[..., Any], *sizes: int) -> bool:
@@ -50,14 +60,6 @@ def _is_layer(layer: Callable[..., Any], *sizes: int) -> bool:
         is_right = layer(*sizes).forward(rows).shape == rows.shape
         return is_right and bool(floats_in(layer(*sizes))) == bool(sizes)
     return False
-
-
-def _added(target: type, add: str, layers: list[Any]) -> Iterator[Any]:
-    for model in _given(target):
-        with contextlib.suppress(Exception):  # whatever goes wrong, it does not take them
-            for layer in layers:
-                getattr(model, add)(layer)
-            yield model
 
 
 def _given(target: type, *arguments: Any) -> Iterator[Any]:

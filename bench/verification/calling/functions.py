@@ -56,8 +56,9 @@ def conventions_of_function(
         for before, given in befores if "cache" in arguments else [("", ())]:
             if options.signature or may_be_backward((*arguments, *given), operation):
                 items = cached if {"cache", "operation"} & set(arguments) else ()
-                plain = Convention(operation, "function", arguments, before, given, name, cached=items)
-                yield dataclasses.replace(plain, is_flagged=flagged)
+                yield Convention(
+                    operation, "function", arguments, before, given, name, cached=items, is_flagged=flagged
+                )
     if not options.signature and not sounds_backward(name):
         yield from _functions_of_tensors(parameters, operation)
     if not options.signature and is_loss(operation):

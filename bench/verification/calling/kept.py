@@ -134,13 +134,16 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
 
 def functions_inside(function: Callable[..., Any]) -> list[str]:
     """The names of the functions that a function defines inside itself."""
-    return [node.name for node in _nodes(function) if isinstance(node, ast.FunctionDef)][1:]
+    return [node.name for node in _inner(function)]
 
 
 def parameters_inside(function: Callable[..., Any]) -> list[list[str]]:
     """The names of the parameters of each function that a function defines inside itself."""
-    defined = [node for node in _nodes(function) if isinstance(node, ast.FunctionDef)][1:]
-    return [[each.arg for each in node.args.args] for node in defined]
+    return [[each.arg for each in node.args.args] for node in _inner(function)]
+
+
+def _inner(function: Callable[..., Any]) -> list[ast.FunctionDef]:
+    return [node for node in _nodes(function) if isinstance(node, ast.FunctionDef)][1:]
 
 
 @functools.cache

@@ -67,13 +67,16 @@ def backward_names(target: object, forward: str = "") -> list[str]:
     if named and takes_only_a_rate(target, named[0]):
         # Such a backward updates weights; the gradient is another method's.
         named = [name for name in (*named[1:], *sounding) if not takes_only_a_rate(target, name)] or named
-    if not named and inspect.isclass(target):  # what is told a gradient alone is one, whatever it is called
-        without = (_NO_BACKWARD, _SOUNDS_FORWARD)
-        others = [name for name in public_methods(target) if name not in (forward, *FORWARDS)]
-        may_be = [name for name in others if not any(each.search(name) for each in without)]
-        told = [name for name in may_be if [*map(roles_of, bound_parameters(target, name))] == [("grad_output",)]]
-        named = sorted(told, key=lambda name: name not in sounding)
+    named = named or sorted(_told_a_gradient(target, forward), key=lambda name: name not in sounding)
     return named[:1] or _other(target, BACKWARDS, _SOUNDS_BACKWARD, _NO_BACKWARD, (forward, *FORWARDS))
+
+
+def _told_a_gradient(target: object, forward: str) -> list[str]:
+    """The methods of a class that take a gradient alone, and whose names say nothing else."""
+    public = public_methods(target) if inspect.isclass(target) else []
+    others = [name for name in public if name not in (forward, *FORWARDS)]
+    silent = [name for name in others if not _NO_BACKWARD.search(name) and not _SOUNDS_FORWARD.search(name)]
+    return [name for name in silent if [*map(roles_of, bound_parameters(target, name))] == [("grad_output",)]]
 
 
 def _storing_for(target: object, backward: str) -> list[str]:

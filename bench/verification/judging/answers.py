@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...implementations import FloatArray
+from ..calling.arrays import MANY_AXES
 from ..calling.attention import VALUES
 from ..calling.convention import Convention, Options
 from ..calling.roles import INCOMING, LOSS_GRADIENT, is_loss
@@ -193,10 +194,10 @@ def is_root(convention: Convention) -> bool:
 def _of_other_loss(answers: Answers) -> Answers:
     """The answers with the limit that their gradient is that of the sum, and the loss beside it the mean, or so."""
     told = _first_told(answers) or {}
-    others = [f"their {reduction}" for reduction, is_told in told.items() if is_told]
-    other = next(iter(others), "another one")
-    limit = f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is {other}"
-    mistake = known(answers.convention.operation, "average_missing") if other == "their mean" else None
+    other = next((reduction for reduction, is_told in told.items() if is_told), "")
+    beside = f"their {other}" if other else "another one"
+    limit = f"it is the gradient of the {answers.reduction} of the rows' losses, and the loss beside it is {beside}"
+    mistake = known(answers.convention.operation, "average_missing") if other == "mean" else None
     return dataclasses.replace(answers, limits=(limit, *answers.limits), diagnosis=mistake)
 
 
@@ -243,7 +244,7 @@ def _diagnosed(answers: Answers) -> Diagnosis | None:
     moderate = [answer for answer in answers.answers if answer.trial.logits in MODERATE]
     if found is None and not answers.limits and not all(answer.right for answer in moderate):
         found = diagnose(operation, [pair for pair in given if pair[0].logits in MODERATE], should)
-    of_one_item = answers.convention.layout in ("row", "column", "images", "batch_of_columns", "stack", "heads")
+    of_one_item = answers.convention.layout in ("row", "column", *MANY_AXES)
     is_zero_anyway = of_one_item or {"logits", "probs"} <= answers.convention.roles  # subtracted from each other
     if found is not None and is_zero_anyway and found.name == "jacobian_summed":
         return None  # the other axis has length 1: code that works along it gives 0

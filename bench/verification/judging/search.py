@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...implementations import FloatArray
-from ..calling.arrays import FLOAT32
+from ..calling.arrays import FLOAT32, MANY_AXES
 from ..calling.convention import FORWARD_ONLY, SINGLE, Convention, Options
 from ..calling.roles import is_loss
 from ..process.subject import Subject
@@ -30,7 +30,6 @@ from .things import (
 from .trials import PROBING, Trial, trials
 
 OF_SQUARED_ERROR = "the gradient of a squared error, not of cross-entropy"
-MANY_AXES = ("stack", "heads", "images", "batch_of_columns")
 MOST_NUMBERS = 3  # that a function may return beside each other, none of which is an array
 # No more readings are tried after so long, or when calls as slow as that have taken so long: they may train a network.
 LONGEST_SEARCH_S, LONGEST_IN_SLOW_S, SLOW_S = 12.0, 5.0, 0.4
