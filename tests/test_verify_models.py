@@ -6,7 +6,6 @@ from softmax_bench.errors import UserError
 from softmax_bench.loading import load
 from softmax_bench.regression.targets import Verifying, verified
 from softmax_bench.verification.calling.convention import Options
-from softmax_bench.verification.judging import confirmation
 from softmax_bench.verification.process.isolation import Isolated
 from softmax_bench.verification.process.subject import Local
 from softmax_bench.verification.verdict import examine, verify
@@ -75,12 +74,3 @@ def test_a_network_is_not_timed() -> None:
     name = f"{TARGETS / 'whole_networks.py'}:LayersOfItsOwn"
     with pytest.raises(UserError, match="is a network with .* softmax-bench verify judges it, and nothing times it"):
         verified(name, Verifying())
-
-
-def test_no_size_is_drawn_at_which_a_model_s_inputs_have_the_shape_of_its_gradient(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Its inputs are [2, 5], and their gradient, which it returns, has the shape of that of the weights at 5 features.
-    monkeypatch.setattr(confirmation, "SIZES", (((2, 2), (5, 6)), *confirmation.SIZES[1:]))
-    for _ in range(3):
-        check("styles.py", "LinearNamedSoftmax", "right", "", "the gradient of its last weights")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from softmax_bench.loading import load
 from softmax_bench.verification.calling.convention import Options
+from softmax_bench.verification.judging import confirmation
 from softmax_bench.verification.judging.search import says_batch
 from softmax_bench.verification.process.subject import Local
 from softmax_bench.verification.verdict import Report, Status, examine
@@ -240,3 +241,12 @@ def test_what_is_tried_with_equal_weights_says_so_and_fails_if_strict(tmp_path: 
     target = f"{write(tmp_path / 'weighted.py', code)}:loss_grad"
     assert "equal weights of all classes only" in " ".join(run(target).stdout.split())
     assert run(target, "--strict").returncode == Status.WRONG
+
+
+def test_no_size_is_drawn_at_which_a_model_s_inputs_have_the_shape_of_its_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its inputs are [2, 5], and their gradient, which it returns, has the shape of that of the weights at 5 features.
+    monkeypatch.setattr(confirmation, "SIZES", (((2, 2), (5, 6)), *confirmation.SIZES[1:]))
+    for _ in range(3):
+        assert report_on("LinearNamedSoftmax").words == "right"
